@@ -1,0 +1,136 @@
+"""Runs the suites of suites.toml one after another: `python -m scripts.run_suites [NAME …]`.
+
+All suites run, whatever fails before them. The end is a table of results and times and, alone on the last line, how
+many tests passed and failed; a check that is no test (lint, types, coverage) counts as one failure when it fails. Exit
+code 1 when anything failed.
+"""
+
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from scripts import process
+from scripts.suites import ROOT, Suite, choose, load
+
+# pytest's own word for "nothing was collected".
+NO_TESTS = 5
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one suite."""
+
+    suite: Suite
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+def counts(output: str) -> dict[str, int]:
+    """Return pytest's counts from its last summary line.
+
+    >>> counts("...\\n== 1 failed, 12 passed, 3 skipped in 0.31s ==")
+    {'failed': 1, 'passed': 12, 'skipped': 3}
+    >>> counts("mypy: all well")
+    {}
+    """
+    for line in reversed(output.splitlines()):
+        if re.search(r" in \d+(\.\d+)?s", line):
+            return {
+                word.rstrip("s"): int(number) for number, word in re.findall(r"(\d+) ([a-z]+)", line.split(" in ")[0])
+            }
+    return {}
+
+
+def pytest_command(suite: Suite) -> list[str]:
+    """Return the command line that runs the tests of `suite`."""
+    python = ["python", "-m"]
+    if suite.cover:
+        python += ["coverage", "run", f"--data-file=.coverage.{suite.name}", f"--source={','.join(suite.cover)}", "-m"]
+    spread = ["-n", str(suite.workers)] if suite.workers else ["-p", "no:xdist"]
+    return [*python, "pytest", "-q", "-ra", *spread, *suite.args, *suite.paths]
+
+
+def coverage_command(suite: Suite) -> list[str]:
+    """Return the command line that fails when too little of the suite's folders was run."""
+    return ["coverage", "report", f"--data-file=.coverage.{suite.name}", f"--fail-under={suite.cover_min:g}"]
+
+
+def run_suite(suite: Suite) -> Result:
+    """Run the commands, the tests and the coverage check of `suite`."""
+    start = time.monotonic()
+    steps = [_run_check(command, suite.limit) for command in suite.commands]
+    if suite.paths:
+        steps += _run_tests(suite)
+    return Result(
+        suite=suite,
+        passed=sum(step.passed for step in steps),
+        failed=sum(step.failed for step in steps),
+        skipped=sum(step.skipped for step in steps),
+        seconds=time.monotonic() - start,
+        notes=tuple(step.note for step in steps if step.note),
+    )
+
+
+class _Step(msgspec.Struct, frozen=True, kw_only=True):
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    note: str = ""
+
+
+def _run_check(command: Sequence[str], limit: float) -> _Step:
+    print("$", *command, flush=True)
+    finished = process.run(command, cwd=ROOT, limit=limit, echo=True)
+    if finished.code == 0 and not finished.timed_out:
+        return _Step()
+    return _Step(failed=1, note=f"{' '.join(command[:2])} {'took too long' if finished.timed_out else 'failed'}")
+
+
+def _run_tests(suite: Suite) -> Iterator[_Step]:
+    command = pytest_command(suite)
+    print("$", *command, flush=True)
+    finished = process.run(command, cwd=ROOT, limit=suite.limit, echo=True)
+    found = counts(finished.output)
+    broken = found.get("failed", 0) + found.get("error", 0)
+    note = ""
+    if finished.timed_out:
+        broken, note = broken + 1, "took too long, or left a process behind"
+    elif finished.code not in (0, NO_TESTS) and not broken:
+        # pytest itself gave up: no summary tells of it, so it counts here.
+        broken, note = 1, f"pytest ended with code {finished.code}"
+    yield _Step(passed=found.get("passed", 0), failed=broken, skipped=found.get("skipped", 0), note=note)
+    if suite.cover:
+        yield _run_check(coverage_command(suite), 60.0)
+
+
+def table(results: Sequence[Result]) -> str:
+    """Return the closing table: one line for each suite."""
+    lines = [f"{'suite':<12}{'result':<8}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}{'budget':>8}"]
+    for result in results:
+        over = ("over budget",) if result.seconds > result.suite.budget_seconds else ()
+        lines.append(
+            f"{result.suite.name:<12}{'FAILED' if result.failed else 'ok':<8}{result.passed:>8}{result.failed:>8}"
+            f"{result.skipped:>9}{result.seconds:>9.1f}{result.suite.budget_seconds:>8.0f}"
+            f"  {'; '.join((*result.notes, *over))}".rstrip()
+        )
+    return "\n".join(lines)
+
+
+def main(names: list[str]) -> int:
+    """Run the suites called `names`, or all; return the exit code."""
+    results = []
+    for suite in choose(load(), names):
+        print(f"\n== {suite.name} ==", flush=True)
+        results.append(run_suite(suite))
+    failed = sum(result.failed for result in results)
+    print(f"\n{table(results)}\n\n{sum(result.passed for result in results)} passed, {failed} failed", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
