@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -92,19 +92,58 @@ def plant_in(plant: Plant, root: Path) -> None:
     path.write_text(path.read_text().replace(plant.find, plant.replace))
 
 
-def try_plant(plant: Plant, suites: dict[str, Suite], source: Path = ROOT) -> Verdict:
-    """Plant the fault in a fresh copy of `source`, run what must fail, and say whether it did."""
-    start = time.monotonic()
-    reason = stale(plant, source)
-    if reason:
-        return Verdict(plant, "STALE", reason)
-    with tempfile.TemporaryDirectory(prefix="plant-") as folder:
-        root = Path(folder)
-        _copy_tree(source, root)
-        plant_in(plant, root)
-        suite = suites[plant.suite]
-        word, detail = _run_tests(plant, suite, root) if plant.tests else _run_commands(suite, root)
-    return Verdict(plant, word, detail, time.monotonic() - start)
+class Trial:
+    """Tries plants against one tree; remembers which tests were seen to pass without a fault."""
+
+    def __init__(self, suites: dict[str, Suite], source: Path = ROOT) -> None:
+        """Take the suites by name and the tree to copy."""
+        self._suites = suites
+        self._source = source
+        self._sound: set[tuple[str, ...]] = set()
+
+    def __call__(self, plant: Plant) -> Verdict:
+        """Plant the fault in a fresh copy, run what must fail, and say whether it did."""
+        start = time.monotonic()
+        reason = stale(plant, self._source)
+        if reason:
+            return Verdict(plant, "STALE", reason)
+        with tempfile.TemporaryDirectory(prefix="plant-") as folder:
+            root = Path(folder)
+            _copy_tree(self._source, root)
+            word, detail = self._before(plant, root)
+            if not word:
+                plant_in(plant, root)
+                word, detail = self._after(plant, root)
+        return Verdict(plant, word, detail, time.monotonic() - start)
+
+    def _before(self, plant: Plant, root: Path) -> tuple[str, str]:
+        # What fails without the fault as well would "catch" anything.
+        key = plant.tests or (plant.suite,)
+        if key in self._sound:
+            return "", ""
+        bad = next((done for done in self._runs(plant, root) if done.code != 0 or done.timed_out), None)
+        if bad is not None:
+            return "MISSED", f"fails without the fault too, so it proves nothing:\n{_tail(bad.output)}"
+        self._sound.add(key)
+        return "", ""
+
+    def _after(self, plant: Plant, root: Path) -> tuple[str, str]:
+        done = next((done for done in self._runs(plant, root) if done.code != 0 or done.timed_out), None)
+        if done is None:
+            return "MISSED", "nothing failed"
+        if done.timed_out:
+            return "MISSED", f"hung for {LIMIT_SECONDS:.0f} s; a fault must be found by a failing test"
+        if plant.tests and not (done.code == 1 and counts(done.output).get("failed")):
+            return "MISSED", f"no test failed, pytest ended with code {done.code}:\n{_tail(done.output)}"
+        return "caught", ""
+
+    def _runs(self, plant: Plant, root: Path) -> Iterator[process.Finished]:
+        suite = self._suites[plant.suite]
+        pytest = ("python", "-m", "pytest", "-q", "-x", "-p", "no:xdist", "-p", "no:cacheprovider", *suite.args)
+        # The package is installed in editable form from the real tree; the copy must come before it.
+        extra = {"PYTHONPATH": str(root / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+        for command in [(*pytest, *plant.tests)] if plant.tests else suite.commands:
+            yield process.run(command, cwd=root, limit=LIMIT_SECONDS, echo=False, extra=extra)
 
 
 def _copy_tree(tree: Path, root: Path) -> None:
@@ -115,44 +154,6 @@ def _copy_tree(tree: Path, root: Path) -> None:
             shutil.copytree(source, root / name, ignore=skip)
         elif source.exists():
             shutil.copy2(source, root / name)
-
-
-def _run_tests(plant: Plant, suite: Suite, root: Path) -> tuple[str, str]:
-    command = [
-        "python",
-        "-m",
-        "pytest",
-        "-q",
-        "-x",
-        "-p",
-        "no:xdist",
-        "-p",
-        "no:cacheprovider",
-        *suite.args,
-        *plant.tests,
-    ]
-    finished = _run(command, root)
-    if finished.timed_out:
-        return "MISSED", f"the tests hung for {LIMIT_SECONDS:.0f} s; a fault must be found by a failing test"
-    found = counts(finished.output)
-    if finished.code == 1 and found.get("failed"):
-        return "caught", ""
-    if finished.code == 0:
-        return "MISSED", "the tests passed"
-    return "MISSED", f"no test failed, pytest ended with code {finished.code}:\n{_tail(finished.output)}"
-
-
-def _run_commands(suite: Suite, root: Path) -> tuple[str, str]:
-    for command in suite.commands:
-        if _run(command, root).code != 0:
-            return "caught", ""
-    return "MISSED", f"every command of suite {suite.name} succeeded"
-
-
-def _run(command: Sequence[str], root: Path) -> process.Finished:
-    # The package is installed in editable form from the real tree; the copy must come before it.
-    extra = {"PYTHONPATH": str(root / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
-    return process.run(command, cwd=root, limit=LIMIT_SECONDS, echo=False, extra=extra)
 
 
 def _tail(output: str) -> str:
@@ -213,7 +214,7 @@ def main(arguments: list[str]) -> int:
     changed = changed_files(options.changed_since) if options.changed_since else None
     if changed is not None:
         plants = touched(plants, changed, suites)
-    verdicts = try_all(plants, lambda plant: try_plant(plant, suites), jobs=options.jobs, seconds=options.seconds)
+    verdicts = try_all(plants, Trial(suites), jobs=options.jobs, seconds=options.seconds)
     tally = {word: sum(v.word == word for v in verdicts) for word in ("caught", "MISSED", "STALE", "not run")}
     print("plants: " + ", ".join(f"{number} {word}" for word, number in tally.items()))
     return 1 if tally["MISSED"] or tally["STALE"] else 0

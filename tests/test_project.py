@@ -65,7 +65,7 @@ def committed() -> list[Path]:
 
 
 def test_the_public_names_are_exactly_those_agreed() -> None:
-    if not (SOURCE / "__init__.py").exists():
+    if not (SOURCE / "app.py").exists() and not (SOURCE / "app").exists():
         pytest.skip("the package has no public names yet")
     holdfast = importlib.import_module("holdfast")
     agreed = (ROOT / "tests" / "public_names.txt").read_text().split()

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.plants import Plant, Verdict, load_plants, plant_in, stale, touched, try_all, try_plant
+from scripts.plants import Plant, Trial, Verdict, load_plants, plant_in, stale, touched, try_all
 from scripts.suites import ROOT, Suite, load
 
 # Suites that may be without a plant for now. Empty is the aim; a name that has a plant must go.
@@ -71,17 +71,21 @@ def with_test(test_text: str, tree: Path) -> Plant:
 def test_a_fault_that_a_test_finds_is_caught(tree: Path) -> None:
     text = "def test_x() -> None:\n    assert 'old' in open('src/a.py').read()\n"
     plant = with_test(text, tree)
-    assert try_plant(plant, SUITES, tree).word == "caught"
+    assert Trial(SUITES, tree)(plant).word == "caught"
     assert "old" in (tree / "src" / "a.py").read_text()
 
 
 @pytest.mark.parametrize(
     ("text", "detail"),
-    [("def test_x() -> None:\n    pass\n", "the tests passed"), ("import nowhere\n", "no test failed")],
+    [
+        ("def test_x() -> None:\n    pass\n", "nothing failed"),
+        ("def test_x() -> None:\n    assert False\n", "fails without the fault too"),
+        ("if 'old' not in open('src/a.py').read():\n    import nowhere\ndef test_x(): pass\n", "no test failed"),
+    ],
+    ids=["passes", "fails anyway", "can not be collected"],
 )
 def test_a_fault_that_no_test_fails_on_is_missed(text: str, detail: str, tree: Path) -> None:
-    plant = with_test(text, tree)
-    verdict = try_plant(plant, SUITES, tree)
+    verdict = Trial(SUITES, tree)(with_test(text, tree))
     assert (verdict.word, detail in verdict.detail) == ("MISSED", True)
 
 
