@@ -158,6 +158,19 @@ def test_the_core_knows_no_clock_no_chance_and_no_disk() -> None:
     assert found == []
 
 
+def test_only_connect_chooses_adapters() -> None:
+    # The layers of pyproject.toml keep the rooms below from importing adapters; this keeps those above from it.
+    adapter = re.compile(r"holdfast\.(stores|histories|routers)(\.|$)")
+    at_home = re.compile(r"src/holdfast/(stores/|histories/|routers/|connect)")
+    found = []
+    for file, node in nodes(ast.Import, ast.ImportFrom):
+        names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{name}" for name in names]
+        found += [f"{file} imports {name}" for name in names if adapter.match(name) and not at_home.match(file)]
+    assert found == []
+
+
 def test_nothing_committed_names_a_machine_or_an_index() -> None:
     found = []
     for path in committed():
