@@ -1,0 +1,64 @@
+"""The only way to learn the time."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Two clocks, never mixed."""
+
+    def now(self) -> float:
+        """Seconds since the epoch, UTC; for what is stored."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start, that never step back; for durations and deadlines."""
+        ...
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def now(self) -> float:
+        """Seconds since the epoch, UTC."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds that count the time of a suspended machine too, so that a lease does not outlive a nap."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+class ManualClock:
+    """A clock that moves when a test says so.
+
+    >>> clock = ManualClock(1_000.0)
+    >>> clock.advance(5.0)
+    >>> clock.now()
+    1005.0
+    """
+
+    def __init__(self, start: float = 1_800_000_000.0) -> None:
+        """Start at `start` seconds since the epoch."""
+        self._now = start
+        self._monotonic = 0.0
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return self._now
+
+    def monotonic(self) -> float:
+        """Seconds since the start of this clock."""
+        return self._monotonic
+
+    def advance(self, seconds: float) -> None:
+        """Move both clocks on by `seconds` (not negative)."""
+        if seconds < 0:
+            raise ValueError(f"a clock advances by 0 or more seconds, found {seconds}; use step() for the wall clock")
+        self._now += seconds
+        self._monotonic += seconds
+
+    def step(self, seconds: float) -> None:
+        """Move the wall clock alone, also back, as an operator or NTP would."""
+        self._now += seconds

@@ -1,0 +1,225 @@
+"""The one error tree. A message says what was expected, what was found, and what to do.
+
+HoldfastError
+├── ConfigError           a setting, URL, name or option is wrong; nothing was started
+│   ├── MissingExtra      a driver is not installed; the message names the extra
+│   └── BadAppModule      `module:app` does not import or holds no Holdfast
+├── ContentError          a value can not be stored or sent; nothing was stored
+│   ├── BadArguments      arguments do not fit the task's signature
+│   ├── TooLarge          a payload, result, text or batch is over its limit
+│   └── BadTime           a duration or a time is not one we accept
+├── TaskError
+│   ├── UnknownTask       no task of that alias
+│   ├── TaskInactive      the task's definition is canceled or deleted
+│   └── DuplicateTask     two tasks of one alias
+├── StoreError            the store refused or could not
+│   ├── DuplicateJob      an id or a unique key is taken
+│   ├── UnknownJob        no job of that id
+│   ├── UnknownQueue / UnknownSchedule / UnknownWorker / UnknownOperation
+│   ├── Conflict          the thing changed, or its state forbids the step
+│   │   └── IllegalTransition   the state table has no such row
+│   ├── LeaseLost         a later claim holds the job
+│   ├── StoreClosed       used before open or after close
+│   ├── StoreUnavailable  can be tried again: nothing is known to be stored
+│   │   └── StoreFull     no room; settling goes on
+│   ├── OutcomeUnknown    may or may not be stored; ask by the job's id
+│   └── StoreCorrupt      damage was found; nothing was changed
+├── WorkerError           the worker could not do its work
+│   └── UsageError        an API was called where it can not work (`.sync` in a running loop …)
+└── JobFailed             raised by `await job.result()`: the job ended without a result
+    ├── JobCanceled
+    └── ResultTimeout     the job has not ended yet
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class HoldfastError(Exception):
+    """Every error that Holdfast raises on purpose."""
+
+
+class ConfigError(HoldfastError):
+    """A setting is wrong. `faults` lists all of them, so that one run shows the whole list."""
+
+    def __init__(self, message: str, faults: Sequence[str] = ()) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join([message, *(f"  - {fault}" for fault in self.faults)]))
+
+
+class MissingExtra(ConfigError):
+    """A driver is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        self.extra = extra
+        super().__init__(f"{what} needs a package that is not installed. Run: pip install 'holdfast[{extra}]'")
+
+
+class BadAppModule(ConfigError):
+    """`module:app` can not be imported, or is not a Holdfast."""
+
+
+class ContentError(HoldfastError):
+    """A value can not be stored. Nothing was."""
+
+
+class BadArguments(ContentError):
+    """Arguments do not fit the task."""
+
+
+class TooLarge(ContentError):
+    """Something is over its limit; the message names both sizes."""
+
+    def __init__(self, what: str, found: int, limit: int, unit: str, advice: str) -> None:
+        self.found, self.limit = found, limit
+        super().__init__(f"{what}: expected at most {limit:,} {unit}, found {found:,}. {advice}")
+
+
+class BadTime(ContentError):
+    """A duration or a time is not one we accept."""
+
+
+class TaskError(HoldfastError):
+    """Something is wrong with a task's definition."""
+
+
+class UnknownTask(TaskError):
+    """No task of that alias."""
+
+    def __init__(self, alias: str, known: Sequence[str] = ()) -> None:
+        self.alias = alias
+        names = ", ".join(sorted(known)[:8]) or "none"
+        super().__init__(
+            f"unknown task {alias!r}: no @app.task and no definition has this alias (known: {names}). "
+            "Check the spelling, or import the module that defines it."
+        )
+
+
+class TaskInactive(TaskError):
+    """The task's definition is canceled or deleted."""
+
+    def __init__(self, alias: str, status: str) -> None:
+        self.alias, self.status = alias, status
+        super().__init__(
+            f"task {alias!r} is {status}: expected an active definition. Activate it to enqueue jobs of it again."
+        )
+
+
+class DuplicateTask(TaskError):
+    """Two functions claim one alias."""
+
+
+class StoreError(HoldfastError):
+    """The store refused, or could not."""
+
+
+class DuplicateJob(StoreError):
+    """An id or a unique key is taken. `taken` maps what was asked to the id of the job that holds it."""
+
+    def __init__(self, taken: dict[str, str]) -> None:
+        self.taken = taken
+        shown = ", ".join(f"{wanted!r} (held by job {holder})" for wanted, holder in list(taken.items())[:5])
+        more = f" and {len(taken) - 5} more" if len(taken) > 5 else ""
+        super().__init__(
+            f"already taken: {shown}{more}. Nothing of this batch was stored. "
+            "Use another id or unique key, or choose a conflict action (on_conflict=…)."
+        )
+
+
+class UnknownJob(StoreError):
+    """No job of that id: it never was, or retention has removed it."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(f"unknown job {job_id!r}: it was never enqueued here, or retention has purged it.")
+
+
+class UnknownQueue(StoreError):
+    """No queue of that name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"unknown queue {name!r}: a queue comes into being when a job is first enqueued into it.")
+
+
+class UnknownSchedule(StoreError):
+    """No schedule of that name."""
+
+
+class UnknownWorker(StoreError):
+    """No worker of that name."""
+
+
+class UnknownOperation(StoreError):
+    """No bulk operation of that id."""
+
+
+class Conflict(StoreError):
+    """The thing changed meanwhile, or its state forbids this step."""
+
+
+class IllegalTransition(Conflict):
+    """The state table has no row for this."""
+
+    def __init__(self, subject: str, state: str, event: str) -> None:
+        self.state, self.event = state, event
+        super().__init__(f"{subject}: no transition from state {state!r} by event {event!r}.")
+
+
+class LeaseLost(StoreError):
+    """Another claim holds the job now, or it was settled."""
+
+    def __init__(self, job_id: str, token: int) -> None:
+        self.job_id, self.token = job_id, token
+        super().__init__(
+            f"job {job_id}: expected to hold token {token}, but a later claim or a settle has ended it. "
+            "Drop this result; if it recurs, lengthen the lease or look for blocked event loops."
+        )
+
+
+class StoreClosed(StoreError):
+    """Used before it was opened or after it was closed."""
+
+
+class StoreUnavailable(StoreError):
+    """The store can not answer now; nothing was stored; it is safe to try again."""
+
+
+class StoreFull(StoreUnavailable):
+    """No room for new jobs. Settling goes on from the reserve."""
+
+
+class OutcomeUnknown(StoreError):
+    """The connection or the disk failed in mid-step: it may or may not be stored. Ask by the job's id."""
+
+
+class StoreCorrupt(StoreError):
+    """Damage below what was acknowledged. Nothing was changed; the message names file and offset."""
+
+
+class WorkerError(HoldfastError):
+    """The worker could not do its work."""
+
+
+class UsageError(WorkerError):
+    """An API was called where it can not work; the message names the form that does."""
+
+
+class JobFailed(HoldfastError):
+    """The job ended without a result. `error` is the text of its last error."""
+
+    def __init__(self, job_id: str, state: str, error: str) -> None:
+        self.job_id, self.state, self.error = job_id, state, error
+        super().__init__(f"job {job_id} {state}: {error or 'no reason was given'}")
+
+
+class JobCanceled(JobFailed):
+    """The job was canceled."""
+
+
+class ResultTimeout(JobFailed):
+    """The job has not ended within the time given; it goes on."""

@@ -1,0 +1,241 @@
+"""Rules of queues, definitions, schedules and worker configurations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import replace
+
+from holdfast.errors import ConfigError, Conflict, UnknownQueue, UnknownSchedule, UnknownTask, UnknownWorker
+from holdfast.job import commands as c
+from holdfast.job import facts as f
+from holdfast.job.ledger.enqueueing import enqueue
+from holdfast.job.model import Definition, Queue, QueueMode, Schedule, TaskStatus, WorkerConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from holdfast.job.draw import Draw
+    from holdfast.job.ledger.ledger import Ledger
+
+
+# --- queues --------------------------------------------------------------------------------------------------------
+
+
+def change_queue(ledger: Ledger, change: c.ChangeQueue, now: float, _draw: Draw) -> Generator[f.Fact, None, Queue]:
+    """Change a queue's policy, or pause and resume it."""
+    line = ledger.line(change.name)
+    if line is None and not change.create:
+        raise UnknownQueue(change.name)
+    queue = line.queue if line else Queue(name=change.name, created_at=now)
+    changed = replace(queue, updated_at=now, **_queue_changes(change))
+    if change.paused is not msgspec.UNSET and change.paused != queue.paused:
+        held = change.paused
+        changed = replace(
+            changed,
+            paused=held,
+            paused_by=change.who if held else "",
+            paused_why=change.why if held else "",
+            paused_at=now if held else None,
+        )
+    if line is None or changed != replace(queue, updated_at=now):
+        yield f.QueueSaved(changed)
+        if change.who:
+            yield f.Audited(change.who, "change_queue", change.name, change.why, now)
+        return changed
+    return queue
+
+
+_QUEUE_FIELDS = (
+    "limit", "poll_interval", "rescue_after", "keep_succeeded", "keep_succeeded_count", "keep_failed", "keep_failed_count",
+)  # fmt: skip
+
+
+def _queue_changes(change: c.ChangeQueue) -> dict[str, Any]:
+    changes = {name: value for name in _QUEUE_FIELDS if (value := getattr(change, name)) is not msgspec.UNSET}
+    faults = [
+        f"{name}: expected a number above 0, found {value}"
+        for name, value in changes.items()
+        if value is not None and not value > 0 and not (name.startswith("keep") and value == 0)
+    ]
+    if change.mode is not msgspec.UNSET:
+        if change.mode in tuple(QueueMode):
+            changes["mode"] = QueueMode(change.mode)
+        else:
+            faults.append(f"mode: expected serial or concurrent, found {change.mode!r}")
+    if faults:
+        raise ConfigError(f"queue {change.name!r} was not changed:", faults)
+    return changes
+
+
+def delete_queue(ledger: Ledger, command: c.DeleteQueue, now: float, _draw: Draw) -> Generator[f.Fact, None, None]:
+    """Forget a queue that has no unfinished job. Its finished ones go with it."""
+    line = ledger.line(command.name)
+    if line is None:
+        raise UnknownQueue(command.name)
+    if line.unfinished:
+        raise Conflict(
+            f"queue {command.name!r} has {line.unfinished:,} unfinished jobs: expected none. Cancel or move them first."
+        )
+    for job in [job for job in ledger.table.values() if job.queue == command.name]:
+        yield f.Purged(job.seq)
+    yield f.QueueDeleted(command.name)
+    yield f.Audited(command.who, "delete_queue", command.name, "", now)
+
+
+# --- definitions ---------------------------------------------------------------------------------------------------
+
+
+def define_all(
+    ledger: Ledger, command: c.DefineAll, now: float, draw: Draw
+) -> Generator[f.Fact, None, list[Definition]]:
+    """Make or refresh definitions from code. A person's status, title and memo outlive a deploy."""
+    for define in command.definitions:
+        if define.only_new and define.alias in ledger.definitions:
+            raise Conflict(f"the alias {define.alias!r} is taken: choose another, or change the existing definition.")
+    answers = []
+    for define in command.definitions:
+        known = ledger.definitions.get(define.alias)
+        definition = _defined(define, known, now, draw)
+        if definition != known:
+            yield f.DefinitionSaved(definition)
+        answers.append(definition)
+    return answers
+
+
+def _defined(define: c.Define, known: Definition | None, now: float, draw: Draw) -> Definition:
+    policy: dict[str, Any] = {
+        "queue": define.queue,
+        "retry": define.retry,
+        "timeout": define.timeout,
+        "parameters": define.parameters,
+    }
+    if known is None:
+        return Definition(
+            id=define.id or draw.job_id(now),
+            alias=define.alias,
+            title=define.title,
+            description=define.description,
+            memo=define.memo,
+            created_at=now,
+            updated_at=now,
+            **policy,
+        )
+    texts = {
+        "title": define.title or known.title,
+        "description": define.description or known.description,
+        "memo": define.memo or known.memo,
+    }
+    refreshed = replace(known, **policy, **texts)
+    return known if refreshed == known else replace(refreshed, updated_at=now)
+
+
+def find_definition(ledger: Ledger, alias_or_id: str) -> Definition:
+    """One definition by alias or id. Raises UnknownTask."""
+    found = ledger.definitions.get(alias_or_id)
+    if found is None:
+        found = next((known for known in ledger.definitions.values() if known.id == alias_or_id), None)
+    if found is None:
+        raise UnknownTask(alias_or_id, tuple(ledger.definitions))
+    return found
+
+
+def change_definition(
+    ledger: Ledger, change: c.ChangeDefinition, now: float, _draw: Draw
+) -> Generator[f.Fact, None, Definition]:
+    """Edit, cancel, activate or delete a definition. Its waiting jobs follow through an operation of the store."""
+    known = find_definition(ledger, change.alias)
+    changed = replace(known, **_definition_changes(ledger, known, change))
+    if change.deleted is not msgspec.UNSET and change.deleted != (known.deleted_at is not None):
+        changed = replace(changed, deleted_at=now if change.deleted else None)
+    if changed == known:
+        return known
+    changed = replace(changed, updated_at=now)
+    yield f.DefinitionSaved(changed)
+    if change.who:
+        yield f.Audited(change.who, "change_definition", known.alias, "", now)
+    return changed
+
+
+def _definition_changes(ledger: Ledger, known: Definition, change: c.ChangeDefinition) -> dict[str, Any]:
+    changes: dict[str, Any] = {
+        name: value
+        for name in ("title", "description", "memo")
+        if (value := getattr(change, name)) is not msgspec.UNSET
+    }
+    if change.status is not msgspec.UNSET:
+        if change.status not in tuple(TaskStatus):
+            raise ConfigError(f"status of a task: expected active or canceled, found {change.status!r}")
+        changes["status"] = TaskStatus(change.status)
+    if change.new_alias is not msgspec.UNSET and change.new_alias != known.alias:
+        if change.new_alias in ledger.definitions:
+            raise Conflict(f"the alias {change.new_alias!r} is taken: choose another.")
+        changes["alias"] = change.new_alias
+    return changes
+
+
+def definitions_of(ledger: Ledger, which: c.DefinitionFilter) -> list[Definition]:
+    """Definitions that match, by alias."""
+    found = [
+        known
+        for _, known in sorted(ledger.definitions.items())
+        if (which.deleted or known.deleted_at is None)
+        and (which.status is None or known.status == which.status)
+        and (not which.aliases or known.alias in which.aliases)
+    ]
+    return found[which.offset : which.offset + which.limit]
+
+
+# --- schedules and workers -----------------------------------------------------------------------------------------
+
+
+def save_schedule(
+    ledger: Ledger, command: c.SaveSchedule, now: float, _draw: Draw
+) -> Generator[f.Fact, None, Schedule]:
+    """Make or replace a schedule by name."""
+    known = ledger.schedules.get(command.schedule.name)
+    created_at = known.created_at if known else now
+    schedule = replace(command.schedule, created_at=created_at, updated_at=now)
+    yield f.ScheduleSaved(schedule)
+    return schedule
+
+
+def fire_schedule(ledger: Ledger, command: c.FireSchedule, now: float, draw: Draw) -> Generator[f.Fact, None, bool]:
+    """Enqueue a tick's jobs and move the schedule on, if no other scheduler was first."""
+    schedule = ledger.schedules.get(command.name)
+    if schedule is None:
+        raise UnknownSchedule(f"unknown schedule {command.name!r}: list the schedules to see those that exist.")
+    if schedule.next_run_at != command.due:
+        return False
+    answers = yield from enqueue(ledger, c.Enqueue(jobs=command.jobs), now, draw)
+    last = answers[-1].id if answers else schedule.last_job
+    yield f.ScheduleSaved(
+        replace(
+            schedule,
+            next_run_at=command.next_run_at,
+            last_run_at=now,
+            last_job=last,
+            count=schedule.count + len(answers),
+            updated_at=now,
+        )
+    )
+    return True
+
+
+def configure_worker(
+    ledger: Ledger, command: c.ConfigureWorker, now: float, _draw: Draw
+) -> Generator[f.Fact, None, WorkerConfig]:
+    """Make or replace a worker's configuration by name."""
+    known = ledger.workers.get(command.config.name)
+    created_at = known.created_at if known else now
+    config = replace(command.config, created_at=created_at, updated_at=now)
+    yield f.WorkerSaved(config)
+    return config
+
+
+def delete_worker(ledger: Ledger, command: c.DeleteWorker, _now: float, _draw: Draw) -> Generator[f.Fact, None, None]:
+    """Forget a worker's configuration."""
+    if command.name not in ledger.workers:
+        raise UnknownWorker(f"unknown worker {command.name!r}: list the workers to see those that exist.")
+    yield f.WorkerDeleted(command.name)

@@ -1,0 +1,85 @@
+"""Rules of claim: promote what is due, then take from the head of each queue what its limits allow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from holdfast.job import facts as f
+from holdfast.job.commands import Claim, Claims, Want
+from holdfast.job.ledger.lines import Line, seq_of
+from holdfast.job.state import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from holdfast.job.draw import Draw
+    from holdfast.job.ledger.ledger import Ledger
+    from holdfast.job.model import Job
+
+#: How many due jobs one claim or rescue makes ready.
+PROMOTE_BATCH = 1_000
+#: What pauses jobs whose definition was canceled or deleted.
+PAUSED_BY_TASK = "task"
+
+
+def promote(ledger: Ledger, now: float, limit: int = PROMOTE_BATCH) -> Generator[f.Fact, None, int]:
+    """Make up to `limit` scheduled and retrying jobs ready whose time has come."""
+    count = 0
+    while count < limit and (job := ledger.first_due(now)) is not None:
+        yield f.Readied(job.seq, Event.DUE, now)
+        count += 1
+    return count
+
+
+def claim(ledger: Ledger, want: Want, now: float, _draw: Draw) -> Generator[f.Fact, None, Claims[Job]]:
+    """Take at most `want.limit` ready jobs, queue by queue in the order given."""
+    yield from promote(ledger, now)
+    items: list[Claim[Job]] = []
+    for wanted in want.queues:
+        line = ledger.line(wanted.queue)
+        if line is None or line.queue.paused:
+            continue
+        count = min(wanted.limit, want.limit - len(items))
+        room = line.room()
+        if room is not None:
+            count = min(count, room)
+        if count > 0:
+            yield from _claim_from(ledger, line, count, want, now, items)
+    return Claims(tuple(items), next_due=ledger.next_due())
+
+
+def _claim_from(
+    ledger: Ledger, line: Line, count: int, want: Want, now: float, items: list[Claim[Job]]
+) -> Generator[f.Fact, None, None]:
+    lease_until = now + (line.queue.rescue_after or want.lease)
+    table, definitions = ledger.table, ledger.definitions
+    epoch_token = ledger.epoch << 32
+    instance, worker, version = want.instance, want.worker, want.version
+    while count > 0:
+        seq = _next(ledger, line, want)
+        if seq is None:
+            return
+        job = table[seq]
+        definition = definitions.get(job.task)
+        if definition is not None and not definition.runs:
+            yield f.Paused(seq, PAUSED_BY_TASK, now)
+            continue
+        attempt, token = job.attempt + 1, max(job.token + 1, epoch_token)
+        yield f.Claimed(seq, attempt, token, instance, worker, version, lease_until, now)
+        job = table[seq]
+        items.append(Claim(job, job.id, job.task, job.queue, token, attempt, lease_until, seq, job.suspect))
+        count -= 1
+
+
+def _next(ledger: Ledger, line: Line, want: Want) -> int | None:
+    """The job to take next: the first one, but a process holds at most one suspect."""
+    entry = line.ready.first()
+    if line.suspects:
+        suspect = line.suspects.first()
+        if suspect is not None and (entry is None or suspect < entry) and not _holds_suspect(ledger, want.instance):
+            entry = suspect
+    return None if entry is None else seq_of(entry)
+
+
+def _holds_suspect(ledger: Ledger, instance: str) -> bool:
+    return any(ledger.table[seq].suspect for seq in ledger.index.running.get(instance, ()))

@@ -1,0 +1,64 @@
+"""`decide(ledger, command, now, draw)`: the one door to the rules. Yields facts; returns the answer.
+
+The caller applies each fact before it asks for the next one. A decision that raises has yielded nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from holdfast.job import commands as c
+from holdfast.job.ledger import admin, claiming, control, enqueueing, settling, upkeep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+
+    from holdfast.job.draw import Draw
+    from holdfast.job.facts import Fact
+    from holdfast.job.ledger.ledger import Ledger
+
+    Decision = Generator[Fact, None, Any]
+
+_RULES: Final[Mapping[type, Callable[[Ledger, Any, float, Draw], Decision]]] = {
+    c.Enqueue: enqueueing.enqueue,
+    c.Want: claiming.claim,
+    c.SettleAll: settling.settle_all,
+    c.ProgressAll: settling.progress_all,
+    c.Beat: upkeep.beat,
+    c.Rescue: upkeep.rescue,
+    c.InstanceDied: upkeep.instance_died,
+    c.Open: upkeep.opened,
+    c.Order: control.order,
+    c.ContinueOperation: control.continue_operation,
+    c.CancelOperation: control.cancel_operation,
+    c.ChangeQueue: admin.change_queue,
+    c.DeleteQueue: admin.delete_queue,
+    c.DefineAll: admin.define_all,
+    c.ChangeDefinition: admin.change_definition,
+    c.SaveSchedule: admin.save_schedule,
+    c.FireSchedule: admin.fire_schedule,
+    c.ConfigureWorker: admin.configure_worker,
+    c.DeleteWorker: admin.delete_worker,
+}
+
+
+def decide(ledger: Ledger, command: object, now: float, draw: Draw) -> Decision:
+    """Return the decision of a command: a generator of facts that returns the answer."""
+    return _RULES[type(command)](ledger, command, now, draw)
+
+
+def execute(ledger: Ledger, command: object, now: float, draw: Draw) -> tuple[list[Fact], Any]:
+    """Decide a command and apply its facts; return them with the answer.
+
+    `now` is in seconds since the epoch and never steps back. Raises what the decision raises; then nothing was applied.
+    """
+    facts: list[Fact] = []
+    decision = decide(ledger, command, now, draw)
+    apply, keep, following = ledger.apply, facts.append, decision.__next__
+    while True:
+        try:
+            fact = following()
+        except StopIteration as end:
+            return facts, end.value
+        apply(fact)
+        keep(fact)

@@ -1,0 +1,178 @@
+"""Rules of enqueue: all or nothing, ids and unique keys, conflict actions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from holdfast.errors import ContentError, DuplicateJob, TaskInactive, TooLarge
+from holdfast.job import facts as f
+from holdfast.job.commands import (
+    ENQUEUE_BYTES_MAX,
+    ENQUEUE_JOBS_MAX,
+    Enqueue,
+    Enqueued,
+    OnDuplicate,
+    Verdict,
+)
+from holdfast.job.model import Job, NewJob, OnConflict, Queue
+from holdfast.job.state import Event, State
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from holdfast.job.draw import Draw
+    from holdfast.job.ledger.ledger import Ledger
+
+
+def enqueue(ledger: Ledger, command: Enqueue, now: float, _draw: Draw) -> Generator[f.Fact, None, list[Enqueued]]:
+    """Store all jobs of the batch, or raise and store none."""
+    _check_size(command)
+    _check_tasks(ledger, command)
+    _check_taken(ledger, command, now)
+    answers: list[Enqueued] = []
+    for new in command.jobs:
+        answers.append((yield from _enqueue_one(ledger, new, now)))  # noqa: PERF401  # a comprehension can not yield
+    return answers
+
+
+def _check_size(command: Enqueue) -> None:
+    count = len(command.jobs)
+    advice = "Nothing was stored. Send smaller batches, or use enqueue_many, which cuts them."
+    if count > ENQUEUE_JOBS_MAX:
+        raise TooLarge("one enqueue", count, ENQUEUE_JOBS_MAX, "jobs", advice)
+    size = sum([len(new.payload) for new in command.jobs])
+    if size > ENQUEUE_BYTES_MAX:
+        raise TooLarge("one enqueue", size, ENQUEUE_BYTES_MAX, "bytes of payload", advice)
+
+
+def _check_tasks(ledger: Ledger, command: Enqueue) -> None:
+    for alias in {new.task for new in command.jobs}:
+        definition = ledger.definitions.get(alias)
+        if definition is not None and not definition.runs:
+            raise TaskInactive(alias, "deleted" if definition.deleted_at is not None else "canceled")
+
+
+def _check_taken(ledger: Ledger, command: Enqueue, now: float) -> None:
+    """Collect every id and unique key that is taken, also by an earlier job of the same batch."""
+    raises = command.on_duplicate is OnDuplicate.RAISE
+    known = ledger.index.ids
+    ids = {new.id for new in command.jobs}
+    plain = len(ids) == len(command.jobs) and known.keys().isdisjoint(ids)
+    taken: dict[str, str] = {}
+    uniques: dict[str, str] = {}
+    for new in command.jobs:
+        if new.run_at is not None and new.delay is not None:
+            raise ContentError(f"job {new.id}: expected run_at or delay, found both. Give one of them.")
+        if not plain and raises and new.id in known:
+            taken[new.id] = new.id
+        if new.unique is not None and new.on_conflict is OnConflict.ERROR and new.id not in known:
+            holder = ledger.holder(new.unique, now)
+            if holder is not None or new.unique in uniques:
+                taken[new.unique] = holder.id if holder else uniques[new.unique]
+            uniques[new.unique] = new.id
+    if not plain and raises and len(ids) < len(command.jobs):
+        seen: set[str] = set()
+        taken.update({new.id: new.id for new in command.jobs if new.id in seen or seen.add(new.id)})  # type: ignore[func-returns-value]  # set.add in a filter
+    if taken:
+        raise DuplicateJob(taken)
+
+
+def _enqueue_one(ledger: Ledger, new: NewJob, now: float) -> Generator[f.Fact, None, Enqueued]:
+    existing = ledger.job(new.id)
+    if existing is not None:
+        return Enqueued(Verdict.DUPLICATE, existing)
+    if new.unique is not None:
+        holder = ledger.holder(new.unique, now)
+        if holder is not None:
+            return (yield from _resolve(ledger, holder, new, now))
+    if new.queue not in ledger.index.lines:
+        yield f.QueueSaved(Queue(name=new.queue, created_at=now, updated_at=now))
+    job = accept(ledger, new, now)
+    yield f.Added(job)
+    return Enqueued(Verdict.NEW, job)
+
+
+def accept(ledger: Ledger, new: NewJob, now: float) -> Job:
+    """Return the stored form of a new job."""
+    run_at = starts_at(new, now)
+    ready = run_at <= now
+    return Job(
+        seq=ledger.next_seq,
+        id=new.id,
+        task=new.task,
+        queue=new.queue,
+        payload=new.payload,
+        priority=new.priority,
+        run_at=run_at,
+        retry=new.retry,
+        timeout=new.timeout,
+        key=new.key,
+        on_wait=new.on_wait,
+        sticky=new.sticky,
+        unique=new.unique,
+        unique_window=new.unique_window,
+        tags=new.tags,
+        headers=new.headers,
+        replay_of=new.replay_of,
+        created_at=now,
+        updated_at=now,
+        queued_at=now if ready else None,
+        state=State.QUEUED if ready else State.SCHEDULED,
+    )
+
+
+def starts_at(new: NewJob, now: float) -> float:
+    """When a new job may run: never before now, so that a time in the past does not jump the queue."""
+    if new.delay is not None:
+        return now + max(0.0, new.delay)
+    return now if new.run_at is None else max(now, new.run_at)
+
+
+def _resolve(ledger: Ledger, holder: Job, new: NewJob, now: float) -> Generator[f.Fact, None, Enqueued]:
+    """Do the conflict action on the job that holds the unique key. Only a waiting job is ever changed."""
+    if new.on_conflict is OnConflict.ERROR:
+        raise DuplicateJob({new.unique or new.id: holder.id})
+    waiting = holder.state in (State.QUEUED, State.SCHEDULED, State.RETRYING, State.PAUSED)
+    change = _conflict_change(holder, new, now) if waiting else None
+    if change is None:
+        return Enqueued(Verdict.KEPT, holder)
+    yield change
+    return Enqueued(_VERDICTS[new.on_conflict], ledger.table[holder.seq])
+
+
+_VERDICTS = {
+    OnConflict.REPLACE: Verdict.REPLACED,
+    OnConflict.RESCHEDULE: Verdict.RESCHEDULED,
+    OnConflict.RAISE_PRIORITY: Verdict.RAISED,
+}
+
+
+def _conflict_change(holder: Job, new: NewJob, now: float) -> f.Edited | None:
+    if new.on_conflict is OnConflict.RAISE_PRIORITY:
+        if new.priority <= holder.priority:
+            return None
+        return f.Edited(holder.seq, edit_event(holder.run_at, now), now, priority=new.priority)
+    run_at = starts_at(new, now)
+    if new.on_conflict is OnConflict.RESCHEDULE:
+        return f.Edited(holder.seq, edit_event(run_at, now), now, run_at=run_at)
+    if new.on_conflict is OnConflict.REPLACE:
+        return f.Edited(
+            holder.seq,
+            edit_event(run_at, now),
+            now,
+            queue=new.queue,
+            priority=new.priority,
+            run_at=run_at,
+            payload=new.payload,
+            retry=new.retry,
+            timeout=new.timeout,
+            headers=new.headers,
+            tags=new.tags,
+            on_wait=new.on_wait,
+        )
+    return None
+
+
+def edit_event(run_at: float, now: float) -> Event:
+    """Which edit an edit is, by the new run_at."""
+    return Event.EDIT_DUE if run_at <= now else Event.EDIT_LATER

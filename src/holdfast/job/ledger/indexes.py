@@ -1,0 +1,141 @@
+"""The upper layer of apply: what is ready, what is due, who runs, which key is busy, who holds which unique key.
+
+All of it follows from the jobs alone (`move` brings it from one value of a job to the next), so that a ledger restored
+from a snapshot has the very indexes of the ledger that was saved.
+"""
+
+from __future__ import annotations
+
+from holdfast.job.ledger.lines import Heap, Lane, Line, due_key, end_key, holds_lane, ready_key
+from holdfast.job.model import Job, Queue
+from holdfast.job.state import State
+
+_DUE_STATES = (State.SCHEDULED, State.RETRYING)
+
+
+class Indexes:
+    """Everything that finds jobs without looking at all of them."""
+
+    def __init__(self, jobs: dict[int, Job]) -> None:
+        """`jobs` is the ledger's own table; `move` is called after it was changed."""
+        self._jobs = jobs
+        self.lines: dict[str, Line] = {}
+        self.lanes: dict[str, Lane] = {}
+        self.due = Heap()
+        self.ids: dict[str, int] = {}
+        self.uniques: dict[str, int] = {}
+        self.running: dict[str, dict[int, None]] = {}  # instance -> its claims
+        self.leases: dict[int, float] = {}  # heartbeats move these, and are no facts
+
+    def line(self, name: str) -> Line:
+        """The line of a queue; made when missing, so that a job's queue always has one."""
+        line = self.lines.get(name)
+        if line is None:
+            line = self.lines[name] = Line(Queue(name=name))
+        return line
+
+    def move(self, old: Job | None, new: Job | None) -> None:
+        """Bring all indexes from `old` to `new`; None means that there was, or is, no such job."""
+        if old is not None:
+            self._leave(old, new)
+        if new is not None:
+            self._enter(old, new)
+        job = new or old
+        if job is not None and job.key is not None:
+            self._move_lane(job.key, job.seq, new)
+
+    def _leave(self, old: Job, new: Job | None) -> None:
+        line = self.line(old.queue)
+        state = old.state
+        if old.deleted_at is None:
+            line.counts[state] -= 1
+        if state is State.QUEUED:
+            self._unready(line, old)
+        elif state is State.RUNNING:
+            if new is None or new.state is not State.RUNNING:
+                self._stop_running(old)
+        elif state in _DUE_STATES:
+            self.due.drop(old.seq)
+        if new is None:
+            self._forget(old)
+
+    def _enter(self, old: Job | None, new: Job) -> None:
+        line = self.line(new.queue)
+        state = new.state
+        if new.deleted_at is None:
+            line.counts[state] += 1
+        if old is None:
+            self.ids[new.id] = new.seq
+        if new.unique is not None:
+            self._hold(new)
+        if state is State.QUEUED:
+            if new.key is None:
+                self._ready(line, new)
+        elif state is State.RUNNING:
+            if old is None or old.state is not State.RUNNING:
+                self._start_running(new)
+        elif state in _DUE_STATES:
+            self.due.add(new.seq, due_key(new))
+        elif new.final and (old is None or not old.final):
+            (line.succeeded if state is State.SUCCEEDED else line.ended).append(end_key(new))
+
+    def _ready(self, line: Line, job: Job) -> None:
+        if job.sticky is None or job.pod is not None:
+            (line.suspects if job.suspect else line.ready).add(job.seq, ready_key(job))
+
+    def _unready(self, line: Line, job: Job) -> None:
+        (line.suspects if job.suspect else line.ready).drop(job.seq)
+
+    # --- running
+
+    def _start_running(self, job: Job) -> None:
+        assert job.last is not None, "a running job has an attempt"
+        self.running.setdefault(job.last.instance, {})[job.seq] = None
+        self.leases.setdefault(job.seq, 0.0)
+
+    def _stop_running(self, old: Job) -> None:
+        assert old.last is not None, "a running job has an attempt"
+        claims = self.running[old.last.instance]
+        del claims[old.seq]
+        if not claims:
+            del self.running[old.last.instance]
+        del self.leases[old.seq]
+
+    # --- unique keys
+
+    def _hold(self, job: Job) -> None:
+        assert job.unique is not None
+        holder = self.uniques.get(job.unique)
+        if job.final and job.unique_window is None:
+            if holder == job.seq:
+                del self.uniques[job.unique]
+        elif holder is None or not job.final or self._jobs[holder].final:
+            # A finished job that holds its key for a time never takes it from an unfinished one.
+            self.uniques[job.unique] = job.seq
+
+    def _forget(self, old: Job) -> None:
+        del self.ids[old.id]
+        if old.unique is not None and self.uniques.get(old.unique) == old.seq:
+            del self.uniques[old.unique]
+
+    # --- keys
+
+    def _move_lane(self, key: str, seq: int, new: Job | None) -> None:
+        """Put a job into, or take it out of, the line of its key; make the line's new head ready, and only it."""
+        lane = self.lanes.setdefault(key, Lane())
+        before = lane.head()
+        lane.line.drop(seq)
+        lane.busy.discard(seq)
+        if new is not None and new.state is State.QUEUED:
+            lane.line.add(seq, seq)
+        elif new is not None and holds_lane(new):
+            lane.busy.add(seq)
+        after = lane.head()
+        if before is not None and before not in (after, seq):
+            head = self._jobs[before]
+            self._unready(self.line(head.queue), head)
+        if after is not None and (after == seq or after != before):
+            head = self._jobs[after]
+            self._ready(self.line(head.queue), head)
+        if not lane:
+            del self.lanes[key]

@@ -1,0 +1,229 @@
+"""The ledger: all rules of Holdfast on state in memory.
+
+    facts, answer = execute(ledger, command, now, draw)
+
+`decide(ledger, command, now, draw)` (see `decide.py`) reads the state and yields facts; each is applied before the next
+is decided, so that a batch sees its own effects. Everything that is all or nothing is checked before the first fact is
+yielded. `apply(fact)` has two layers: `fold` makes the new value of one job, `Indexes.move` keeps what finds jobs. A
+replay calls `apply` alone: it needs no clock and no chance, and ends in the same state.
+
+The clock is the caller's: `now` never steps back between calls. Heartbeats change only `leases` and `beats`, which are
+no facts: after a restart the store sets them anew.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec.structs import replace
+
+from holdfast.job import facts as f
+from holdfast.job.ledger.fold import fold
+from holdfast.job.ledger.indexes import Indexes
+from holdfast.job.ledger.lines import Line, seq_of, time_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from holdfast.job.model import Definition, Instance, Job, Operation, Schedule, WorkerConfig
+
+#: The audit trail that a ledger keeps in memory.
+AUDIT_KEPT: Final = 1_000
+
+
+class Ledger:
+    """Jobs, queues, definitions, schedules, workers, operations, and the indexes over them."""
+
+    def __init__(self) -> None:
+        """Make an empty ledger."""
+        self.table: dict[int, Job] = {}
+        self.index = Indexes(self.table)
+        self.definitions: dict[str, Definition] = {}
+        self.schedules: dict[str, Schedule] = {}
+        self.workers: dict[str, WorkerConfig] = {}
+        self.instances: dict[str, Instance] = {}
+        self.operations: dict[str, Operation] = {}
+        self.links: dict[str, f.KeyLinked] = {}
+        self.audit: deque[f.Audited] = deque(maxlen=AUDIT_KEPT)
+        self.epoch = 0
+        self.next_seq = 1
+        self.stale_refused = 0
+        self.beats: dict[str, Instance] = {}  # the newest beat of each live instance; no facts
+
+    # --- reading
+
+    def job(self, job_id: str) -> Job | None:
+        """The job of an id, or None."""
+        seq = self.index.ids.get(job_id)
+        return None if seq is None else self.table[seq]
+
+    def line(self, queue: str) -> Line | None:
+        """The line of a queue, or None if no job ever was in it."""
+        return self.index.lines.get(queue)
+
+    def next_due(self) -> float | None:
+        """When the next scheduled or retrying job becomes ready, in seconds since the epoch."""
+        entry = self.index.due.first()
+        return None if entry is None else time_of(entry)
+
+    def first_due(self, now: float) -> Job | None:
+        """The first waiting job whose time has come."""
+        entry = self.index.due.first()
+        return self.table[seq_of(entry)] if entry is not None and time_of(entry) <= now else None
+
+    def holder(self, unique: str, now: float) -> Job | None:
+        """The job that holds a unique key now: an unfinished one, or one whose window is open."""
+        seq = self.index.uniques.get(unique)
+        if seq is None:
+            return None
+        job = self.table[seq]
+        if not job.final or (job.unique_window is not None and now < job.created_at + job.unique_window):
+            return job
+        return None
+
+    def next_token(self, job: Job) -> int:
+        """The token of the job's next claim: above its last one, and above all of earlier store epochs."""
+        return max(job.token + 1, self.epoch << 32)
+
+    def between(self, after: int, before: int, *, newest_first: bool = False) -> Iterator[Job]:
+        """The jobs whose seq is above `after` and below `before`, in order of acceptance or against it.
+
+        Seq only grows, so the table is in that order and its first key bounds the walk.
+        """
+        low = max(after + 1, next(iter(self.table), before))
+        get = self.table.get
+        numbers = range(low, before)
+        for seq in reversed(numbers) if newest_first else numbers:
+            job = get(seq)
+            if job is not None:
+                yield job
+
+    # --- changing
+
+    def apply(self, fact: f.Fact) -> None:
+        """Make `fact` true. Raises IllegalTransition or ValueError for a fact that can not be: the log is damaged."""
+        special = _APPLIES.get(type(fact))
+        if special is not None:
+            special(self, fact)
+        else:
+            self._apply_to_job(fact)  # type: ignore[arg-type]  # all that are not in the table are job facts
+
+    def replay(self, facts: Iterable[f.Fact]) -> None:
+        """Apply facts of a log, in order."""
+        for fact in facts:
+            self.apply(fact)
+
+    def restore_job(self, job: Job) -> None:
+        """Put a job of a snapshot in place."""
+        self.table[job.seq] = job
+        self.index.move(None, job)
+        self.next_seq = max(self.next_seq, job.seq + 1)
+
+    def _apply_to_job(self, fact: f.JobFact) -> None:
+        table = self.table
+        seq = fact.seq
+        old = table.get(seq)
+        new = fold(old, fact)
+        if new is None:
+            self.index.move(old, None)
+            del table[seq]
+        else:
+            table[seq] = new
+            self.index.move(old, new)
+
+
+# --- what is not a plain change of one job -------------------------------------------------------------------------
+
+
+def _added(ledger: Ledger, fact: f.Added) -> None:
+    ledger.next_seq = max(ledger.next_seq, fact.job.seq + 1)
+    ledger._apply_to_job(fact)
+
+
+def _claimed(ledger: Ledger, fact: f.Claimed) -> None:
+    ledger._apply_to_job(fact)
+    ledger.index.leases[fact.seq] = fact.lease_until
+
+
+def _refused(ledger: Ledger, fact: f.Refused) -> None:
+    ledger.stale_refused += 1
+    if fact.seq in ledger.table:
+        ledger._apply_to_job(fact)
+
+
+def _queue_saved(ledger: Ledger, fact: f.QueueSaved) -> None:
+    ledger.index.line(fact.queue.name).queue = fact.queue
+
+
+def _queue_deleted(ledger: Ledger, fact: f.QueueDeleted) -> None:
+    del ledger.index.lines[fact.name]
+
+
+def _definition_saved(ledger: Ledger, fact: f.DefinitionSaved) -> None:
+    definition = fact.definition
+    for alias in [known.alias for known in ledger.definitions.values() if known.id == definition.id]:
+        del ledger.definitions[alias]
+    ledger.definitions[definition.alias] = definition
+
+
+def _schedule_saved(ledger: Ledger, fact: f.ScheduleSaved) -> None:
+    ledger.schedules[fact.schedule.name] = fact.schedule
+
+
+def _worker_saved(ledger: Ledger, fact: f.WorkerSaved) -> None:
+    ledger.workers[fact.config.name] = fact.config
+
+
+def _worker_deleted(ledger: Ledger, fact: f.WorkerDeleted) -> None:
+    del ledger.workers[fact.name]
+
+
+def _instance_saved(ledger: Ledger, fact: f.InstanceSaved) -> None:
+    ledger.instances[fact.instance.id] = fact.instance
+
+
+def _instance_gone(ledger: Ledger, fact: f.InstanceGone) -> None:
+    del ledger.instances[fact.id]
+    ledger.beats.pop(fact.id, None)
+
+
+def _operation_saved(ledger: Ledger, fact: f.OperationSaved) -> None:
+    ledger.operations[fact.operation.id] = fact.operation
+
+
+def _opened(ledger: Ledger, fact: f.Opened) -> None:
+    ledger.epoch = max(ledger.epoch, fact.epoch)
+
+
+def _key_linked(ledger: Ledger, fact: f.KeyLinked) -> None:
+    ledger.links[fact.key] = fact
+
+
+def _audited(ledger: Ledger, fact: f.Audited) -> None:
+    ledger.audit.append(fact)
+
+
+_APPLIES: Final[Mapping[type, Callable[[Ledger, Any], None]]] = {
+    f.Added: _added,
+    f.Claimed: _claimed,
+    f.Refused: _refused,
+    f.QueueSaved: _queue_saved,
+    f.QueueDeleted: _queue_deleted,
+    f.DefinitionSaved: _definition_saved,
+    f.ScheduleSaved: _schedule_saved,
+    f.WorkerSaved: _worker_saved,
+    f.WorkerDeleted: _worker_deleted,
+    f.InstanceSaved: _instance_saved,
+    f.InstanceGone: _instance_gone,
+    f.OperationSaved: _operation_saved,
+    f.Opened: _opened,
+    f.KeyLinked: _key_linked,
+    f.Audited: _audited,
+}
+
+
+def with_lease(ledger: Ledger, instance: Instance) -> Instance:
+    """An instance as people should see it: its record with its newest beat."""
+    beat = ledger.beats.get(instance.id)
+    return instance if beat is None else replace(beat, state=instance.state)

@@ -1,0 +1,140 @@
+"""The parts of the indexes: heaps of integers, the line of a queue, the lane of a key.
+
+A ready entry is one integer (rank, run_at in microseconds, seq) in a heap per queue. An entry that stopped being true
+stays in the heap until it comes to the top: `live` says which entries count. So moving a job out of the ready line costs
+one dict step, whatever the length of the line, and a job costs the garbage collector nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from heapq import heapify, heappop, heappush
+from typing import Final
+
+from holdfast.job.model import PRIORITY_MAX, Job, OnWait, Queue
+from holdfast.job.state import State
+
+_SEQ_BITS: Final = 56
+_SEQ_MASK: Final = (1 << _SEQ_BITS) - 1
+_TIME_BITS: Final = 64
+#: Heaps are rebuilt when they hold this many stale entries more than live ones.
+_SLACK: Final = 1_024
+
+
+def ready_key(job: Job) -> int:
+    """Return the place of a job in its queue: higher priority first, then run_at, then acceptance."""
+    rank = PRIORITY_MAX - job.priority
+    return (((rank << _TIME_BITS) | _micros(job.run_at)) << _SEQ_BITS) | job.seq
+
+
+def due_key(job: Job) -> int:
+    """Return the place of a waiting job in the line of what becomes due."""
+    return (_micros(job.run_at) << _SEQ_BITS) | job.seq
+
+
+def end_key(job: Job) -> int:
+    """Return the place of a finished job in the line of what retention purges."""
+    return (_micros(job.finished_at or 0.0) << _SEQ_BITS) | job.seq
+
+
+def _micros(seconds: float) -> int:
+    return max(0, int(seconds * 1e6))
+
+
+class Heap:
+    """A heap of integers of which only those in `live` count."""
+
+    __slots__ = ("_heap", "live")
+
+    def __init__(self) -> None:
+        self._heap: list[int] = []
+        self.live: dict[int, int] = {}  # seq -> entry
+
+    def add(self, seq: int, entry: int) -> None:
+        """Put `seq` in line at `entry`; an earlier place of it no longer counts."""
+        self.live[seq] = entry
+        heappush(self._heap, entry)
+
+    def drop(self, seq: int) -> None:
+        """Take `seq` out of line, if it is there."""
+        if self.live.pop(seq, None) is None:
+            return
+        heap = self._heap
+        if heap[0] & _SEQ_MASK == seq:
+            heappop(heap)
+        elif len(heap) > 2 * len(self.live) + _SLACK:
+            self._heap = list(self.live.values())
+            heapify(self._heap)
+
+    def first(self) -> int | None:
+        """Return the first live entry, or None."""
+        heap, live = self._heap, self.live
+        while heap:
+            entry = heap[0]
+            if live.get(entry & _SEQ_MASK) == entry:
+                return entry
+            heappop(heap)
+        return None
+
+    def __len__(self) -> int:
+        return len(self.live)
+
+
+def seq_of(entry: int) -> int:
+    """Return the job's number in an entry."""
+    return entry & _SEQ_MASK
+
+
+def time_of(entry: int) -> float:
+    """Return the time in a due entry, in seconds since the epoch."""
+    return (entry >> _SEQ_BITS) / 1e6
+
+
+class Line:
+    """One queue: its policy, what is ready in it, and how many of its jobs are in each state."""
+
+    __slots__ = ("counts", "ended", "queue", "ready", "succeeded", "suspects")
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+        self.ready = Heap()
+        self.suspects = Heap()
+        self.counts: dict[State, int] = dict.fromkeys(State, 0)
+        self.succeeded: deque[int] = deque()  # in order of finishing; may name jobs that have moved on
+        self.ended: deque[int] = deque()  # failed and canceled
+
+    def room(self) -> int | None:
+        """How many more of its jobs may run now over the fleet; None: no limit."""
+        limit = self.queue.fleet_limit
+        return None if limit is None else max(0, limit - self.counts[State.RUNNING])
+
+    @property
+    def unfinished(self) -> int:
+        """Jobs that have not ended."""
+        counts = self.counts
+        return sum(counts[s] for s in (State.SCHEDULED, State.QUEUED, State.RUNNING, State.RETRYING, State.PAUSED))
+
+
+class Lane:
+    """The jobs of one key: those in line, and those that keep the line closed (running, or waiting for their retry)."""
+
+    __slots__ = ("busy", "line")
+
+    def __init__(self) -> None:
+        self.line: Heap = Heap()
+        self.busy: set[int] = set()
+
+    def head(self) -> int | None:
+        """The one job of this key that may be claimed now."""
+        return None if self.busy else self.line.first()
+
+    def __bool__(self) -> bool:
+        return bool(self.busy) or len(self.line) > 0
+
+
+def holds_lane(job: Job) -> bool:
+    """Tell whether a job keeps the line of its key closed."""
+    if job.state is State.RUNNING:
+        return True
+    waits = job.state is State.RETRYING or (job.state is State.SCHEDULED and job.attempt > 0)
+    return waits and job.on_wait is OnWait.HOLD

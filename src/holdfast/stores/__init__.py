@@ -1,0 +1,1 @@
+"""The adapters of the Store port. Only `holdfast.connect` chooses one."""

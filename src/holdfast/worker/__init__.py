@@ -1,0 +1,1 @@
+"""Claim, run, settle; heartbeat, rescue, drain. The worker knows ports (`store.Source`, `Program`), never adapters."""
