@@ -44,6 +44,42 @@ class Indexes:
         if job is not None and job.key is not None:
             self._move_lane(job.key, job.seq, new)
 
+    # The three moves of a job's plain life, without key and unique key, are written out: they do what `move` does, at half
+    # the cost. The property tests hold them against indexes that were made by `move` alone.
+
+    def accepted(self, new: Job) -> None:
+        """A plain job was accepted, and is ready."""
+        line = self.lines.get(new.queue) or self.line(new.queue)
+        line.counts[State.QUEUED] += 1
+        self.ids[new.id] = new.seq
+        line.ready.add(new.seq, ready_key(new))
+
+    def claimed(self, new: Job, instance: str, lease_until: float) -> None:
+        """A plain job went from ready to running."""
+        line, seq = self.lines[new.queue], new.seq
+        counts = line.counts
+        counts[State.QUEUED] -= 1
+        counts[State.RUNNING] += 1
+        line.ready.drop(seq)
+        claims = self.running.get(instance)
+        if claims is None:
+            claims = self.running[instance] = {}
+        claims[seq] = None
+        self.leases[seq] = lease_until
+
+    def succeeded(self, new: Job, instance: str) -> None:
+        """A plain job went from running to succeeded."""
+        line, seq = self.lines[new.queue], new.seq
+        counts = line.counts
+        counts[State.RUNNING] -= 1
+        counts[State.SUCCEEDED] += 1
+        claims = self.running[instance]
+        del claims[seq]
+        if not claims:
+            del self.running[instance]
+        del self.leases[seq]
+        line.succeeded.append(end_key(new))
+
     def _leave(self, old: Job, new: Job | None) -> None:
         line = self.line(old.queue)
         state = old.state

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import replace
 
 from holdfast.job import facts as f
-from holdfast.job.ledger.fold import fold
+from holdfast.job.ledger import folding
 from holdfast.job.ledger.indexes import Indexes
 from holdfast.job.ledger.lines import Line, seq_of, time_of
+from holdfast.job.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -124,7 +125,7 @@ class Ledger:
         table = self.table
         seq = fact.seq
         old = table.get(seq)
-        new = fold(old, fact)
+        new = folding.fold(old, fact)
         if new is None:
             self.index.move(old, None)
             del table[seq]
@@ -137,13 +138,44 @@ class Ledger:
 
 
 def _added(ledger: Ledger, fact: f.Added) -> None:
-    ledger.next_seq = max(ledger.next_seq, fact.job.seq + 1)
-    ledger._apply_to_job(fact)
+    job = fact.job
+    seq = job.seq
+    if seq in ledger.table or seq < ledger.next_seq:
+        raise ValueError(f"job {job.id} was added as seq {seq}, but the next is {ledger.next_seq}")
+    ledger.next_seq = seq + 1
+    ledger.table[seq] = job
+    if job.state is State.QUEUED and job.key is None and job.unique is None and job.sticky is None and not job.suspect:
+        ledger.index.accepted(job)
+    else:
+        ledger.index.move(None, job)
 
 
 def _claimed(ledger: Ledger, fact: f.Claimed) -> None:
-    ledger._apply_to_job(fact)
-    ledger.index.leases[fact.seq] = fact.lease_until
+    table, seq = ledger.table, fact.seq
+    old = _present(ledger, fact)
+    new = table[seq] = folding.claimed(old, fact)
+    if old.key is None and old.unique is None and not old.suspect:
+        ledger.index.claimed(new, fact.instance, fact.lease_until)
+    else:
+        ledger.index.move(old, new)
+        ledger.index.leases[seq] = fact.lease_until
+
+
+def _succeeded(ledger: Ledger, fact: f.Succeeded) -> None:
+    table, seq = ledger.table, fact.seq
+    old = _present(ledger, fact)
+    new = table[seq] = folding.succeeded(old, fact)
+    if old.key is None and old.unique is None and old.last is not None:
+        ledger.index.succeeded(new, old.last.instance)
+    else:
+        ledger.index.move(old, new)
+
+
+def _present(ledger: Ledger, fact: f.JobFact) -> Job:
+    job = ledger.table.get(fact.seq)
+    if job is None:
+        raise ValueError(f"{type(fact).__name__} about job seq {fact.seq}, which is not there")
+    return job
 
 
 def _refused(ledger: Ledger, fact: f.Refused) -> None:
@@ -207,6 +239,7 @@ def _audited(ledger: Ledger, fact: f.Audited) -> None:
 _APPLIES: Final[Mapping[type, Callable[[Ledger, Any], None]]] = {
     f.Added: _added,
     f.Claimed: _claimed,
+    f.Succeeded: _succeeded,
     f.Refused: _refused,
     f.QueueSaved: _queue_saved,
     f.QueueDeleted: _queue_deleted,

@@ -23,22 +23,17 @@ _SLACK: Final = 1_024
 
 def ready_key(job: Job) -> int:
     """Return the place of a job in its queue: higher priority first, then run_at, then acceptance."""
-    rank = PRIORITY_MAX - job.priority
-    return (((rank << _TIME_BITS) | _micros(job.run_at)) << _SEQ_BITS) | job.seq
+    return ((PRIORITY_MAX - job.priority << _TIME_BITS | int(job.run_at * 1e6)) << _SEQ_BITS) | job.seq
 
 
 def due_key(job: Job) -> int:
     """Return the place of a waiting job in the line of what becomes due."""
-    return (_micros(job.run_at) << _SEQ_BITS) | job.seq
+    return int(job.run_at * 1e6) << _SEQ_BITS | job.seq
 
 
 def end_key(job: Job) -> int:
     """Return the place of a finished job in the line of what retention purges."""
-    return (_micros(job.finished_at or 0.0) << _SEQ_BITS) | job.seq
-
-
-def _micros(seconds: float) -> int:
-    return max(0, int(seconds * 1e6))
+    return int((job.finished_at or 0.0) * 1e6) << _SEQ_BITS | job.seq
 
 
 class Heap:

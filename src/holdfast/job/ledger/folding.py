@@ -35,7 +35,8 @@ def _readied(job: Job, fact: f.Readied) -> Job:
     return replace(job, state=state, queued_at=fact.at, updated_at=fact.at, run_at=run_at)
 
 
-def _claimed(job: Job, fact: f.Claimed) -> Job:
+def claimed(job: Job, fact: f.Claimed) -> Job:
+    """A worker got the job: the next attempt begins."""
     attempt = Attempt(fact.attempt, fact.token, fact.instance, fact.worker, fact.at, version=fact.version)
     past = job.past if job.last is None else (*job.past, job.last)[-ATTEMPTS_KEPT:]
     return replace(
@@ -49,7 +50,8 @@ def _claimed(job: Job, fact: f.Claimed) -> Job:
     )
 
 
-def _succeeded(job: Job, fact: f.Succeeded) -> Job:
+def succeeded(job: Job, fact: f.Succeeded) -> Job:
+    """The attempt did the work."""
     last = _last(job)
     ended = replace(
         last,
@@ -245,8 +247,8 @@ def _joined(old: bytes, new: bytes) -> bytes:
 
 _FOLDS: Final[Mapping[type, Callable[[Job, Any], Job | None]]] = {
     f.Readied: _readied,
-    f.Claimed: _claimed,
-    f.Succeeded: _succeeded,
+    f.Claimed: claimed,
+    f.Succeeded: succeeded,
     f.Ended: _ended,
     f.Progressed: _progressed,
     f.Refused: _refused,
