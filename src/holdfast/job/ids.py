@@ -7,25 +7,22 @@ right edge, and the ids of two processes do not meet.
 
 from __future__ import annotations
 
-import os
 import re
-import threading
-from struct import unpack
 from typing import TYPE_CHECKING, Final
 
 from holdfast.errors import ConfigError, ContentError
 from holdfast.job.model import PRIORITY_MAX, PRIORITY_MIN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 ID_MAX: Final = 128
 NAME_MAX: Final = 100
 KEY_MAX: Final = 512
 TAGS_MAX: Final = 16
 
-_LOW_BITS: Final = 48
-_LOW_MAX: Final = 2**_LOW_BITS - 1
+LOW_BITS: Final = 48
+LOW_MAX: Final = 2**LOW_BITS - 1
 
 
 def uuid7(milliseconds: int, random: int) -> str:
@@ -34,57 +31,14 @@ def uuid7(milliseconds: int, random: int) -> str:
     >>> uuid7(0x017F22E279B0, 0x0CC3 << 62 | 0x18C4DC0C0C07398F)
     '017f22e2-79b0-7cc3-98c4-dc0c0c07398f'
     """
-    return f"{_head(milliseconds, random >> _LOW_BITS)}{random & _LOW_MAX:012x}"
+    return f"{head(milliseconds, random >> LOW_BITS)}{random & LOW_MAX:012x}"
 
 
-def _head(milliseconds: int, high: int) -> str:
+def head(milliseconds: int, high: int) -> str:
     """Return all but the last 12 digits; `high` is 26 random bits."""
     return (
         f"{milliseconds >> 16:08x}-{milliseconds & 0xFFFF:04x}-7{high >> 14 & 0xFFF:03x}-{high & 0x3FFF | 0x8000:04x}-"
     )
-
-
-class IdMaker:
-    """Makes ids that grow, from several threads, also after a fork. `now` tells seconds since the epoch."""
-
-    def __init__(self, now: Callable[[], float], draw: Callable[[int], bytes] = os.urandom) -> None:
-        self._now, self._draw = now, draw
-        self._lock = threading.Lock()
-        self._pid = 0
-        self._milliseconds = -1
-        self._text = ""  # all but the last 12 digits, fixed within a millisecond
-        self._low = 0
-        self._steps: list[int] = []
-
-    def __call__(self) -> str:
-        """Return the next id. Costs about a microsecond: random bytes are drawn from the system in batches."""
-        with self._lock:
-            milliseconds = int(self._now() * 1_000)
-            if milliseconds > self._milliseconds or self._pid != os.getpid():
-                self._begin(milliseconds)
-            elif self._steps:
-                self._low += self._steps.pop() + 1
-            else:
-                self._low += self._step() + 1
-            if self._low > _LOW_MAX:
-                # The count of this millisecond is used up (the clock stands, or stepped back): borrow the next.
-                self._begin(self._milliseconds + 1)
-            return f"{self._text}{self._low:012x}"
-
-    def _begin(self, milliseconds: int) -> None:
-        if self._pid != os.getpid():
-            # A child of a fork has the parent's numbers: it draws its own before the first id.
-            self._pid = os.getpid()
-            self._steps.clear()
-        self._milliseconds = max(milliseconds, self._milliseconds)
-        self._text = _head(self._milliseconds, self._step())
-        # 47 of 48 bits: the top one is left for counting up.
-        self._low = (self._step() << 32 | self._step()) >> 17
-
-    def _step(self) -> int:
-        if not self._steps:
-            self._steps.extend(unpack("<1024I", self._draw(4_096)))
-        return self._steps.pop()
 
 
 # --- checks --------------------------------------------------------------------------------------------------------
