@@ -1,0 +1,1 @@
+"""The main job of Holdfast on real input: `make demo`."""
