@@ -1,0 +1,238 @@
+"""A task: a function, its policy, its typed arguments; and the views of it through which jobs are enqueued."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
+
+import msgspec
+
+from holdfast.errors import BadArguments, ConfigError, ContentError
+from holdfast.job.commands import Define
+from holdfast.job.model import NewJob
+from holdfast.task.arguments import Arguments, make_arguments
+from holdfast.task.handle import Handles, JobHandle, decode_any
+from holdfast.task.options import Options, Placement, place
+from holdfast.task.signature import Signature, Unresolved, read_signature
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
+
+    from holdfast.task.host import Host
+    from holdfast.task.policy import Policy
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Call(msgspec.Struct, frozen=True):
+    """Arguments of one job of a batch; made by `task.args(...)`, which type checkers check."""
+
+    task: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+Item = Call | tuple[Any, ...] | dict[str, Any]
+
+
+class Bound(Generic[P, R]):
+    """A task with options of the enqueue: made by `task.using(...)`."""
+
+    def __init__(self, task: Task[P, R], options: Options) -> None:
+        self._task, self._options = task, options
+        self._host = task.host
+        self._placement: Placement = place(task.policy, options)
+
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Store a job; when this returns it is stored. Concurrent calls share one write of the store.
+
+        Raises BadArguments, ContentError, TooLarge; DuplicateJob; TaskInactive; StoreError.
+        """
+        job = self.job(*args, **kwargs)
+        answer = await self._host.submit(job, self._placement.on_duplicate)
+        return JobHandle(self._host, answer, self._task.decode_result)
+
+    async def enqueue_many(self, items: Iterable[Item], *, atomic: bool = False) -> Handles[R]:
+        """Store a job per item: a tuple (by place), a dict (by name), or `task.args(...)`.
+
+        One batch holds up to 10,000 jobs and 8 MiB and is all or nothing; more is cut into several, and the `pieces` of the
+        answer tell how many. With `atomic` more is refused with TooLarge. Raises as `enqueue`, and then stores nothing of
+        the batch; a note of the error tells what earlier batches stored.
+        """
+        jobs = [self._job_of(item) for item in items]
+        if len(jobs) > 1 and "id" in self._placement.fields:
+            raise ContentError(
+                f"id: expected one job for an id of your own, found {len(jobs)}. Enqueue them one by one."
+            )
+        answers, pieces = await self._host.submit_many(jobs, self._placement.on_duplicate, atomic=atomic)
+        decode = self._task.decode_result
+        return Handles([JobHandle(self._host, answer, decode) for answer in answers], pieces)
+
+    def job(self, *args: P.args, **kwargs: P.kwargs) -> NewJob:
+        """Return the job that an enqueue would store, without storing it. Raises BadArguments, ContentError, TooLarge."""
+        return self._make(self._task.arguments.encode(args, kwargs))
+
+    def job_from(self, given: Mapping[str, Any]) -> NewJob:
+        """The same from arguments by name, whose types are checked now."""
+        return self._make(self._task.arguments.encode_mapping(given))
+
+    def _make(self, payload: bytes) -> NewJob:
+        fields = self._placement.fields
+        if "id" in fields:
+            return NewJob(payload=payload, **fields)
+        return NewJob(id=self._host.new_id(), payload=payload, **fields)
+
+    def _job_of(self, item: Item) -> NewJob:
+        arguments = self._task.arguments
+        if isinstance(item, Call):
+            if item.task != self._task.alias:
+                raise BadArguments(f"task {self._task.alias!r}: got the arguments of task {item.task!r}.")
+            return self._make(arguments.encode(item.args, item.kwargs))
+        if isinstance(item, tuple):
+            return self._make(arguments.encode(item, {}))
+        if isinstance(item, dict):
+            return self._make(arguments.encode_mapping(item))
+        raise BadArguments(
+            f"task {self._task.alias!r}: expected a tuple (by place), a dict (by name) or args(...) for each job, "
+            f"found {item!r:.80} ({type(item).__name__}). For one argument write (value,)."
+        )
+
+    def using(self, **options: Unpack[Options]) -> Bound[P, R]:
+        """Return a view of the task with these options of the enqueue (see Options), beside those it has."""
+        return Bound(self._task, {**self._options, **options})
+
+    @property
+    def sync(self) -> SyncBound[P, R]:
+        """The same for code without a loop: Flask, Django, scripts."""
+        return SyncBound(self)
+
+
+class SyncBound(Generic[P, R]):
+    """The enqueues of a task for code without a loop."""
+
+    __slots__ = ("_bound",)
+
+    def __init__(self, bound: Bound[P, R]) -> None:
+        self._bound = bound
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """See Bound.enqueue. Raises UsageError where a loop runs."""
+        return self._bound._host.run_sync(self._bound.enqueue(*args, **kwargs))
+
+    def enqueue_many(self, items: Iterable[Item], *, atomic: bool = False) -> Handles[R]:
+        """See Bound.enqueue_many. Raises UsageError where a loop runs."""
+        return self._bound._host.run_sync(self._bound.enqueue_many(items, atomic=atomic))
+
+    def using(self, **options: Unpack[Options]) -> SyncBound[P, R]:
+        """See Bound.using."""
+        return SyncBound(self._bound.using(**options))
+
+
+class Task(Bound[P, R]):
+    """A named function with a policy. Calling it runs the function, here and now, without any job."""
+
+    def __init__(
+        self,
+        host: Host,
+        function: Callable[P, Any],
+        policy: Policy,
+        local_names: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.host, self.policy, self.function = host, policy, function
+        functools.update_wrapper(self, function)
+        super().__init__(self, {})
+        self._resolve_early(local_names)
+
+    @property
+    def alias(self) -> str:
+        """The name of the task in stores and everywhere else."""
+        return self.policy.alias
+
+    @property
+    def place(self) -> str:
+        """Where the function stands, for people."""
+        inner = inspect.unwrap(self.function)
+        code = getattr(inner, "__code__", None)
+        name = f"{getattr(inner, '__module__', '?')}.{getattr(inner, '__qualname__', type(inner).__qualname__)}"
+        return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Run the function. Nothing is stored."""
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<task {self.alias}>"
+
+    def args(self, *args: P.args, **kwargs: P.kwargs) -> Call:
+        """Return arguments for `enqueue_many`; type checkers check them like those of `enqueue`."""
+        return Call(self.alias, args, kwargs)
+
+    @functools.cached_property
+    def signature(self) -> Signature:
+        """What the function takes and returns. Raises ConfigError when an annotation can not be resolved."""
+        try:
+            return read_signature(self.function)
+        except Unresolved as error:
+            raise ConfigError(
+                f"task {self.alias!r}: {error}. Define or import the type in the task's module."
+            ) from None
+
+    @functools.cached_property
+    def arguments(self) -> Arguments:
+        """How the arguments are checked, encoded and bound. Raises ConfigError for types that JSON can not carry."""
+        return make_arguments(self.alias, self.function, self.signature)
+
+    @functools.cached_property
+    def decode_result(self) -> Callable[[bytes], Any]:
+        """Decodes results into the type that the function declares."""
+        returns = self.signature.returns
+        if returns is Any:
+            return decode_any
+        try:
+            return msgspec.json.Decoder(returns).decode
+        except (TypeError, NameError):
+            return decode_any  # a type that msgspec does not know: the plain JSON value is what there is
+
+    def _resolve_early(self, local_names: Mapping[str, Any] | None) -> None:
+        """Read the annotations now, so that a wrong one is told where it stands; those of later names wait for their use."""
+        try:
+            self.__dict__["signature"] = read_signature(self.function, local_names)
+        except Unresolved:
+            return
+        _ = self.arguments
+
+    def definition(self) -> Define:
+        """Return what the store should know of this task."""
+        policy = self.policy
+        return Define(
+            alias=policy.alias,
+            title=policy.title,
+            description=policy.description,
+            memo=policy.memo,
+            queue=policy.queue,
+            retry=policy.retry,
+            timeout=policy.timeout,
+            parameters=self.arguments.schema(),
+        )
+
+
+class AsyncTask(Task[P, R]):
+    """A task of an `async def`."""
+
+    if TYPE_CHECKING:
+
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+            """Run the function. Nothing is stored."""
+            ...
+
+
+class PlainTask(Task[P, R]):
+    """A task of a `def`."""
+
+    if TYPE_CHECKING:
+
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+            """Run the function. Nothing is stored."""
+            ...
