@@ -1,0 +1,198 @@
+"""Claiming: continuous, never in rounds. Slots first, then claim; sleep only after an empty answer.
+
+The loop asks while there is room. Without room it sleeps until a job ends; after an empty answer it sleeps until the
+store says that something came, something is due, or a lane that could not ask has a slot again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from holdfast.job.commands import Want
+from holdfast.worker.execution import Execution, Grant
+from holdfast.worker.hooks import tell
+from holdfast.worker.insist import pause
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from holdfast.clock import Clock
+    from holdfast.job.commands import Claims, QueueWant
+    from holdfast.store import Source
+    from holdfast.worker.context import Host
+    from holdfast.worker.hooks import Alarm, Listeners
+    from holdfast.worker.lanes import Lanes
+    from holdfast.worker.options import WorkerOptions
+    from holdfast.worker.outbox import Outbox
+    from holdfast.worker.runner import Runner
+    from holdfast.worker.timing import Timing
+
+#: A store that pushes is asked that much less often when nothing comes.
+_PUSH_PATIENCE: Final = 5.0
+#: The shortest sleep when an item should be due by this machine's clock and the store says it is not, in seconds.
+_NAP: Final = 0.001
+
+
+class Claimer:
+    """Claims for one worker. `left` limits how many jobs in all (None: no limit); `once` ends it at an empty answer."""
+
+    def __init__(
+        self,
+        source: Source[Any],
+        lanes: Lanes,
+        runner: Runner,
+        outbox: Outbox,
+        *,
+        instance: str,
+        options: WorkerOptions,
+        clock: Clock,
+        timing: Timing,
+        host: Host,
+        alarm: Alarm,
+        listeners: Listeners,
+        draw: Callable[[], float],
+        left: int | None = None,
+        once: bool = False,
+    ) -> None:
+        self._source, self._lanes, self._runner, self._outbox = source, lanes, runner, outbox
+        self._instance, self._options, self._clock, self._timing = instance, options, clock, timing
+        self._host, self._alarm, self._claimed, self._draw = host, alarm, listeners.claimed, draw
+        self._left, self._once = left, once
+        self._queues = tuple(lanes.by_name)
+        self._wake = asyncio.Event()
+        self._naps = 0
+        self.stopping = False
+        self.enabled = True  # switched off by people through the worker's configuration
+        self.claiming_since: float | None = None  # when the call that is out was sent
+
+    def stop(self) -> None:
+        """Claim nothing more. A claim that is out is waited for, because the store may have granted it."""
+        self.stopping = True
+        self._wake.set()
+
+    def enable(self, enabled: bool) -> None:
+        """Go on or hold, as people say."""
+        if enabled is not self.enabled:
+            self.enabled = enabled
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Claim until stopped."""
+        failures = 0
+        while not self._is_over():
+            try:
+                await self._round()
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - whatever the store raises, the worker goes on asking
+                failures += 1
+                self._alarm("", None, error)
+                await self._sleep(pause(failures) * (0.5 + self._draw()))
+
+    def _is_over(self) -> bool:
+        return self.stopping or (self._left is not None and self._left <= 0)
+
+    async def _round(self) -> None:
+        if self._outbox.full:
+            await self._outbox.room()
+        wanted = self._lanes.wants(self._clock.monotonic()) if self.enabled else ()
+        if not wanted:
+            await self._wait_for_room()
+            return
+        claims = await self._claim(wanted)
+        if not claims.items:
+            if self._once:
+                self.stopping = True
+            if not self.stopping:
+                await self._wait_for_work(wanted, claims)
+
+    # --- asking ----------------------------------------------------------------------------------------------------
+
+    async def _claim(self, wanted: tuple[QueueWant, ...]) -> Claims[Any]:
+        options, limit = self._options, self._lanes.total(wanted)
+        if self._left is not None:
+            limit = min(limit, self._left)
+        want = Want(
+            queues=wanted,
+            limit=limit,
+            lease=options.lease,
+            instance=self._instance,
+            worker=options.worker,
+            version=options.version,
+            pod=options.pod,
+            local=options.local,
+        )
+        sent = self.claiming_since = self._clock.monotonic()
+        try:
+            claims = await self._source.claim(want)
+        finally:
+            self.claiming_since = None
+        received = self._clock.monotonic()
+        self._accept(claims, Grant(sent, received))
+        if self._claimed:
+            tell(self._claimed, claims, limit, received - sent)
+        if len(wanted) > 1:
+            self._lanes.served(wanted, limit, Counter(claim.queue for claim in claims.items))
+        return claims
+
+    def _accept(self, claims: Claims[Any], grant: Grant) -> None:
+        lanes, host = self._lanes.by_name, self._host
+        # A stop may have come while the claim was out.
+        accept = self._runner.refuse if self.stopping else self._runner.accept
+        for claim in claims.items:
+            accept(Execution(claim, host, lane=lanes[claim.queue], grant=grant))
+        if self._left is not None:
+            self._left -= len(claims.items)
+        if claims.items:
+            self._naps = 0
+
+    # --- sleeping --------------------------------------------------------------------------------------------------
+
+    async def _wait_for_room(self) -> None:
+        self._wake.clear()
+        self._lanes.on_room = self._wake.set
+        if not self.stopping:
+            await self._wake.wait()
+        self._lanes.on_room = None
+
+    async def _wait_for_work(self, wanted: tuple[QueueWant, ...], claims: Claims[Any]) -> None:
+        self._wake.clear()
+        if len(wanted) < len(self._queues):
+            # A lane that was full may have work: its next free slot is a reason to ask.
+            self._lanes.on_room = self._wake.set
+        timeout = self._timeout(claims.next_due)
+        timer = self._timing.call_at(self._clock.monotonic() + timeout, self._wake.set)
+        waiting = asyncio.ensure_future(self._source.wait(self._queues, claims.cursor, timeout))
+        waiting.add_done_callback(lambda _: self._wake.set())
+        try:
+            await self._wake.wait()
+        finally:
+            timer.cancel()
+            self._lanes.on_room = None
+            waiting.cancel()
+            await asyncio.wait([waiting])
+        if not waiting.cancelled():
+            waiting.result()  # raises what the store raised
+
+    def _timeout(self, next_due: float | None) -> float:
+        """Return how long to sleep. The store's clock decides; ours only says when asking again may be worth it."""
+        longest = self._options.poll * (_PUSH_PATIENCE if self._source.capabilities.push else 1.0)
+        longest *= 0.75 + self._draw() / 2  # so that a fleet does not ask in step
+        if next_due is None:
+            return longest
+        due_in = next_due - self._clock.now()
+        if due_in > 0:
+            return min(longest, due_in)
+        # Our clock is ahead of the store's: ask again soon, then less and less often.
+        self._naps += 1
+        return float(min(longest, _NAP * 2 ** min(self._naps, 16)))
+
+    async def _sleep(self, seconds: float) -> None:
+        self._wake.clear()
+        timer = self._timing.call_at(self._clock.monotonic() + seconds, self._wake.set)
+        try:
+            if not self.stopping:
+                await self._wake.wait()
+        finally:
+            timer.cancel()

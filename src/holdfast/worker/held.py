@@ -1,0 +1,58 @@
+"""All claims that this worker holds: from the claim's answer until the store has taken their outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from holdfast.worker.execution import Execution
+
+
+class HeldClaims:
+    """Executions by the store's reference. Read by the heartbeat's thread, written by the loop alone."""
+
+    def __init__(self) -> None:
+        self._by_ref: dict[int | str, Execution] = {}
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def __len__(self) -> int:
+        return len(self._by_ref)
+
+    def __iter__(self) -> Iterator[Execution]:
+        """Go through a copy, so that the loop may go on while another thread looks."""
+        return iter(list(self._by_ref.values()))
+
+    def get(self, ref: int | str) -> Execution | None:
+        """The execution of an item, if it is held."""
+        return self._by_ref.get(ref)
+
+    def add(self, execution: Execution) -> Execution | None:
+        """Hold it. Returns the older execution of the same item, which has lost its claim by that."""
+        ref = execution.claim.ref
+        older = self._by_ref.get(ref)
+        self._by_ref[ref] = execution
+        return older
+
+    def remove(self, execution: Execution) -> None:
+        """The claim is over, or no longer ours."""
+        ref = execution.claim.ref
+        if self._by_ref.get(ref) is execution:
+            del self._by_ref[ref]
+            if self._waiting and not self._by_ref:
+                self._tell()
+
+    def _tell(self) -> None:
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiting.clear()
+
+    async def emptied(self) -> None:
+        """Return when nothing is held."""
+        while self._by_ref:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            await waiter
