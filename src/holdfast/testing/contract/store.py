@@ -1,0 +1,57 @@
+"""The contract of a `Store`: what every store keeps, besides the contract of a `Source`.
+
+class TestMyStore(StoreContract):
+    @pytest.fixture
+    def store_factory(self):
+        clock = ManualClock()
+        return lambda: StoreHarness(MyStore(clock=clock), clock)
+"""
+
+from __future__ import annotations
+
+from holdfast.testing.contract.bulk import BulkControl
+from holdfast.testing.contract.content import Content
+from holdfast.testing.contract.control import Control, Deleting, Editing, Replays
+from holdfast.testing.contract.definitions import Definitions, DefinitionSwitch
+from holdfast.testing.contract.fleet import Instances, WorkerConfigs
+from holdfast.testing.contract.intake import Duplicates, Intake
+from holdfast.testing.contract.lines import FleetLimits, KeyOrder
+from holdfast.testing.contract.queues import Queues
+from holdfast.testing.contract.reads import Finishing, Pages, Statistics
+from holdfast.testing.contract.records import Attempts, Results
+from holdfast.testing.contract.retention import Retention
+from holdfast.testing.contract.schedules import Schedules
+from holdfast.testing.contract.suspects import Suspects
+from holdfast.testing.contract.table import StateTable
+from holdfast.testing.contract.unique import ConflictActions, UniqueKeys
+
+
+class StoreContract(
+    StateTable,
+    Intake,
+    Duplicates,
+    UniqueKeys,
+    ConflictActions,
+    KeyOrder,
+    FleetLimits,
+    Queues,
+    Definitions,
+    DefinitionSwitch,
+    Control,
+    Editing,
+    Replays,
+    Deleting,
+    BulkControl,
+    Attempts,
+    Results,
+    Suspects,
+    Pages,
+    Statistics,
+    Finishing,
+    Schedules,
+    Instances,
+    WorkerConfigs,
+    Retention,
+    Content,
+):
+    """Inherit it, supply the fixture `store_factory`, and every test of the contract runs."""
