@@ -34,6 +34,8 @@ class Gatherer(Generic[Item, Answer]):
 
     answered: called in the loop for each item given by `add`, with its answer, or with None and its error.
     size: bytes of an item, for the bound `bytes_max` (default: only `items_max` bounds). batch_max: items of one write.
+    turns_max: how many turns of the loop a batch may gather on, as long as each brings more; then a store that answers at
+    once gets batches too, and an idle caller still waits for no more than one empty turn.
     Bound to the loop of its first item.
     """
 
@@ -46,10 +48,12 @@ class Gatherer(Generic[Item, Answer]):
         items_max: int = ITEMS_MAX,
         bytes_max: int = BYTES_MAX,
         batch_max: int = ITEMS_MAX,
+        turns_max: int = 0,
         whole: tuple[type[Exception], ...] = WHOLE,
     ) -> None:
         self._write, self._answered, self._size = write, answered, size
         self._items_max, self._bytes_max, self._batch_max, self._whole = items_max, bytes_max, batch_max, whole
+        self._turns_max = turns_max
         self._items: list[Item] = []
         self._callers: list[asyncio.Future[Answer] | None] = []
         self._bytes = 0
@@ -116,6 +120,7 @@ class Gatherer(Generic[Item, Answer]):
     async def _flush(self) -> None:
         try:
             while self._items:
+                await self._gather_on()
                 items, callers = self._take()
                 self._let_in()
                 await self._send(items, callers)
@@ -126,6 +131,15 @@ class Gatherer(Generic[Item, Answer]):
             self._flusher = None
             if self._items and not self._closed:  # only when this task was cancelled from outside
                 self._flusher = asyncio.get_running_loop().create_task(self._flush(), name="holdfast-flush")
+
+    async def _gather_on(self) -> None:
+        for _ in range(self._turns_max):
+            before = len(self._items)
+            if before >= self._batch_max:
+                return
+            await asyncio.sleep(0)
+            if len(self._items) == before:
+                return
 
     def _take(self) -> tuple[list[Item], list[asyncio.Future[Answer] | None]]:
         items, callers = self._items, self._callers

@@ -6,7 +6,7 @@ so nothing is settled twice. A refusal (stale) is counted and told, and is never
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.batch import WHOLE, Gatherer
 from holdfast.job.commands import Accepted, Canceled, ErrorInfo, Failed, Settlement, Snoozed, Succeeded
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from holdfast.worker.hooks import Alarm, Listeners
     from holdfast.worker.reports import Reports
     from holdfast.worker.timing import Timing
+
+#: Turns of the loop for which a batch gathers on while each brings more: some milliseconds at most.
+TURNS_MAX: Final = 16
 
 
 class Outbox:
@@ -48,7 +51,7 @@ class Outbox:
         self._timing, self._monotonic, self._lease = timing, monotonic, lease
         self._alarm, self._settled, self._over = alarm, listeners.settled, over
         self._gatherer: Gatherer[Execution, Settled] = Gatherer(
-            self._write, answered=self._answered, batch_max=CLAIM_MAX, whole=(*WHOLE, *AWAY)
+            self._write, answered=self._answered, batch_max=CLAIM_MAX, turns_max=TURNS_MAX, whole=(*WHOLE, *AWAY)
         )
         self.add = self._gatherer.add  # the hot path: no call in between
         self.stale = 0
