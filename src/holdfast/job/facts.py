@@ -295,7 +295,7 @@ _JOB_DECODER: Final = msgspec.msgpack.Decoder(Job)
 
 def encode_facts(facts: Iterable[Fact]) -> bytes:
     """Return the facts of one atomic step as bytes."""
-    return _ENCODER.encode(list(facts))
+    return _ENCODER.encode(facts if type(facts) is list else list(facts))
 
 
 def decode_facts(data: bytes) -> list[Fact]:

@@ -271,10 +271,11 @@ class LedgerStore:
 
     async def finished(self, ids: Sequence[str], timeout: float) -> list[Job]:
         """Wait until all of these have ended, or `timeout` seconds; return those that have."""
-        deadline = self._clock.monotonic() + timeout
+        loop = asyncio.get_running_loop()  # real seconds, also under a steered clock: a caller waits for real
+        deadline = loop.time() + timeout
         for job_id in ids:
             job = self._known(job_id)
-            while not job.final and (left := deadline - self._clock.monotonic()) > 0:
+            while not job.final and (left := deadline - loop.time()) > 0:
                 await self._endings.wait(job.seq, left)
                 job = self._known(job_id)
         return await self._read(lambda: [job for job in map(self._known, ids) if job.final])

@@ -6,6 +6,7 @@ acceptance, each batch one step; the store calls `continue_operation` until it i
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,7 +17,7 @@ from holdfast.job import commands as c
 from holdfast.job import facts as f
 from holdfast.job.ledger.enqueueing import accept, edit_event
 from holdfast.job.ledger.query import matching
-from holdfast.job.model import Job, NewJob, Operation, OperationState, Queue, Refusal
+from holdfast.job.model import PRIORITY_MAX, PRIORITY_MIN, Job, NewJob, Operation, OperationState, Queue, Refusal
 from holdfast.job.state import Event, State, allowed
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ _FILTERS = msgspec.msgpack.Decoder(c.JobFilter)
 def order(ledger: Ledger, command: c.Order, now: float, draw: Draw) -> Generator[f.Fact, None, c.Ordered]:
     """Do an action on a selection; for a filter, only begin its operation."""
     selection = command.selection
+    _check(command.action)
     if bool(selection.ids) == (selection.filter is not None):
         raise ContentError("a selection needs ids or a filter: expected exactly one of the two.")
     if selection.filter is not None:
@@ -52,6 +54,15 @@ def order(ledger: Ledger, command: c.Order, now: float, draw: Draw) -> Generator
     if not command.preview and command.who:
         yield f.Audited(command.who, _name(command.action), f"{len(rulings)} jobs", ", ".join(selection.ids[:10]), now)
     return c.Ordered(matched=len(rulings), done=done, refused=len(rulings) - done, rulings=tuple(rulings))
+
+
+def _check(action: c.Action) -> None:
+    if not isinstance(action, c.Edit):
+        return
+    if action.priority is not None and not PRIORITY_MIN <= action.priority <= PRIORITY_MAX:
+        raise ContentError(f"expected a priority from {PRIORITY_MIN} to {PRIORITY_MAX}, found {action.priority}.")
+    if action.run_at is not None and not isfinite(action.run_at):
+        raise ContentError(f"expected run_at in finite seconds since the epoch, found {action.run_at}.")
 
 
 def _name(action: c.Action) -> str:
@@ -257,14 +268,14 @@ def _run_now(_ledger: Ledger, job: Job, _action: c.RunNow, _who: str, now: float
 def _edit(ledger: Ledger, job: Job, action: c.Edit, _who: str, now: float, _draw: Draw) -> Steps:
     if action.queue is not None and action.queue not in ledger.index.lines:
         yield f.QueueSaved(Queue(name=action.queue, created_at=now, updated_at=now))
-    run_at = job.run_at if action.run_at is None else action.run_at
+    run_at = job.run_at if action.run_at is None else max(0.0, action.run_at)
     yield f.Edited(
         job.seq,
         edit_event(run_at, now),
         now,
         queue=action.queue,
         priority=action.priority,
-        run_at=action.run_at,
+        run_at=None if action.run_at is None else run_at,
         payload=action.payload,
     )
     return c.Ruling(job.id, True)

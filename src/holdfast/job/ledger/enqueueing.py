@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from holdfast.errors import ContentError, DuplicateJob, TaskInactive, TooLarge
@@ -14,7 +15,8 @@ from holdfast.job.commands import (
     OnDuplicate,
     Verdict,
 )
-from holdfast.job.model import Job, NewJob, OnConflict, Queue
+from holdfast.job.ledger.clean import encodable
+from holdfast.job.model import PRIORITY_MAX, PRIORITY_MIN, Job, NewJob, OnConflict, Queue
 from holdfast.job.state import Event, State
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 def enqueue(ledger: Ledger, command: Enqueue, now: float, _draw: Draw) -> Generator[f.Fact, None, list[Enqueued]]:
     """Store all jobs of the batch, or raise and store none."""
     _check_size(command)
+    for new in command.jobs:
+        _check_content(new)
     _check_tasks(ledger, command)
     _check_taken(ledger, command, now)
     answers: list[Enqueued] = []
@@ -52,27 +56,45 @@ def _check_tasks(ledger: Ledger, command: Enqueue) -> None:
             raise TaskInactive(alias, "deleted" if definition.deleted_at is not None else "canceled")
 
 
+def _check_content(new: NewJob) -> None:
+    """Refuse what no store could keep. The app says it better and earlier; a store must not rely on that."""
+    if not (new.id.isascii() and new.task.isascii() and new.queue.isascii()) or new.key or new.unique or new.tags:
+        for text in (new.id, new.task, new.queue, new.key or "", new.unique or "", *new.tags):
+            if not encodable(text):
+                raise ContentError(f"job {new.id!r}: {text!r} holds a lone surrogate. Convert it to plain text.")
+    if not PRIORITY_MIN <= new.priority <= PRIORITY_MAX:
+        raise ContentError(
+            f"job {new.id}: expected a priority from {PRIORITY_MIN} to {PRIORITY_MAX}, found {new.priority}."
+        )
+    if new.run_at is not None and new.delay is not None:
+        raise ContentError(f"job {new.id}: expected run_at or delay, found both. Give one of them.")
+    if not isfinite(new.run_at or new.delay or 0.0):
+        raise ContentError(
+            f"job {new.id}: expected run_at or delay in finite seconds, found {new.run_at or new.delay}."
+        )
+
+
 def _check_taken(ledger: Ledger, command: Enqueue, now: float) -> None:
-    """Collect every id and unique key that is taken, also by an earlier job of the same batch."""
-    raises = command.on_duplicate is OnDuplicate.RAISE
+    """Collect every id and unique key that is taken, also by an earlier job of the same batch.
+
+    An id that the engine made is never a duplicate: the same enqueue came twice, and is answered with the first job.
+    """
     known = ledger.index.ids
-    ids = {new.id for new in command.jobs}
-    plain = len(ids) == len(command.jobs) and known.keys().isdisjoint(ids)
-    taken: dict[str, str] = {}
+    seen: set[str] = set()
     uniques: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    raises = command.on_duplicate is OnDuplicate.RAISE
     for new in command.jobs:
-        if new.run_at is not None and new.delay is not None:
-            raise ContentError(f"job {new.id}: expected run_at or delay, found both. Give one of them.")
-        if not plain and raises and new.id in known:
-            taken[new.id] = new.id
-        if new.unique is not None and new.on_conflict is OnConflict.ERROR and new.id not in known:
+        if new.id in known or new.id in seen:
+            if raises and new.own_id:
+                taken[new.id] = new.id
+            continue
+        seen.add(new.id)
+        if new.unique is not None:
             holder = ledger.holder(new.unique, now)
-            if holder is not None or new.unique in uniques:
-                taken[new.unique] = holder.id if holder else uniques[new.unique]
-            uniques[new.unique] = new.id
-    if not plain and raises and len(ids) < len(command.jobs):
-        seen: set[str] = set()
-        taken.update({new.id: new.id for new in command.jobs if new.id in seen or seen.add(new.id)})  # type: ignore[func-returns-value]  # set.add in a filter
+            holder_id = holder.id if holder is not None else uniques.setdefault(new.unique, new.id)
+            if holder_id != new.id and new.on_conflict is OnConflict.ERROR:
+                taken[new.unique] = holder_id
     if taken:
         raise DuplicateJob(taken)
 
@@ -130,8 +152,6 @@ def starts_at(new: NewJob, now: float) -> float:
 
 def _resolve(ledger: Ledger, holder: Job, new: NewJob, now: float) -> Generator[f.Fact, None, Enqueued]:
     """Do the conflict action on the job that holds the unique key. Only a waiting job is ever changed."""
-    if new.on_conflict is OnConflict.ERROR:
-        raise DuplicateJob({new.unique or new.id: holder.id})
     waiting = holder.state in (State.QUEUED, State.SCHEDULED, State.RETRYING, State.PAUSED)
     change = _conflict_change(holder, new, now) if waiting else None
     if change is None:

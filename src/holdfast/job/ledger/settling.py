@@ -12,6 +12,7 @@ import msgspec
 
 from holdfast.job import commands as c
 from holdfast.job import facts as f
+from holdfast.job.ledger.clean import clean, wait_seconds
 from holdfast.job.model import CRASHES_MAX, RELEASES_MAX, SNOOZES_MAX, Attempt, Job
 from holdfast.job.retry import backoff
 from holdfast.job.state import End, Event, State
@@ -89,7 +90,7 @@ def _repeats(job: Job, attempt: Attempt, ending: c.Ending) -> bool:
 
 def fingerprint(ending: c.Ending) -> int:
     """A number above 0 that tells one report of a worker from another."""
-    return crc32(_ENCODER.encode(ending)) or 1
+    return crc32(repr(ending).encode("utf-8", "backslashreplace")) or 1
 
 
 # --- where the job goes --------------------------------------------------------------------------------------------
@@ -106,7 +107,7 @@ def ending_fact(job: Job, settlement: c.Settlement[Job], now: float, draw: Draw)
         fact,
         duration=settlement.duration,
         data=data,
-        reason=reason,
+        reason=clean(reason),
         log=settlement.log,
         trace_id=settlement.trace_id,
         span_id=settlement.span_id,
@@ -130,7 +131,7 @@ def _snoozed(job: Job, ending: c.Snoozed, now: float, _draw: Draw) -> f.Ended:
     if job.snoozes >= SNOOZES_MAX:
         reason = f"snoozed more than {SNOOZES_MAX:,} times"
         return f.Ended(job.seq, job.token, Event.EXHAUST, End.SNOOZED, now, reason=reason, spent=False)
-    run_at = now + max(0.0, ending.delay)
+    run_at = now + wait_seconds(ending.delay)
     return f.Ended(job.seq, job.token, Event.SNOOZE, End.SNOOZED, now, run_at=run_at, reason=ending.reason)
 
 
@@ -140,7 +141,7 @@ def _failed(job: Job, ending: c.Failed, now: float, draw: Draw) -> f.Ended:
         wait = ending.retry_in
         if wait is None:
             wait = backoff(job.retry, job.failures + 1, draw.unit())
-        event, run_at = Event.RETRY_LATER, now + max(0.0, wait)
+        event, run_at = Event.RETRY_LATER, now + wait_seconds(wait)
     return _with_error(f.Ended(job.seq, job.token, event, End.FAILED, now, run_at=run_at), ending.error)
 
 
@@ -172,8 +173,8 @@ def _released(job: Job, ending: c.Released, now: float, _draw: Draw) -> f.Ended:
     if ending.counted and job.releases >= RELEASES_MAX:
         reason = f"released more than {RELEASES_MAX} times; the last reason: {ending.reason or 'none'}"
         return msgspec.structs.replace(end, event=Event.EXHAUST, reason=reason, spent=False, suspect=False)
-    if ending.delay > 0:
-        return msgspec.structs.replace(end, event=Event.DEFER, run_at=now + ending.delay)
+    if wait_seconds(ending.delay) > 0:
+        return msgspec.structs.replace(end, event=Event.DEFER, run_at=now + wait_seconds(ending.delay))
     return end
 
 
@@ -207,7 +208,9 @@ def gone_fact(job: Job, end: End, now: float, draw: Draw, *, blamed: bool, suspe
 
 
 def _with_error(fact: f.Ended, error: c.ErrorInfo) -> f.Ended:
-    return msgspec.structs.replace(fact, error_type=error.type, error=error.text, traceback=error.traceback)
+    return msgspec.structs.replace(
+        fact, error_type=clean(error.type), error=clean(error.text), traceback=clean(error.traceback)
+    )
 
 
 # --- data ----------------------------------------------------------------------------------------------------------
