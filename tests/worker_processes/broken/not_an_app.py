@@ -1,0 +1,3 @@
+"""A module whose `app` is none."""
+
+app = 3

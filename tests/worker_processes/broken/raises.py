@@ -1,0 +1,3 @@
+"""An app module that does not import."""
+
+raise RuntimeError("the settings file is missing")
