@@ -2,9 +2,11 @@
 
 from holdfast.task.handle import Handles, JobHandle, SyncHandle
 from holdfast.task.host import Host
-from holdfast.task.options import Options
+from holdfast.task.injected import injected
+from holdfast.task.options import Options, place
 from holdfast.task.outcomes import cancel, done, fail, snooze
 from holdfast.task.policy import Policy, TaskOptions, make_policy
+from holdfast.task.program import TaskProgram, TaskPrograms
 from holdfast.task.registry import Registry
 from holdfast.task.task import AsyncTask, Bound, Call, PlainTask, SyncBound, Task
 
@@ -23,9 +25,13 @@ __all__ = [
     "SyncHandle",
     "Task",
     "TaskOptions",
+    "TaskProgram",
+    "TaskPrograms",
     "cancel",
     "done",
     "fail",
+    "injected",
     "make_policy",
+    "place",
     "snooze",
 ]

@@ -11,11 +11,11 @@ from holdfast.errors import BadTime, ContentError
 from holdfast.job.commands import OnDuplicate
 from holdfast.job.content import HEADERS_MAX, encode_arguments
 from holdfast.job.ids import check_id, check_key, check_name, check_priority, check_tags, shown
-from holdfast.job.model import OnConflict, OnWait
+from holdfast.job.model import NewJob, OnConflict, OnWait
 from holdfast.task.policy import Policy, read_choice, read_retry, read_timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 
 class Options(TypedDict, total=False):
@@ -50,6 +50,11 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
 
     fields: dict[str, Any]
     on_duplicate: OnDuplicate = OnDuplicate.RAISE
+
+    def make(self, payload: bytes, new_id: Callable[[], str]) -> NewJob:
+        """Return a job with this payload, under the caller's own id or a new one."""
+        fields = self.fields
+        return NewJob(payload=payload, **fields) if "id" in fields else NewJob(id=new_id(), payload=payload, **fields)
 
 
 def place(policy: Policy, options: Options) -> Placement:

@@ -50,6 +50,7 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
     queue: str = DEFAULT_QUEUE
     max_attempts: int | None = None
     retry: Any = None
+    backoff: Any = None
     timeout: Any = None
     executor: str | None = None
     retry_on: Any = None
@@ -65,7 +66,9 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
 def make_policy(alias: str, function: Callable[..., Any], options: TaskOptions) -> Policy:
     """Return the checked policy of a task. Raises ConfigError that lists every fault."""
     faults = _Faults()
-    retry, delays = faults.of(lambda: read_retry(options.retry, options.max_attempts), (RetryPolicy(), ()))
+    retry, delays = faults.of(
+        lambda: read_retry(options.retry, options.max_attempts, options.backoff), (RetryPolicy(), ())
+    )
     policy = Policy(
         alias=faults.of(lambda: check_name(alias, "alias"), ""),
         queue=faults.of(lambda: check_name(options.queue, "queue"), ""),
@@ -108,23 +111,29 @@ def read_timeout(value: Duration | None) -> float | None:
     return None if value is None else seconds(value, "timeout", positive=True)
 
 
-def read_retry(retry: Any, max_attempts: int | None) -> tuple[RetryPolicy, tuple[float, ...]]:
-    """Return the policy, and own delays if there are any, of `retry=` and `max_attempts=`."""
-    if retry is None:
-        return RetryPolicy(max_attempts=_read_attempts(5 if max_attempts is None else max_attempts)), ()
-    if isinstance(retry, RetryPolicy):
-        if max_attempts is not None:
+def read_retry(retry: Any, max_attempts: int | None, backoff: Any = None) -> tuple[RetryPolicy, tuple[float, ...]]:
+    """Return the policy, and own delays if there are any: of `retry=`, or of `max_attempts=` and `backoff=`."""
+    if retry is not None:
+        if max_attempts is not None or backoff is not None:
+            raise ConfigError("retry: expected retry= alone, found max_attempts= or backoff= beside it. Leave one out.")
+        if not isinstance(retry, RetryPolicy):
             raise ConfigError(
-                f"retry: expected either retry= or max_attempts=, found both. Write {retry!r} with it alone."
+                f"retry: expected a RetryPolicy, found {retry!r:.80}. For your own delays use backoff=[…]."
             )
         return _check_retry(retry), ()
-    if isinstance(retry, str) or not hasattr(retry, "__iter__"):
-        raise ConfigError(f'retry: expected a RetryPolicy or a list of delays like ["1s", "10s"], found {retry!r:.80}.')
-    delays = tuple(seconds(delay, "retry delay") for delay in retry)
+    if backoff is not None:
+        return _read_backoff(backoff, max_attempts)
+    return RetryPolicy(max_attempts=_read_attempts(5 if max_attempts is None else max_attempts)), ()
+
+
+def _read_backoff(backoff: Any, max_attempts: int | None) -> tuple[RetryPolicy, tuple[float, ...]]:
+    if isinstance(backoff, str) or not hasattr(backoff, "__iter__"):
+        raise ConfigError(f'backoff: expected a list of delays like ["1s", "10s"], found {backoff!r:.80}.')
+    delays = tuple(seconds(delay, "backoff") for delay in backoff)
     if not delays:
-        raise ConfigError("retry: expected at least one delay, found none. For no retries write max_attempts=1.")
+        raise ConfigError("backoff: expected at least one delay, found none. For no retries write max_attempts=1.")
     attempts = _read_attempts(len(delays) + 1 if max_attempts is None else max_attempts)
-    # What the store computes by itself, for a lost worker, stays near to the user's own delays.
+    # What the store computes by itself, for a lost worker, stays near to these.
     return RetryPolicy(max_attempts=attempts, base=delays[0], factor=1.0, cap=max(delays)), delays
 
 

@@ -10,7 +10,6 @@ import msgspec
 
 from holdfast.errors import BadArguments, ConfigError, ContentError
 from holdfast.job.commands import Define
-from holdfast.job.model import NewJob
 from holdfast.task.arguments import Arguments, make_arguments
 from holdfast.task.handle import Handles, JobHandle, decode_any
 from holdfast.task.options import Options, Placement, place
@@ -19,6 +18,8 @@ from holdfast.task.signature import Signature, Unresolved, read_signature
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
+    from holdfast.job.commands import OnDuplicate
+    from holdfast.job.model import NewJob
     from holdfast.task.host import Host
     from holdfast.task.policy import Policy
 
@@ -79,10 +80,7 @@ class Bound(Generic[P, R]):
         return self._make(self._task.arguments.encode_mapping(given))
 
     def _make(self, payload: bytes) -> NewJob:
-        fields = self._placement.fields
-        if "id" in fields:
-            return NewJob(payload=payload, **fields)
-        return NewJob(id=self._host.new_id(), payload=payload, **fields)
+        return self._placement.make(payload, self._host.new_id)
 
     def _job_of(self, item: Item) -> NewJob:
         arguments = self._task.arguments
@@ -102,6 +100,11 @@ class Bound(Generic[P, R]):
     def using(self, **options: Unpack[Options]) -> Bound[P, R]:
         """Return a view of the task with these options of the enqueue (see Options), beside those it has."""
         return Bound(self._task, {**self._options, **options})
+
+    @property
+    def on_duplicate(self) -> OnDuplicate:
+        """What an enqueue does when its id is taken."""
+        return self._placement.on_duplicate
 
     @property
     def sync(self) -> SyncBound[P, R]:

@@ -1,0 +1,250 @@
+"""What a user holds: tasks, the way to the store, hooks, and the worker that runs it all.
+
+Nothing is opened before its first use. An app is open in one event loop of a process at a time: a closed loop is
+replaced by the next one, a second live loop is an error, and code without a loop goes through `.sync` (`portal`), which
+uses the loop that holds the store if there is one. After a fork the child opens everything anew.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, overload
+
+from holdfast.app.byname import job_of
+from holdfast.app.connection import Connection
+from holdfast.app.control import Definitions, Jobs, Queues
+from holdfast.app.decorator import TaskDecorator, TaskParameters
+from holdfast.app.host import AppHost
+from holdfast.app.inline import Inline
+from holdfast.app.sync import SyncApp
+from holdfast.clock import Clock, SystemClock
+from holdfast.errors import ConfigError
+from holdfast.job.outcome import Outcome
+from holdfast.task import AsyncTask, JobHandle, Options, PlainTask, Registry, Task, TaskOptions, TaskPrograms
+from holdfast.task.handle import decode_any
+from holdfast.task.policy import make_policy
+from holdfast.worker.context import Context
+from holdfast.worker.hooks import Hooks
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from holdfast.app.running import Pass
+    from holdfast.app.session import Session
+    from holdfast.job.model import Job
+    from holdfast.store import Store
+    from holdfast.worker.hooks import Middleware, Observer, OnError
+    from holdfast.worker.options import Concurrency
+    from holdfast.worker.worker import Worker
+
+P = ParamSpec("P")
+R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Holdfast:
+    """Durable tasks on the store that `url` names.
+
+    url: "memory:" (this process, for tests), "journal:./data", "sqlite:///queue.db", "postgresql://…", "mysql://…",
+    "http://hub:7420". Further options are the store's. store: a store of your own instead. clock: for tests.
+    Raises ConfigError at the first use when the URL is none of these.
+    """
+
+    def __init__(
+        self, url: str = "memory:", *, clock: Clock | None = None, store: Store | None = None, **options: Any
+    ) -> None:
+        self.clock: Clock = clock or SystemClock()
+        self.tasks = Registry()
+        self.programs = TaskPrograms(self.tasks)
+        self.jobs = Jobs(self.open)
+        self.queues = Queues(self.open)
+        self.definitions = Definitions(self.open)
+        self._connection = Connection(url, self.clock, store, options)
+        module = sys._getframe(1).f_globals.get("__name__", "__main__")
+        self.host = AppHost(self, module, self._connection, self.tasks)
+        self._middleware: list[Middleware] = []
+        self._on_error: OnError | None = None
+        self._lifespan: Callable[..., AbstractAsyncContextManager[Any]] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Holdfast on {self._connection.shown}, {len(self.tasks)} tasks>"
+
+    # --- tasks -----------------------------------------------------------------------------------------------------
+
+    @overload
+    def task(  # type: ignore[overload-overlap]  # of these the first that fits is meant
+        self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R | Outcome]], /
+    ) -> AsyncTask[P, R]: ...
+    @overload
+    def task(  # type: ignore[overload-overlap]
+        self, function: Callable[P, Coroutine[Any, Any, R | Outcome]], /
+    ) -> AsyncTask[P, R]: ...
+    @overload
+    def task(self, function: Callable[Concatenate[Context, P], R | Outcome], /) -> PlainTask[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, R | Outcome], /) -> PlainTask[P, R]: ...
+    @overload
+    def task(self, alias: str | None = None, /, **options: Unpack[TaskParameters]) -> TaskDecorator: ...
+    def task(self, alias: Any = None, /, **options: Unpack[TaskParameters]) -> Any:
+        """Make a function a task: `@app.task`, or `@app.task("mail.welcome", queue="mail", max_attempts=5)`.
+
+        alias: its name in stores, logs and everywhere else; the function's own name if left out. Options:
+        queue; max_attempts (1 = never retry) with backoff=[delays], or retry=RetryPolicy(…); timeout of an attempt;
+        executor "async", "thread" or "process" (by the kind of function); retry_on, no_retry_on: exception classes;
+        priority -100 … 100; on_wait "hold" or "pass"; title, description, memo for people; cancel_grace: how long a
+        handler may take to stop.
+        Raises ConfigError that lists every wrong option, DuplicateTask when the alias is taken.
+        """
+        local_names = sys._getframe(1).f_locals
+        if callable(alias):
+            return self._add(alias, None, TaskOptions(), local_names)
+        given = TaskOptions(**options)
+        return lambda function: self._add(function, alias, given, local_names)
+
+    def _add(
+        self, function: Any, alias: str | None, options: TaskOptions, local_names: Mapping[str, Any]
+    ) -> Task[Any, Any]:
+        if isinstance(function, Task):
+            raise ConfigError(f"{function!r} is a task already. Put @app.task once, above the plain function.")
+        name = alias if alias is not None else getattr(function, "__name__", type(function).__name__)
+        policy = make_policy(name, function, options)
+        is_async = inspect.iscoroutinefunction(inspect.unwrap(function))
+        made: Task[Any, Any] = (AsyncTask if is_async else PlainTask)(self.host, function, policy, local_names)
+        self.tasks.add(made)
+        return made
+
+    async def enqueue(
+        self, alias: str, arguments: Mapping[str, Any] | None = None, /, **options: Unpack[Options]
+    ) -> JobHandle[Any]:
+        """Enqueue a job of a task by name, with arguments by name; options as in `using`.
+
+        The task may live elsewhere: then the store must know it. Raises UnknownTask that names near ones, TaskInactive,
+        and what `task.enqueue` raises.
+        """
+        task = self.tasks.get(alias)
+        if task is not None:
+            bound = task.using(**options)
+            answer = await self.host.submit(bound.job_from(arguments or {}), bound.on_duplicate)
+            return JobHandle(self.host, answer, task.decode_result)
+        session = await self._connection.session()
+        found = await session.definition(alias, self.tasks.aliases())
+        job, on_duplicate = job_of(found, arguments or {}, options, self.host.new_id)
+        return JobHandle(self.host, await self.host.submit(job, on_duplicate), decode_any)
+
+    # --- hooks -----------------------------------------------------------------------------------------------------
+
+    def lifespan(self, function: F) -> F:
+        """Run an async generator function around each worker process; what it yields is `ctx.state`.
+
+        `@app.lifespan` above `async def life(): … yield state …`. It may take the app as its argument.
+        """
+        if self._lifespan is not None:
+            raise ConfigError("lifespan: expected one, found a second. Join them in one function.")
+        target: Any = function
+        self._lifespan = asynccontextmanager(target) if inspect.isasyncgenfunction(function) else target
+        return function
+
+    def lifespan_context(self) -> AbstractAsyncContextManager[Any]:
+        """The lifespan, to be entered by a worker process; nothing if there is none."""
+        if self._lifespan is None:
+            return nullcontext()
+        takes_app = bool(inspect.signature(self._lifespan).parameters)
+        return self._lifespan(self) if takes_app else self._lifespan()
+
+    def middleware(self, function: F) -> F:
+        """Run `async (ctx, call_next) -> outcome` around each attempt; the first one is the outermost."""
+        self._middleware.append(function)
+        return function
+
+    def on_enqueue(self, function: F) -> F:
+        """Let `function(job) -> job`, sync or async, look at and change every job before it is stored."""
+        self.host.on_enqueue.append(function)
+        return function
+
+    def on_error(self, function: F) -> F:
+        """Call `function(queue, job, error)`, sync or async, for every failed attempt and infrastructure error."""
+        if self._on_error is not None:
+            raise ConfigError("on_error: expected one function, found a second. Call both from one.")
+        self._on_error = function
+        return function
+
+    def hooks(self, observers: Sequence[Observer] = ()) -> Hooks:
+        """What a worker of this app listens to."""
+        return Hooks(middleware=tuple(self._middleware), on_error=self._on_error, observers=observers)
+
+    # --- running ---------------------------------------------------------------------------------------------------
+
+    def run(self, queues: Mapping[str, Concurrency] | None = None, **options: Any) -> int:
+        """Work on `queues` until a signal says stop; return the exit code: 0, or 75 when handlers would not stop.
+
+        queues: name -> how many jobs at once, or "serial". Options are those of WorkerOptions. SIGTERM or SIGINT: once
+        drains, twice cancels the handlers, three times exits now.
+        """
+        from holdfast.app.running import run
+
+        return run(self, queues, options)
+
+    def worker(
+        self, queues: Mapping[str, Concurrency] | None = None, **options: Any
+    ) -> AbstractAsyncContextManager[Worker[Job]]:
+        """Work on `queues` within `async with`, without signals: for an app that has a loop of its own."""
+        from holdfast.app.running import embed
+
+        return embed(self, queues, options)
+
+    async def work_once(
+        self, limit: int = 100, queues: Mapping[str, Concurrency] | None = None, **options: Any
+    ) -> Pass:
+        """Make one pass: run up to `limit` jobs that are ready, and return what became of them. All queues by default."""
+        from holdfast.app.running import work_once
+
+        return await work_once(self, limit, queues, options)
+
+    # --- code without a loop, tests --------------------------------------------------------------------------------
+
+    @property
+    def sync(self) -> SyncApp:
+        """The way in for code without a loop: `app.sync.enqueue(…)`, `app.sync(app.jobs.count())`."""
+        return SyncApp(self)
+
+    @contextmanager
+    def testing(self, *, inline: bool = True) -> Iterator[Inline]:
+        """Within `with`, run each job at the moment it is enqueued, and let the enqueue raise what it raises.
+
+        Nothing is stored; the value of `with` keeps the jobs that were run. With inline=False they are stored as ever,
+        for `drain` and `assert_enqueued`.
+        """
+        before, chosen = self.host.inline, Inline(self)
+        self.host.inline = chosen if inline else None
+        try:
+            yield chosen
+        finally:
+            self.host.inline = before
+
+    # --- life ------------------------------------------------------------------------------------------------------
+
+    async def session(self) -> Session:
+        """The open store in the running loop, with what belongs to it; for the parts of Holdfast."""
+        return await self._connection.session()
+
+    async def open(self) -> Store:
+        """Open the store in the running loop, if it is not, and return it. Raises UsageError in a second live loop."""
+        return (await self._connection.session()).store
+
+    async def close(self) -> None:
+        """Write what has gathered and close the store. The next use opens it again."""
+        await self._connection.close()
+
+    async def __aenter__(self) -> Self:
+        """Open the store."""
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the store."""
+        await self.close()

@@ -1,0 +1,107 @@
+"""What an app is to its tasks: ids, the way to the store with the hooks on it, the way in for code without a loop."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from holdfast.app.loading import find_name
+from holdfast.errors import UsageError
+from holdfast.job.model import NewJob
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from holdfast.app.connection import Connection
+    from holdfast.app.inline import Inline
+    from holdfast.app.session import Session
+    from holdfast.job.commands import Enqueued, OnDuplicate, Order, Ordered
+    from holdfast.job.model import Job
+    from holdfast.task import Registry, Task
+
+T = TypeVar("T")
+OnEnqueue = Callable[[NewJob], Any]
+
+
+class AppHost:
+    """Implements task.Host. While `inline` is set, jobs run at once and nothing is stored."""
+
+    def __init__(self, app: object, module: str, connection: Connection, registry: Registry) -> None:
+        self._app, self._module, self._connection, self._registry = app, module, connection, registry
+        self._names: dict[str, str] = {}
+        self.on_enqueue: list[OnEnqueue] = []
+        self.inline: Inline | None = None
+
+    def new_id(self) -> str:
+        """See Host."""
+        return self._connection.new_id()
+
+    async def submit(self, job: NewJob, on_duplicate: OnDuplicate) -> Enqueued:
+        """See Host."""
+        if self.on_enqueue:
+            job = await self._prepare(job)
+        if self.inline is not None:
+            return await self.inline.run(job)
+        session = await self._connection.session()
+        if not session.is_defined(job.task):
+            await self._define(session, job.task)
+        return await session.submit(job, on_duplicate)
+
+    async def submit_many(
+        self, jobs: Sequence[NewJob], on_duplicate: OnDuplicate, *, atomic: bool
+    ) -> tuple[list[Enqueued], int]:
+        """See Host."""
+        if self.on_enqueue:
+            jobs = [await self._prepare(job) for job in jobs]
+        if self.inline is not None:
+            return [await self.inline.run(job) for job in jobs], 1
+        session = await self._connection.session()
+        for alias in {job.task for job in jobs}:
+            await self._define(session, alias)
+        return await session.submit_many(jobs, on_duplicate, atomic=atomic)
+
+    async def _define(self, session: Session, alias: str) -> None:
+        task = self._registry.get(alias)
+        if task is not None and not session.is_defined(alias):
+            await session.define([task])
+
+    async def _prepare(self, job: NewJob) -> NewJob:
+        for hook in self.on_enqueue:
+            answer = hook(job)
+            found = await answer if inspect.isawaitable(answer) else answer
+            if not isinstance(found, NewJob):
+                raise UsageError(
+                    f"on_enqueue: expected {getattr(hook, '__qualname__', hook)} to return the job, found "
+                    f"{type(found).__name__}. Return it, changed by msgspec.structs.replace or as it was."
+                )
+            job = found
+        return job
+
+    async def read(self, ids: Sequence[str]) -> list[Job | None]:
+        """See Host."""
+        if self.inline is not None:
+            return [self.inline.find(job_id) for job_id in ids]
+        return await (await self._connection.session()).store.jobs(ids)
+
+    async def finished(self, ids: Sequence[str], timeout: float) -> list[Job]:
+        """See Host."""
+        if self.inline is not None:
+            return [job for job in map(self.inline.find, ids) if job is not None and job.final]
+        return await (await self._connection.session()).store.finished(ids, timeout)
+
+    async def order(self, order: Order) -> Ordered:
+        """See Host."""
+        return await (await self._connection.session()).store.control(order)
+
+    def import_name(self, task: Task[Any, Any]) -> str:
+        """See Host."""
+        name = self._names.get(task.alias)
+        if name is None:
+            module = getattr(inspect.unwrap(task.function), "__module__", "__main__")
+            name = self._names[task.alias] = find_name(self._app, (module, self._module), f"task {task.alias!r}")
+        return name
+
+    def run_sync(self, work: Coroutine[Any, Any, T]) -> T:
+        """See Host."""
+        return self._connection.run_sync(work)

@@ -1,0 +1,154 @@
+"""The store as one event loop of one process uses it: opened once, enqueues gathered, definitions made known."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from typing import TYPE_CHECKING, Any, Final
+
+from holdfast.batch import Gatherer
+from holdfast.errors import TaskInactive, TooLarge, UnknownTask
+from holdfast.job.commands import (
+    ENQUEUE_BYTES_MAX,
+    ENQUEUE_JOBS_MAX,
+    DefinitionFilter,
+    Enqueued,
+    OnDuplicate,
+)
+from holdfast.job.content import PAYLOAD_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+
+    from holdfast.clock import Clock
+    from holdfast.job.model import Definition, NewJob
+    from holdfast.store import Store
+    from holdfast.task import Task
+
+#: How long a definition that was read counts as known, in seconds.
+KNOWN_FOR: Final = 5.0
+
+
+class Session:
+    """An open store in its loop. Made by `Session.open`."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self.store, self._clock = store, clock
+        self.loop = asyncio.get_running_loop()
+        self.closed = False
+        self._defined: set[str] = set()
+        self._defining = asyncio.Lock()
+        self._known: dict[str, tuple[Definition, float]] = {}
+        self._gatherers = {choice: self._gatherer(choice) for choice in OnDuplicate}
+        self._keeper = self._keep()
+
+    @classmethod
+    async def open(cls, store: Store, clock: Clock) -> Session:
+        """Open `store` in the running loop. It is closed with the loop at the latest, if that is run by asyncio.run."""
+        session = cls(store, clock)
+        await store.open()
+        await anext(session._keeper)
+        return session
+
+    async def _keep(self) -> AsyncGenerator[None, None]:
+        # asyncio.run ends the async generators of its loop before it closes it: the last moment to close a store well.
+        try:
+            yield
+        finally:
+            self.closed = True
+            await self.store.close()
+
+    async def close(self) -> None:
+        """Write what has gathered and close the store. Calling it twice is fine."""
+        for gatherer in self._gatherers.values():
+            await gatherer.close()
+        await self._keeper.aclose()
+
+    # --- enqueue ---------------------------------------------------------------------------------------------------
+
+    def _gatherer(self, on_duplicate: OnDuplicate) -> Gatherer[NewJob, Enqueued]:
+        async def write(jobs: list[NewJob]) -> list[Enqueued]:
+            return await self.store.enqueue(jobs, on_duplicate=on_duplicate)
+
+        # Room for the largest job beside what has gathered, so that no batch is over the limit of one enqueue.
+        return Gatherer(write, size=_size, items_max=ENQUEUE_JOBS_MAX, bytes_max=ENQUEUE_BYTES_MAX - PAYLOAD_MAX)
+
+    async def submit(self, job: NewJob, on_duplicate: OnDuplicate) -> Enqueued:
+        """Store one job, together with those that others submit at the same time."""
+        return await self._gatherers[on_duplicate].put(job)
+
+    async def submit_many(
+        self, jobs: Sequence[NewJob], on_duplicate: OnDuplicate, *, atomic: bool
+    ) -> tuple[list[Enqueued], int]:
+        """Store many jobs in as few batches as the limits allow; return the answers and the number of batches."""
+        pieces = list(cut(jobs))
+        if atomic and len(pieces) > 1:
+            raise _too_large(jobs)
+        answers: list[Enqueued] = []
+        for number, piece in enumerate(pieces):
+            try:
+                answers += await self.store.enqueue(piece, on_duplicate=on_duplicate)
+            except Exception as error:
+                if number:
+                    error.add_note(f"Batches 1 to {number} of {len(pieces)} were stored before: {len(answers):,} jobs.")
+                raise
+        return answers, len(pieces)
+
+    # --- definitions -----------------------------------------------------------------------------------------------
+
+    def is_defined(self, alias: str) -> bool:
+        """Whether this session has told the store of the task."""
+        return alias in self._defined
+
+    async def define(self, tasks: Iterable[Task[Any, Any]]) -> None:
+        """Tell the store of tasks that it was not told of in this session."""
+        async with self._defining:
+            new = [task for task in tasks if task.alias not in self._defined]
+            if new:
+                await self.store.define([task.definition() for task in new])
+                self._defined.update(task.alias for task in new)
+
+    async def definition(self, alias: str, known: Sequence[str]) -> Definition:
+        """Return an active definition, at most KNOWN_FOR seconds old. Raises UnknownTask with near names, TaskInactive."""
+        found, until = self._known.get(alias, (None, 0.0))
+        now = self._clock.monotonic()
+        if found is None or now >= until:
+            found = await self._read_definition(alias, known)
+            self._known[alias] = (found, now + KNOWN_FOR)
+        if not found.runs:
+            raise TaskInactive(alias, "deleted" if found.deleted_at is not None else found.status)
+        return found
+
+    async def _read_definition(self, alias: str, known: Sequence[str]) -> Definition:
+        try:
+            return await self.store.definition(alias)
+        except UnknownTask:
+            stored = await self.store.definitions(DefinitionFilter())
+            names = sorted({*known, *(definition.alias for definition in stored)})
+            raise UnknownTask(alias, difflib.get_close_matches(alias, names) or names) from None
+
+
+def cut(jobs: Sequence[NewJob]) -> Iterator[list[NewJob]]:
+    """Cut jobs into batches that one enqueue takes: by count and by bytes. Each job is within the limit by itself."""
+    piece: list[NewJob] = []
+    size = 0
+    for job in jobs:
+        if len(piece) == ENQUEUE_JOBS_MAX or (piece and size + len(job.payload) > ENQUEUE_BYTES_MAX):
+            yield piece
+            piece, size = [], 0
+        piece.append(job)
+        size += len(job.payload)
+    if piece:
+        yield piece
+
+
+def _size(job: NewJob) -> int:
+    return len(job.payload)
+
+
+def _too_large(jobs: Sequence[NewJob]) -> TooLarge:
+    advice = "Nothing was stored. Send fewer, or leave atomic= out to have them cut into several batches."
+    if len(jobs) > ENQUEUE_JOBS_MAX:
+        return TooLarge("an atomic batch", len(jobs), ENQUEUE_JOBS_MAX, "jobs", advice)
+    size = sum(map(_size, jobs))
+    return TooLarge("an atomic batch", size, ENQUEUE_BYTES_MAX, "bytes of payload", advice)

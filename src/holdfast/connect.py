@@ -1,0 +1,108 @@
+"""Turns a URL into a store. The one room that knows the adapters; each is imported when it is chosen."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from holdfast.errors import ConfigError, MissingExtra
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from holdfast.clock import Clock
+    from holdfast.store import Store
+
+_FORMS: Final = (
+    "memory: (in this process, for tests), journal:./data, sqlite:///queue.db, postgresql://host/name, mysql://host/name, "
+    "http://hub:7420"
+)
+_SECRET: Final = re.compile(r"(?<=:)[^:@/]+(?=@)")
+
+
+class Adapter(msgspec.Struct, frozen=True):
+    """Where the store of a scheme is made: `function(rest_or_url, clock=…, **options)` of `module`.
+
+    needs_url: it takes the whole URL, not what follows the scheme. driver: the package of its `extra`.
+    """
+
+    module: str
+    function: str
+    needs_url: bool = False
+    extra: str = ""
+
+
+_SQL: Final = {
+    "sqlite": Adapter("holdfast.stores.sql", "open_sqlite", needs_url=True, extra="sqlite"),
+    "postgresql": Adapter("holdfast.stores.sql", "open_postgresql", needs_url=True, extra="postgres"),
+    "mysql": Adapter("holdfast.stores.sql", "open_mysql", needs_url=True, extra="mysql"),
+}
+_REMOTE: Final = Adapter("holdfast.stores.remote", "open_remote", needs_url=True, extra="node")
+ADAPTERS: Final = {
+    "memory": Adapter("holdfast.stores.memory", "MemoryStore"),
+    "journal": Adapter("holdfast.stores.journal", "open_journal"),
+    **_SQL,
+    "postgres": _SQL["postgresql"],
+    "mariadb": _SQL["mysql"],
+    "http": _REMOTE,
+    "https": _REMOTE,
+}
+
+
+def make_store(url: str, *, clock: Clock, **options: Any) -> Store:
+    """Return the store of `url`, not opened yet.
+
+    Raises ConfigError for a URL that is none of the accepted forms, and MissingExtra when a driver is not installed.
+    """
+    scheme, rest = _split(url)
+    adapter = ADAPTERS[scheme]
+    make = getattr(_import(scheme, adapter), adapter.function)
+    store: Store
+    if scheme == "memory":
+        _refuse_rest(url, rest, options)
+        store = make(clock=clock)
+    else:
+        store = make(url if adapter.needs_url else rest, clock=clock, **options)
+    return store
+
+
+def lives_in_process(url: str) -> bool:
+    """Tell whether the store of `url` is in the memory of this process, so that it must be kept to be found again."""
+    return _split(url)[0] == "memory"
+
+
+def _split(url: object) -> tuple[str, str]:
+    scheme, colon, rest = url.partition(":") if isinstance(url, str) else ("", "", "")
+    # SQLAlchemy's way of naming a driver (postgresql+asyncpg) is understood; ours is chosen all the same.
+    scheme = scheme.partition("+")[0].lower()
+    if not colon or scheme not in ADAPTERS:
+        raise ConfigError(f"store URL: expected one of {_FORMS}; found {masked(url)}.")
+    return scheme, rest
+
+
+def _refuse_rest(url: str, rest: str, options: dict[str, Any]) -> None:
+    if rest.strip("/") or options:
+        extra = f"options {', '.join(options)}" if options else masked(url)
+        raise ConfigError(
+            f"store URL: expected memory: with nothing behind it, found {extra}. For a folder use journal:."
+        )
+
+
+def _import(scheme: str, adapter: Adapter) -> ModuleType:
+    if importlib.util.find_spec(adapter.module) is None:
+        raise ConfigError(f"store URL: {scheme}: is not part of this release yet. Use memory: or journal:./data.")
+    try:
+        return importlib.import_module(adapter.module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("holdfast"):
+            raise
+        raise MissingExtra(f"a {scheme}: store", adapter.extra or scheme) from error
+
+
+def masked(url: object) -> str:
+    """Return a URL for a message: with its password hidden."""
+    return _SECRET.sub("***", f"{url!r:.200}")
