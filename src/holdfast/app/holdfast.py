@@ -32,11 +32,11 @@ from holdfast.worker.hooks import Hooks
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from holdfast.app.running import Pass
     from holdfast.app.session import Session
     from holdfast.job.model import Job
     from holdfast.store import Store
     from holdfast.worker.hooks import Middleware, Observer, OnError
+    from holdfast.worker.once import Pass
     from holdfast.worker.options import Concurrency
     from holdfast.worker.worker import Worker
 

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import threading
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from holdfast.errors import UsageError
-from holdfast.job.commands import Accepted, Released, Snoozed, Succeeded
-from holdfast.job.commands import Canceled as CanceledEnding
-from holdfast.worker.hooks import Observer
+from holdfast.worker import once
 from holdfast.worker.options import WorkerOptions
+from holdfast.worker.signals import exit_process, install_signals
 from holdfast.worker.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from holdfast.app.holdfast import Holdfast
-    from holdfast.job.commands import Settled, Settlement
+    from holdfast.clock import Clock
     from holdfast.job.model import Job
+    from holdfast.store import Store
+    from holdfast.task import TaskPrograms
+    from holdfast.worker.hooks import Hooks
+    from holdfast.worker.once import Pass
     from holdfast.worker.options import Concurrency
 
     Queues = Mapping[str, Concurrency]
+
+
+class _Parts(TypedDict):
+    """What a worker of an app is made of."""
+
+    source: Store
+    programs: TaskPrograms
+    options: WorkerOptions
+    clock: Clock
+    hooks: Hooks
+    state: Any
 
 
 def run(app: Holdfast, queues: Queues | None, options: dict[str, Any]) -> int:
@@ -49,48 +59,48 @@ def _uvloop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _serve(app: Holdfast, queues: Queues | None, options: dict[str, Any]) -> int:
     try:
-        async with open_worker(app, queues, options) as worker:
-            with stop_by_signals(worker):
-                return await worker.run()
+        async with _prepared(app, queues, options) as parts:
+            worker = Worker(**parts)
+            with install_signals(worker.stop):
+                code = await worker.run()
     finally:
         await app.close()
-
-
-@contextmanager
-def stop_by_signals(worker: Worker[Any]) -> Iterator[None]:
-    """Let SIGTERM and SIGINT stop `worker`, one step further each time. Only the main thread can take signals."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, worker.stop)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+    if worker.zombies:
+        # Handlers that would not stop keep a loop, and their threads the process, from ending: leave without them.
+        exit_process(code)
+    return code
 
 
 @asynccontextmanager
 async def embed(app: Holdfast, queues: Queues | None, options: dict[str, Any]) -> AsyncIterator[Worker[Job]]:
     """Work while the body runs."""
-    async with open_worker(app, queues, options) as worker, worker:
+    async with _prepared(app, queues, options) as parts, Worker(**parts) as worker:
         yield worker
 
 
+async def work_once(app: Holdfast, limit: int, queues: Queues | None, options: dict[str, Any]) -> Pass:
+    """Run up to `limit` ready jobs and return what became of them."""
+    if type(limit) is not int or limit < 1:
+        raise UsageError(f"work_once: expected a limit of 1 or more jobs, found {limit!r}.")
+    async with _prepared(app, queues, options) as parts:
+        return await once.work_once(**parts, limit=limit)
+
+
 @asynccontextmanager
-async def open_worker(
-    app: Holdfast, queues: Queues | None, options: dict[str, Any], **more: Any
-) -> AsyncIterator[Worker[Job]]:
-    """Open the store, make the tasks known, enter the lifespan, and give a worker that has not begun."""
+async def _prepared(app: Holdfast, queues: Queues | None, options: dict[str, Any]) -> AsyncIterator[_Parts]:
+    """Open the store, make the tasks known, enter the lifespan; give what a worker is made of."""
     set_up = _worker_options(app, queues, options)
     session = await app.session()
     await session.define(app.tasks)
-    async with AsyncExitStack() as stack:
-        state = await stack.enter_async_context(app.lifespan_context())
-        observers = more.pop("observers", ())
-        yield Worker(session.store, app.programs, set_up, app.clock, app.hooks(observers), state=state, **more)
+    async with app.lifespan_context() as state:
+        yield _Parts(
+            source=session.store,
+            programs=app.programs,
+            options=set_up,
+            clock=app.clock,
+            hooks=app.hooks(),
+            state=state,
+        )
 
 
 def _worker_options(app: Holdfast, queues: Queues | None, options: dict[str, Any]) -> WorkerOptions:
@@ -103,56 +113,3 @@ def _worker_options(app: Holdfast, queues: Queues | None, options: dict[str, Any
         names = dict.fromkeys(task.policy.queue for task in app.tasks)
         queues = dict.fromkeys(names, 10) or WorkerOptions().queues
     return WorkerOptions(queues=queues, **options).checked()
-
-
-class Pass(msgspec.Struct):
-    """What one pass did: ids of jobs by what became of their attempts, as the store took it."""
-
-    done: list[str] = []
-    failed: list[str] = []
-    snoozed: list[str] = []
-    canceled: list[str] = []
-    released: list[str] = []
-    stale: list[str] = []  # refused: another claim was newer
-
-    @property
-    def count(self) -> int:
-        """How many attempts ended."""
-        return sum(len(getattr(self, name)) for name in self.__struct_fields__)
-
-    def __bool__(self) -> bool:
-        """Whether anything ran."""
-        return self.count > 0
-
-
-class _Recorder(Observer):
-    def __init__(self) -> None:
-        self.seen = Pass()
-
-    def settled(self, settlement: Settlement[Any], answer: Settled) -> None:
-        self._list_for(settlement, answer).append(answer.id)
-
-    def _list_for(self, settlement: Settlement[Any], answer: Settled) -> list[str]:
-        if answer.accepted is Accepted.STALE:
-            return self.seen.stale
-        match settlement.ending:
-            case Succeeded():
-                return self.seen.done
-            case Snoozed():
-                return self.seen.snoozed
-            case CanceledEnding():
-                return self.seen.canceled
-            case Released():
-                return self.seen.released
-            case _:
-                return self.seen.failed
-
-
-async def work_once(app: Holdfast, limit: int, queues: Queues | None, options: dict[str, Any]) -> Pass:
-    """Run up to `limit` ready jobs and return what became of them."""
-    if type(limit) is not int or limit < 1:
-        raise UsageError(f"work_once: expected a limit of 1 or more jobs, found {limit!r}.")
-    recorder = _Recorder()
-    async with open_worker(app, queues, options, limit=limit, once=True, observers=(recorder,)) as worker:
-        await worker.run()
-    return recorder.seen

@@ -155,7 +155,7 @@ class PlainArguments:
             values = self._values(self._decode(payload))
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise BadArguments(describe_misfit(self._alias, self._signature, error, {}, _OTHER_VERSION)) from None
-        if self._has_defaults:
+        if self._has_defaults and _UNSET in values:
             pairs = zip(values, self._defaults, strict=True)
             values = tuple([default if value is _UNSET else value for value, default in pairs])
         return self._call(values, ctx)
