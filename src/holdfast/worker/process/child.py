@@ -2,8 +2,7 @@
 
 The main thread runs handlers, so that signals, forks and code that insists on the main thread work as anywhere. A second
 thread reads the socket: it passes jobs on, cancels the running one, and when the parent is gone ends this process with
-all that it started. The socket is not inherited by programs that a handler starts, and a fork that a handler makes loses
-it at once: what such a process says can not be taken for the job's answer.
+all that it started.
 """
 
 from __future__ import annotations
@@ -12,9 +11,7 @@ import asyncio
 import contextvars
 import inspect
 import os
-import socket
 import sys
-import threading
 import traceback
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -28,6 +25,7 @@ from holdfast.job.content import ERROR_MAX, clean_text, safe_str
 from holdfast.job.model import Job
 from holdfast.worker.context import Context, enter
 from holdfast.worker.process import death
+from holdfast.worker.process.attempt import stopped_ending
 from holdfast.worker.process.frames import (
     BrokenFrame,
     Cancel,
@@ -39,82 +37,53 @@ from holdfast.worker.process.frames import (
     Start,
     Stop,
     ToChild,
-    Unpacker,
-    pack,
 )
 from holdfast.worker.process.home import Lifespan, find
+from holdfast.worker.process.line import ParentLine
 from holdfast.worker.process.running import Running
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from holdfast.worker.context import Line
-    from holdfast.worker.program import Programs
+    from holdfast.worker.program import Program, Programs
 
 
 def main(arguments: list[str]) -> None:
     """Serve the parent until it says stop. `arguments`: the socket's descriptor, the parent's process id."""
     descriptor, parent = int(arguments[0]), int(arguments[1])
     death.end_with_parent(parent, death.ORPHAN_ENDS_AT_ONCE)
-    line = ParentLine(socket.socket(fileno=descriptor))
+    inbox = Inbox()
+    line: ParentLine[ToChild] = ParentLine(descriptor, ToChild, inbox.take, death.end_group)
     with asyncio.Runner() as runner:
-        Child(line, runner).serve()
+        Child(line, inbox, runner).serve()
 
 
-class ParentLine:
-    """The socket to the parent: messages come in through a thread, and go out from any."""
+class Inbox:
+    """What the parent wants done. Jobs wait for the main thread; a cancel takes effect at once, in the reading thread."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-        self._sending = threading.Lock()
-        self._inbox: SimpleQueue[Load | Running | None] = SimpleQueue()
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[Load | Running | None] = SimpleQueue()
         self._newest: Running | None = None
-        sock.set_inheritable(False)
-        os.register_at_fork(after_in_child=self._forget)
-        threading.Thread(target=self._read, name="holdfast-parent", daemon=True).start()
 
-    def receive(self) -> Load | Running | None:
-        """Return what is to do next; None: nothing more."""
-        return self._inbox.get()
+    def next(self) -> Load | Running | None:
+        """Wait for what is to do next; None: nothing more."""
+        return self._queue.get()
 
-    def send(self, message: object) -> None:
-        """Send to the parent. Raises BrokenFrame if it is too large; in a fork of this process, ends the fork."""
-        frame = pack(message)
-        try:
-            with self._sending:
-                self._socket.sendall(frame)
-        except OSError:
-            # In a fork the socket is closed: it has come back from the handler that only its original may answer for.
-            # In the original it means that the parent is gone, and the reading thread is about to end us.
-            os._exit(1)
-
-    def _forget(self) -> None:
-        # In a fork; another thread of the original may have held the lock at that moment.
-        self._sending = threading.Lock()
-        self._socket.close()
-
-    def _read(self) -> None:
-        unpacker: Unpacker[ToChild] = Unpacker(ToChild)
-        try:
-            while (message := unpacker.from_socket(self._socket)) is not None:
-                self._take(message)
-        finally:
-            # Also when the parent sent nonsense: it will get no answers, and must not wait for them.
-            death.end_group()
-
-    def _take(self, message: ToChild) -> None:
+    def take(self, message: ToChild) -> None:
+        """Take a message of the parent."""
         match message:
             case Start():
                 self._newest = Running(message)
-                self._inbox.put(self._newest)
+                self._queue.put(self._newest)
             case Cancel():
                 # Sent while its job ran; it comes before the start of the next one, so it can not hit that.
                 if self._newest is not None:
                     self._newest.cancel(message.reason)
             case Load():
-                self._inbox.put(message)
+                self._queue.put(message)
             case Stop():
-                self._inbox.put(None)
+                self._queue.put(None)
 
 
 class Child:
@@ -123,8 +92,9 @@ class Child:
     state: Any = None
     programs: Programs[Any]
 
-    def __init__(self, line: ParentLine, runner: asyncio.Runner) -> None:
+    def __init__(self, line: ParentLine[ToChild], inbox: Inbox, runner: asyncio.Runner) -> None:
         self._line = line
+        self._inbox = inbox
         self._runner = runner
         self._clock = SystemClock()
         self._lifespan: Lifespan | None = None
@@ -133,9 +103,9 @@ class Child:
 
     def serve(self) -> None:
         """Do what the parent says until it says stop."""
-        while (work := self._line.receive()) is not None:
+        while (work := self._inbox.next()) is not None:
             if isinstance(work, Load):
-                self._line.send(self._load(work))
+                self._send(self._load(work))
             else:
                 self._answer(self._run(work))
         if self._lifespan is not None:
@@ -143,7 +113,13 @@ class Child:
 
     def report(self, ctx: Context, value: bytes, update: bytes | None, line: Line | None) -> None:
         """Tell the parent what a handler reports."""
-        self._line.send(Progress(value, update) if line is None else Log(line))
+        self._send(Progress(value, update) if line is None else Log(line))
+
+    def _send(self, message: object) -> None:
+        if not self._line.send(message):
+            # A fork has come back from the handler that only its original may answer for. (Or the parent is gone, and
+            # the reading thread is about to end us.)
+            os._exit(1)
 
     # --- the app ---------------------------------------------------------------------------------------------------
 
@@ -174,9 +150,15 @@ class Child:
             value = contextvars.copy_context().run(self._call, program.bind(claim, ctx), ctx, running)
             return Result(program.ending(value), _resident_bytes())
         except BaseException as raised:  # noqa: BLE001 - SystemExit and the rest fail the attempt, never the child
-            error = raised.error if isinstance(raised, _Carried) else raised
-            worn = isinstance(error, MemoryError)
-            return Result(program.failed(error), _resident_bytes(), worn, stopped=running.reason is not None)
+            return self._raised(running, program, raised.error if isinstance(raised, _Carried) else raised)
+
+    def _raised(self, running: Running, program: Program[Any], error: BaseException) -> Result:
+        reason = running.reason
+        if reason is not None and isinstance(error, asyncio.CancelledError):
+            ending = stopped_ending(reason, f"stopped when it was cancelled ({reason})")
+        else:
+            ending = program.failed(error)
+        return Result(ending, _resident_bytes(), worn=isinstance(error, MemoryError), stopped=reason is not None)
 
     def _context(self, running: Running, claim: Claim[Job]) -> Context:
         limit = running.start.time_limit
@@ -195,9 +177,9 @@ class Child:
 
     def _answer(self, result: Result) -> None:
         try:
-            self._line.send(result)
+            self._send(result)
         except BrokenFrame as error:
-            self._line.send(Result(Failed(ErrorInfo("TooLarge", str(error)), retryable=False), result.rss))
+            self._send(Result(Failed(ErrorInfo("TooLarge", str(error)), retryable=False), result.rss))
 
 
 async def _finish(work: Awaitable[object], running: Running) -> object:

@@ -35,11 +35,13 @@ class Spawned(Generic[M]):
     def __init__(
         self,
         process: subprocess.Popen[bytes],
+        sock: socket.socket,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         unpacker: Unpacker[M],
     ) -> None:
         self._process = process
+        self._socket = sock
         self._reader = reader
         self._writer = writer
         self._unpacker = unpacker
@@ -113,9 +115,8 @@ class Spawned(Generic[M]):
         self._end_stream()
 
     def _end_stream(self) -> None:
-        sock = self._writer.get_extra_info("socket")
         try:
-            sock.shutdown(socket.SHUT_RD)
+            self._socket.shutdown(socket.SHUT_RD)
         except OSError:
             # Closed or ended already: the stream has its end.
             return
@@ -136,7 +137,7 @@ async def spawn(module: str, messages: Any, *arguments: str) -> Spawned[Any]:
         except OSError:
             writer.close()
             raise
-    return Spawned(process, reader, writer, Unpacker(messages))
+    return Spawned(process, ours, reader, writer, Unpacker(messages))
 
 
 def _start(module: str, descriptor: int, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
