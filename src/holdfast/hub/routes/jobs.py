@@ -1,0 +1,187 @@
+"""Jobs: enqueue, read, act on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from holdfast.errors import UnknownJob, UnknownTask
+from holdfast.hub import intake
+from holdfast.hub.routing import BATCH_BODY_MAX, Route, Scope
+from holdfast.hub.why import Reason, explain, look
+from holdfast.job.commands import Enqueued, JobFilter, Page
+from holdfast.job.state import State
+from holdfast.wire.documents import JobDoc, PageDoc, job_doc, page_doc
+from holdfast.wire.orders import answer_doc, operation_doc, order_of
+from holdfast.wire.requests import ActionAnswer, ActionRequest, Count, EnqueueAnswer, JobRequest, OperationDoc, Who
+
+if TYPE_CHECKING:
+    from holdfast.hub.routing import Call
+
+
+class JobQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which jobs, and which part of the list. attempts: "last" or "all" of each. count: also count all that match."""
+
+    state: tuple[State, ...] = ()
+    queue: str | None = None
+    task: str | None = None
+    worker: str | None = None
+    instance: str | None = None
+    key: str | None = None
+    tag: str | None = None
+    unique: str | None = None
+    paused_by: str | None = None
+    created_after: float | None = None
+    created_before: float | None = None
+    text: str | None = None
+    deleted: bool = False
+    limit: int = 50
+    cursor: str = ""
+    newest_first: bool = True
+    attempts: str = "last"
+
+    def filter(self) -> JobFilter:
+        """Return the filter that it describes."""
+        plain: dict[str, Any] = {name: getattr(self, name) for name in JobFilter.__struct_fields__ if name != "states"}
+        return JobFilter(states=self.state, **plain)
+
+
+class JobAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A job with all its attempts, and why it is where it is."""
+
+    job: JobDoc
+    why: tuple[Reason, ...]
+
+
+async def enqueue(call: Call) -> list[EnqueueAnswer] | EnqueueAnswer:
+    """Enqueue one job, or a list of jobs: all or none."""
+    many = isinstance(call.body, list)
+    requests = call.body if many else [call.body]
+    parts = call.parts
+    try:
+        answers = await intake.enqueue(parts.store, requests, parts.new_id, parts.validate)
+    except UnknownTask as error:
+        # The address exists; what was sent to it can not be done.
+        raise Unprocessable(error) from error
+    docs = [_answer(answer) for answer in answers]
+    return docs if many else docs[0]
+
+
+class Unprocessable(Exception):
+    """What was asked is understood and can not be done: 422 instead of the status that its cause has elsewhere."""
+
+    def __init__(self, cause: Exception) -> None:
+        self.cause = cause
+        super().__init__(str(cause))
+
+
+def _answer(answer: Enqueued) -> EnqueueAnswer:
+    job = answer.job
+    return EnqueueAnswer(
+        id=job.id, verdict=answer.verdict, state=job.state, queue=job.queue, task=job.task, run_at=job.run_at
+    )
+
+
+async def list_jobs(call: Call) -> PageDoc:
+    """List jobs, newest first, in keyset pages."""
+    query: JobQuery = call.query
+    page = Page(limit=query.limit, cursor=query.cursor, newest_first=query.newest_first)
+    return page_doc(await call.store.find(query.filter(), page), all_attempts=query.attempts == "all")
+
+
+async def count_jobs(call: Call) -> Count:
+    """Count the jobs that match."""
+    return Count(count=await call.store.count(call.query.filter()))
+
+
+async def get_job(call: Call) -> JobAnswer:
+    """Read one job with its attempts, and why it is where it is."""
+    [job] = await call.store.jobs([call.path])
+    if job is None:
+        raise UnknownJob(call.path)
+    return JobAnswer(job=job_doc(job), why=explain(job, await look(call.store, job)))
+
+
+async def act(call: Call) -> ActionAnswer:
+    """Cancel, pause, resume, retry, replay, run now, edit or delete jobs, by ids or by filter; or preview that."""
+    request: ActionRequest = call.body
+    return answer_doc(await call.store.control(order_of(request)))
+
+
+async def list_operations(call: Call) -> list[OperationDoc]:
+    """List bulk operations, newest first."""
+    return [operation_doc(one) for one in await call.store.operations()]
+
+
+async def cancel_operation(call: Call) -> OperationDoc:
+    """Stop a bulk operation after the batch it is in."""
+    who = call.body.who if call.body is not None else ""
+    return operation_doc(await call.store.cancel_operation(call.path, who))
+
+
+ROUTES: Final = (
+    Route(
+        method="POST",
+        path="/jobs",
+        handle=enqueue,
+        scope=Scope.ENQUEUE,
+        body=JobRequest | list[JobRequest],
+        answer=EnqueueAnswer | list[EnqueueAnswer],
+        summary="Enqueue one job, or a list of jobs: all or none",
+        body_max=BATCH_BODY_MAX,
+        status=201,
+    ),
+    Route(
+        method="GET",
+        path="/jobs",
+        handle=list_jobs,
+        scope=Scope.READ,
+        query=JobQuery,
+        answer=PageDoc,
+        summary="List jobs, newest first, in keyset pages",
+    ),
+    Route(
+        method="GET",
+        path="/job-count",
+        handle=count_jobs,
+        scope=Scope.READ,
+        query=JobQuery,
+        answer=Count,
+        summary="Count the jobs that match",
+    ),
+    Route(
+        method="POST",
+        path="/job-actions",
+        handle=act,
+        scope=Scope.OPERATE,
+        body=ActionRequest,
+        answer=ActionAnswer,
+        summary="Act on jobs by ids or by filter, or preview that",
+    ),
+    Route(
+        method="GET",
+        path="/jobs/{id}",
+        handle=get_job,
+        scope=Scope.READ,
+        answer=JobAnswer,
+        summary="Read one job with its attempts, and why it is where it is",
+    ),
+    Route(
+        method="GET",
+        path="/operations",
+        handle=list_operations,
+        scope=Scope.READ,
+        answer=list[OperationDoc],
+        summary="List bulk operations, newest first",
+    ),
+    Route(
+        method="DELETE",
+        path="/operations/{id}",
+        handle=cancel_operation,
+        scope=Scope.OPERATE,
+        body=Who | None,
+        answer=OperationDoc,
+        summary="Stop a bulk operation after the batch it is in",
+    ),
+)

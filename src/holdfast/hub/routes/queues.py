@@ -1,0 +1,128 @@
+"""Queues: read, pause, resume, change, forget."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from holdfast.errors import ContentError, UnknownQueue
+from holdfast.hub.routing import Route, Scope
+from holdfast.job.commands import ChangeQueue, Stats
+from holdfast.job.model import Queue, QueueMode
+from holdfast.wire.requests import Who
+
+if TYPE_CHECKING:
+    from holdfast.hub.routing import Call
+
+
+class QueueDoc(msgspec.Struct, frozen=True, kw_only=True):
+    """A queue, its policy, and how many of its jobs are in each state. Durations are seconds; null keeps for ever."""
+
+    queue: Queue
+    counts: dict[str, int]
+    oldest_ready_at: float | None = None
+
+
+class QueueChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to change of a queue; what is left out stays. `why` and `who` are kept beside a pause. Durations are seconds."""
+
+    paused: bool | UnsetType = UNSET
+    why: str = ""
+    who: str = ""
+    create: bool = False
+    mode: QueueMode | UnsetType = UNSET
+    limit: int | UnsetType | None = UNSET
+    poll_interval: float | UnsetType = UNSET
+    rescue_after: float | UnsetType | None = UNSET
+    keep_succeeded: float | UnsetType | None = UNSET
+    keep_succeeded_count: int | UnsetType | None = UNSET
+    keep_failed: float | UnsetType | None = UNSET
+    keep_failed_count: int | UnsetType | None = UNSET
+
+
+async def list_queues(call: Call) -> list[QueueDoc]:
+    """List queues by name, with their counts."""
+    stats = await call.store.stats()
+    return [_doc(queue, stats) for queue in await call.store.queues()]
+
+
+def _doc(queue: Queue, stats: Stats) -> QueueDoc:
+    counts = stats.queues.get(queue.name, {})
+    return QueueDoc(queue=queue, counts=counts, oldest_ready_at=stats.oldest_ready_at.get(queue.name))
+
+
+async def get_queue(call: Call) -> QueueDoc:
+    """Read one queue with its counts."""
+    found = next((queue for queue in await call.store.queues() if queue.name == call.path), None)
+    if found is None:
+        raise UnknownQueue(call.path)
+    return _doc(found, await call.store.stats())
+
+
+async def change_queue(call: Call) -> Queue:
+    """Pause, resume or change a queue."""
+    change: QueueChange = call.body
+    if isinstance(change.limit, int) and change.limit < 1:
+        raise ContentError(f"limit: expected 1 or more, or null for none, found {change.limit}. Pause it to stop it.")
+    fields = {name: getattr(change, name) for name in change.__struct_fields__}
+    return await call.store.change_queue(ChangeQueue(name=call.path, **fields))
+
+
+async def delete_queue(call: Call) -> Who:
+    """Forget a queue without unfinished jobs."""
+    who = call.body or Who()
+    await call.store.delete_queue(call.path, who.who)
+    return Who(who=who.who)
+
+
+async def stats(call: Call) -> Stats:
+    """Count jobs per queue and state."""
+    return await call.store.stats()
+
+
+ROUTES: Final = (
+    Route(
+        method="GET",
+        path="/queues",
+        handle=list_queues,
+        scope=Scope.READ,
+        answer=list[QueueDoc],
+        summary="List queues by name, with their counts",
+    ),
+    Route(
+        method="GET",
+        path="/queues/{name}",
+        handle=get_queue,
+        scope=Scope.READ,
+        answer=QueueDoc,
+        summary="Read one queue with its counts",
+    ),
+    Route(
+        method="PATCH",
+        path="/queues/{name}",
+        handle=change_queue,
+        scope=Scope.OPERATE,
+        body=QueueChange,
+        answer=Queue,
+        summary="Pause, resume or change a queue",
+    ),
+    Route(
+        method="DELETE",
+        path="/queues/{name}",
+        handle=delete_queue,
+        scope=Scope.ADMIN,
+        body=Who | None,
+        answer=Who,
+        summary="Forget a queue without unfinished jobs",
+    ),
+    Route(
+        method="GET",
+        path="/stats",
+        handle=stats,
+        scope=Scope.READ,
+        answer=Stats,
+        summary="Count jobs per queue and state",
+    ),
+)

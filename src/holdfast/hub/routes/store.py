@@ -1,0 +1,206 @@
+"""The Store port for producers and workers in other processes: the same steps, one request each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from holdfast.hub.routing import BATCH_BODY_MAX, Route, Scope
+from holdfast.job.commands import Beat, Claims, InstanceDied, Rescued, Settled, Signals, Want
+from holdfast.store import Capabilities
+from holdfast.wire.documents import EnqueuedDoc, JobDoc, claims_doc, enqueued_docs, job_doc
+from holdfast.wire.newjobs import new_jobs_of
+from holdfast.wire.requests import (
+    Count,
+    EnqueueBatch,
+    Lookup,
+    Names,
+    ProgressBatch,
+    Ready,
+    Rescue,
+    SettleBatch,
+    WaitFor,
+)
+
+if TYPE_CHECKING:
+    from holdfast.hub.routing import Call
+
+#: The longest time that a request is held open, in seconds.
+WAIT_MAX: Final = 30.0
+
+
+class StoreDoc(msgspec.Struct, frozen=True, kw_only=True):
+    """What the store behind the API can do, and its time now (seconds since the epoch)."""
+
+    capabilities: Capabilities
+    now: float
+
+
+async def describe(call: Call) -> StoreDoc:
+    """Tell what the store can do, and its time."""
+    return StoreDoc(capabilities=call.store.capabilities, now=call.store.now())
+
+
+async def enqueue_batch(call: Call) -> list[EnqueuedDoc]:
+    """Store jobs that their producer has checked: all or none."""
+    batch: EnqueueBatch = call.body
+    return enqueued_docs(await call.store.enqueue(new_jobs_of(batch.jobs), on_duplicate=batch.on_duplicate))
+
+
+async def claim(call: Call) -> Claims[JobDoc]:
+    """Hand out ready jobs."""
+    return claims_doc(await call.store.claim(msgspec.structs.replace(call.body, local=False)))
+
+
+async def settle(call: Call) -> list[Settled]:
+    """End attempts, each on its own."""
+    settlements: Any = call.body.settlements  # without their items: the token and the reference say which
+    return await call.store.settle(settlements)
+
+
+async def progress(call: Call) -> list[Settled]:
+    """Write what running attempts report."""
+    reports: Any = call.body.reports
+    return await call.store.progress(reports)
+
+
+async def heartbeat(call: Call) -> Signals:
+    """Extend the leases of an instance's claims; tell it what it holds and what to cancel."""
+    beat: Beat = call.body
+    instance = msgspec.structs.replace(beat.instance, local=False)
+    return await call.store.heartbeat(Beat(instance=instance, lease=beat.lease))
+
+
+async def rescue(call: Call) -> Rescued:
+    """End claims whose lease has passed, promote what is due, prune."""
+    return await call.store.rescue(call.body.limit)
+
+
+async def instance_died(call: Call) -> Count:
+    """End the claims of a process that was seen to die."""
+    return Count(count=await call.store.instance_died(call.body))
+
+
+async def wait(call: Call) -> Ready:
+    """Answer as soon as work may be ready."""
+    asked: WaitFor = call.body
+    return Ready(ready=await call.store.wait(asked.queues, asked.cursor, min(asked.timeout, WAIT_MAX)))
+
+
+async def lookup(call: Call) -> list[JobDoc | None]:
+    """Read jobs by their ids, in order, null for unknown ones; or wait until they have ended."""
+    asked: Lookup = call.body
+    if asked.timeout is not None:
+        ended = await call.store.finished(asked.ids, min(asked.timeout, WAIT_MAX))
+        return [job_doc(job) for job in ended]
+    return [job_doc(job) if job is not None else None for job in await call.store.jobs(asked.ids)]
+
+
+async def migrate(call: Call) -> Names:
+    """Bring the schema of the store up to date."""
+    return Names(names=tuple(await call.store.migrate()))
+
+
+ROUTES: Final = (
+    Route(
+        method="GET",
+        path="/store",
+        handle=describe,
+        scope=Scope.READ,
+        answer=StoreDoc,
+        summary="Tell what the store can do, and its time",
+    ),
+    Route(
+        method="POST",
+        path="/store/enqueue",
+        handle=enqueue_batch,
+        scope=Scope.ENQUEUE,
+        body=EnqueueBatch,
+        answer=list[EnqueuedDoc],
+        summary="Store jobs that their producer has checked: all or none",
+        body_max=BATCH_BODY_MAX,
+    ),
+    Route(
+        method="POST",
+        path="/store/claim",
+        handle=claim,
+        scope=Scope.WORK,
+        body=Want,
+        answer=Claims[JobDoc],
+        summary="Hand out ready jobs",
+    ),
+    Route(
+        method="POST",
+        path="/store/settle",
+        handle=settle,
+        scope=Scope.WORK,
+        body=SettleBatch,
+        answer=list[Settled],
+        summary="End attempts, each on its own",
+        body_max=BATCH_BODY_MAX,
+    ),
+    Route(
+        method="POST",
+        path="/store/progress",
+        handle=progress,
+        scope=Scope.WORK,
+        body=ProgressBatch,
+        answer=list[Settled],
+        summary="Write what running attempts report",
+        body_max=BATCH_BODY_MAX,
+    ),
+    Route(
+        method="POST",
+        path="/store/heartbeat",
+        handle=heartbeat,
+        scope=Scope.WORK,
+        body=Beat,
+        answer=Signals,
+        summary="Extend the leases of an instance's claims",
+    ),
+    Route(
+        method="POST",
+        path="/store/rescue",
+        handle=rescue,
+        scope=Scope.WORK,
+        body=Rescue,
+        answer=Rescued,
+        summary="End claims whose lease has passed, promote what is due, prune",
+    ),
+    Route(
+        method="POST",
+        path="/store/instance-died",
+        handle=instance_died,
+        scope=Scope.WORK,
+        body=InstanceDied,
+        answer=Count,
+        summary="End the claims of a process that was seen to die",
+    ),
+    Route(
+        method="POST",
+        path="/store/wait",
+        handle=wait,
+        scope=Scope.WORK,
+        body=WaitFor,
+        answer=Ready,
+        summary="Answer as soon as work may be ready",
+    ),
+    Route(
+        method="POST",
+        path="/store/lookup",
+        handle=lookup,
+        scope=Scope.READ,
+        body=Lookup,
+        answer=list[JobDoc | None],
+        summary="Read jobs by their ids, or wait until they have ended",
+    ),
+    Route(
+        method="POST",
+        path="/store/migrate",
+        handle=migrate,
+        scope=Scope.ADMIN,
+        answer=Names,
+        summary="Bring the schema of the store up to date",
+    ),
+)

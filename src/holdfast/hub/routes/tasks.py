@@ -1,0 +1,157 @@
+"""Tasks: their definitions as the store knows them, and schedules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from holdfast.hub.routing import Route, Scope
+from holdfast.job.commands import ChangeDefinition, DefinitionFilter
+from holdfast.job.model import Definition, Schedule, TaskStatus
+from holdfast.wire.definitions import DefinitionDoc, ScheduleDoc, definition_doc, schedule_doc, schedule_of
+from holdfast.wire.newjobs import new_jobs_of
+from holdfast.wire.requests import Definitions, Fire, Ready
+
+if TYPE_CHECKING:
+    from holdfast.hub.routing import Call
+
+
+class DefinitionQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which definitions; `deleted` shows deleted ones too."""
+
+    alias: tuple[str, ...] = ()
+    status: TaskStatus | None = None
+    deleted: bool = False
+    limit: int = 1_000
+    offset: int = 0
+
+
+class ScheduleQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which schedules; `deleted` shows deleted ones too."""
+
+    deleted: bool = False
+
+
+class DefinitionChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to change of a definition; what is left out stays. Canceling or deleting pauses its waiting jobs."""
+
+    who: str = ""
+    new_alias: str | UnsetType = UNSET
+    title: str | UnsetType = UNSET
+    description: str | UnsetType = UNSET
+    memo: str | UnsetType = UNSET
+    status: TaskStatus | UnsetType = UNSET
+    deleted: bool | UnsetType = UNSET
+
+
+async def list_tasks(call: Call) -> list[DefinitionDoc]:
+    """List tasks by alias."""
+    query: DefinitionQuery = call.query
+    which = DefinitionFilter(
+        aliases=query.alias, status=query.status, deleted=query.deleted, limit=query.limit, offset=query.offset
+    )
+    return list(map(definition_doc, await call.store.definitions(which)))
+
+
+async def get_task(call: Call) -> DefinitionDoc:
+    """Read one task by alias or id, also a deleted one."""
+    return definition_doc(await call.store.definition(call.path))
+
+
+async def define(call: Call) -> list[DefinitionDoc]:
+    """Make or refresh definitions from code."""
+    made: list[Definition] = await call.store.define(call.body.definitions)
+    return list(map(definition_doc, made))
+
+
+async def change_task(call: Call) -> DefinitionDoc:
+    """Edit, cancel, activate or delete a task."""
+    change: DefinitionChange = call.body
+    fields = {name: getattr(change, name) for name in change.__struct_fields__}
+    return definition_doc(await call.store.change_definition(ChangeDefinition(alias=call.path, **fields)))
+
+
+async def list_schedules(call: Call) -> list[ScheduleDoc]:
+    """List schedules by name."""
+    found: list[Schedule] = await call.store.schedules(deleted=call.query.deleted)
+    return list(map(schedule_doc, found))
+
+
+async def save_schedule(call: Call) -> ScheduleDoc:
+    """Make or replace a schedule."""
+    return schedule_doc(await call.store.save_schedule(schedule_of(call.body)))
+
+
+async def fire_schedule(call: Call) -> Ready:
+    """Enqueue a tick's jobs, unless another was first."""
+    fire: Fire = call.body
+    fired = await call.store.fire_schedule(fire.name, fire.due, new_jobs_of(fire.jobs), fire.next_run_at)
+    return Ready(ready=fired)
+
+
+ROUTES: Final = (
+    Route(
+        method="GET",
+        path="/tasks",
+        handle=list_tasks,
+        scope=Scope.READ,
+        query=DefinitionQuery,
+        answer=list[DefinitionDoc],
+        summary="List tasks by alias",
+    ),
+    Route(
+        method="POST",
+        path="/tasks",
+        handle=define,
+        scope=Scope.ENQUEUE,
+        body=Definitions,
+        answer=list[DefinitionDoc],
+        summary="Make or refresh definitions from code",
+    ),
+    Route(
+        method="GET",
+        path="/tasks/{name}",
+        handle=get_task,
+        scope=Scope.READ,
+        answer=DefinitionDoc,
+        summary="Read one task by alias or id, also a deleted one",
+    ),
+    Route(
+        method="PATCH",
+        path="/tasks/{name}",
+        handle=change_task,
+        scope=Scope.OPERATE,
+        body=DefinitionChange,
+        answer=DefinitionDoc,
+        summary="Edit, cancel, activate or delete a task",
+    ),
+    Route(
+        method="GET",
+        path="/schedules",
+        handle=list_schedules,
+        scope=Scope.READ,
+        query=ScheduleQuery,
+        answer=list[ScheduleDoc],
+        summary="List schedules by name",
+    ),
+    Route(
+        method="PUT",
+        path="/schedules",
+        handle=save_schedule,
+        scope=Scope.OPERATE,
+        body=ScheduleDoc,
+        answer=ScheduleDoc,
+        summary="Make or replace a schedule",
+    ),
+    Route(
+        method="POST",
+        path="/schedules/fire",
+        handle=fire_schedule,
+        scope=Scope.WORK,
+        body=Fire,
+        answer=Ready,
+        summary="Enqueue a tick's jobs, unless another was first",
+    ),
+)

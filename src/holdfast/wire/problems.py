@@ -1,0 +1,113 @@
+"""Errors on the wire: problem details (RFC 9457) with a code, from which the same error is made again on the other side."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from holdfast import errors as e
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """What went wrong. `code` names the error; `data` holds its attributes; `detail` says what to do."""
+
+    status: int
+    title: str
+    detail: str
+    code: str
+    type: str = "about:blank"
+    data: dict[str, Any] = {}
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """How one class of errors travels: its HTTP status, and the attributes that go along."""
+
+    error: type[e.HoldfastError]
+    status: int
+    title: str
+    attributes: tuple[str, ...] = ()
+
+
+KINDS: Final = (
+    Kind(e.ConfigError, 422, "A setting, name or option is wrong", ("faults",)),
+    Kind(e.ContentError, 422, "A value can not be stored"),
+    Kind(e.BadArguments, 422, "The arguments do not fit the task"),
+    Kind(e.BadTime, 422, "A duration or time is not accepted"),
+    Kind(e.TooLarge, 413, "Something is over its limit", ("found", "limit")),
+    Kind(e.UnknownTask, 404, "No such task", ("alias",)),
+    Kind(e.TaskInactive, 409, "The task is switched off", ("alias", "status")),
+    Kind(e.DuplicateJob, 409, "An id or unique key is taken", ("taken",)),
+    Kind(e.UnknownJob, 404, "No such job", ("job_id",)),
+    Kind(e.UnknownQueue, 404, "No such queue", ("name",)),
+    Kind(e.UnknownSchedule, 404, "No such schedule"),
+    Kind(e.UnknownWorker, 404, "No such worker"),
+    Kind(e.UnknownOperation, 404, "No such operation"),
+    Kind(e.Conflict, 409, "The state forbids this step"),
+    Kind(e.IllegalTransition, 409, "The state forbids this step", ("state", "event")),
+    Kind(e.LeaseLost, 409, "Another claim holds the job", ("job_id", "token")),
+    Kind(e.StoreFull, 507, "No room for new jobs"),
+    Kind(e.StoreUnavailable, 503, "The store can not answer now"),
+    Kind(e.StoreClosed, 503, "The store is closed"),
+    Kind(e.OutcomeUnknown, 500, "It may or may not be stored"),
+    Kind(e.StoreCorrupt, 500, "The stored data is damaged"),
+    Kind(e.StoreError, 500, "The store failed"),
+    Kind(e.UsageError, 400, "This can not work here"),
+)
+_BY_CLASS: Final = {kind.error: kind for kind in KINDS}
+_BY_CODE: Final = {kind.error.__name__: kind for kind in KINDS}
+#: Codes of refusals that are the HTTP layer's own.
+HTTP_TITLES: Final = {
+    400: "The request can not be read",
+    401: "A token is needed",
+    403: "This is not allowed",
+    404: "There is nothing here",
+    405: "This method is not for this address",
+    413: "The body is too large",
+    421: "This host is not served here",
+    422: "The request is not as expected",
+    500: "Something broke",
+    501: "This store can not do that",
+    503: "Not ready",
+}
+
+
+def problem_of(error: Exception) -> Problem | None:
+    """Return the problem of one of our errors, or of a class below it; None for any other."""
+    for base in type(error).__mro__:
+        kind = _BY_CLASS.get(base)
+        if kind is not None:
+            data = {name: getattr(error, name) for name in kind.attributes if hasattr(error, name)}
+            return Problem(status=kind.status, title=kind.title, detail=str(error), code=kind.error.__name__, data=data)
+    return None
+
+
+def http_problem(status: int, detail: str) -> Problem:
+    """Return a problem of the HTTP layer itself."""
+    return Problem(status=status, title=HTTP_TITLES.get(status, "Refused"), detail=detail, code=f"http-{status}")
+
+
+def error_of(problem: Problem) -> e.HoldfastError:
+    """Return the error that a problem stands for, with the words of the other side."""
+    kind = _BY_CODE.get(problem.code)
+    if kind is None:
+        return _by_status(problem)
+    error = kind.error.__new__(kind.error)
+    Exception.__init__(error, problem.detail)
+    for name in kind.attributes:
+        value = problem.data.get(name)
+        setattr(error, name, tuple(value) if isinstance(value, list) else value)
+    return error
+
+
+def _by_status(problem: Problem) -> e.HoldfastError:
+    text = f"{problem.title}: {problem.detail}"
+    if problem.status in (502, 503, 504):
+        return e.StoreUnavailable(text)
+    if problem.status in (401, 403, 421):
+        return e.ConfigError(text)
+    if problem.status >= 500:
+        return e.OutcomeUnknown(text)
+    return e.ContentError(text)
