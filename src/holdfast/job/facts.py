@@ -277,15 +277,26 @@ class Audited(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=31):
     at: float
 
 
+class Recorded(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=32):
+    """A job that ran elsewhere, as it is known now: the whole record is here, the first time and every time."""
+
+    job: Job
+
+    @property
+    def seq(self) -> int:
+        """The record's number."""
+        return self.job.seq
+
+
 JobFact = (
     Added | Readied | Claimed | Succeeded | Ended | Progressed | Refused | CancelAsked | Canceled | Paused | Resumed | Edited
-    | Retried | Replayed | Deleted | Purged | Bound
+    | Retried | Replayed | Deleted | Purged | Bound | Recorded
 )  # fmt: skip
 Fact = (
     Added | Readied | Claimed | Succeeded | Ended | Progressed | Refused | CancelAsked | Canceled | Paused | Resumed | Edited
     | Retried | Replayed | Deleted | Purged | Bound
     | QueueSaved | QueueDeleted | DefinitionSaved | ScheduleSaved | WorkerSaved | WorkerDeleted | InstanceSaved | InstanceGone
-    | OperationSaved | Opened | KeyLinked | Audited
+    | OperationSaved | Opened | KeyLinked | Audited | Recorded
 )  # fmt: skip
 
 _ENCODER: Final = msgspec.msgpack.Encoder()

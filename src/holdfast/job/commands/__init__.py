@@ -75,6 +75,14 @@ from holdfast.job.commands.reads import (
     Page,
     Stats,
 )
+from holdfast.job.commands.records import (
+    AttemptRecord,
+    RecordAttempts,
+    RecordJobs,
+    RecordStatuses,
+    StatusUpdate,
+    WorkerBeat,
+)
 
 __all__ = [
     "ENQUEUE_BYTES_MAX",
@@ -83,6 +91,7 @@ __all__ = [
     "REFUSALS_KEPT",
     "Accepted",
     "Action",
+    "AttemptRecord",
     "Beat",
     "Cancel",
     "CancelOperation",
@@ -120,6 +129,9 @@ __all__ = [
     "Progress",
     "ProgressAll",
     "QueueWant",
+    "RecordAttempts",
+    "RecordJobs",
+    "RecordStatuses",
     "Released",
     "Replay",
     "Rescue",
@@ -136,8 +148,10 @@ __all__ = [
     "Signals",
     "Snoozed",
     "Stats",
+    "StatusUpdate",
     "Succeeded",
     "TimedOut",
     "Verdict",
     "Want",
+    "WorkerBeat",
 ]

@@ -229,7 +229,10 @@ def configure_worker(
     """Make or replace a worker's configuration by name."""
     known = ledger.workers.get(command.config.name)
     created_at = known.created_at if known else now
-    config = replace(command.config, created_at=created_at, updated_at=now)
+    heard = command.config.last_heartbeat_at
+    if heard is None and known is not None:
+        heard = known.last_heartbeat_at  # a person who edits a configuration does not silence the worker
+    config = replace(command.config, created_at=created_at, updated_at=now, last_heartbeat_at=heard)
     yield f.WorkerSaved(config)
     return config
 

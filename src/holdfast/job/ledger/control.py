@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from holdfast.errors import ContentError, UnknownOperation
 from holdfast.job import commands as c
 from holdfast.job import facts as f
+from holdfast.job.external import EXTERNAL
 from holdfast.job.ledger.enqueueing import accept, edit_event
 from holdfast.job.ledger.query import matching
 from holdfast.job.model import PRIORITY_MAX, PRIORITY_MIN, Job, NewJob, Operation, OperationState, Queue, Refusal
@@ -191,6 +192,8 @@ _EVENTS: Mapping[type, Event] = {
 
 def _refusal(job: Job, action: c.Action) -> str:
     """Say why the state table forbids an action on a job, or nothing."""
+    if job.origin == EXTERNAL and not (job.final and isinstance(action, c.Replay | c.Delete)):
+        return "it runs elsewhere: here a finished one can be replayed or deleted, no more"
     if isinstance(action, c.Cancel) and job.state is State.RUNNING:
         return ""
     if allowed(job.state, _EVENTS[type(action)]):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.job import commands as c
-from holdfast.job.ledger import admin, claiming, control, enqueueing, settling, upkeep
+from holdfast.job.ledger import admin, claiming, control, enqueueing, external, settling, upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -39,6 +39,10 @@ _RULES: Final[Mapping[type, Callable[[Ledger, Any, float, Draw], Decision]]] = {
     c.FireSchedule: admin.fire_schedule,
     c.ConfigureWorker: admin.configure_worker,
     c.DeleteWorker: admin.delete_worker,
+    c.RecordJobs: external.record_jobs,
+    c.RecordStatuses: external.record_statuses,
+    c.RecordAttempts: external.record_attempts,
+    c.WorkerBeat: external.worker_beat,
 }
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import replace
 
 from holdfast.job import facts as f
+from holdfast.job.external import EXTERNAL
 from holdfast.job.model import ATTEMPTS_KEPT, Attempt, CancelAsk, Job
 from holdfast.job.state import FAILURES, FINAL, End, Event, State, step
 
@@ -24,9 +25,17 @@ def fold(job: Job | None, fact: f.JobFact) -> Job | None:
         if job is not None:
             raise ValueError(f"job {fact.job.id} (seq {fact.job.seq}) was added twice")
         return fact.job
+    if type(fact) is f.Recorded:
+        return _recorded(job, fact)
     if job is None:
         raise ValueError(f"{type(fact).__name__} about job seq {fact.seq}, which is not there")
     return _FOLDS[type(fact)](job, fact)
+
+
+def _recorded(job: Job | None, fact: f.Recorded) -> Job:
+    if job is not None and job.origin != EXTERNAL:
+        raise ValueError(f"job {job.id} (seq {job.seq}) is the engine's own, and was recorded as run elsewhere")
+    return fact.job
 
 
 def _readied(job: Job, fact: f.Readied) -> Job:

@@ -6,6 +6,7 @@ from a snapshot has the very indexes of the ledger that was saved.
 
 from __future__ import annotations
 
+from holdfast.job.external import EXTERNAL
 from holdfast.job.ledger.lines import Heap, Lane, Line, due_key, end_key, holds_lane, ready_key
 from holdfast.job.model import Job, Queue
 from holdfast.job.state import State
@@ -36,11 +37,14 @@ class Indexes:
 
     def move(self, old: Job | None, new: Job | None) -> None:
         """Bring all indexes from `old` to `new`; None means that there was, or is, no such job."""
+        job = new or old
+        if job is not None and job.origin == EXTERNAL:
+            self._move_record(old, new)
+            return
         if old is not None:
             self._leave(old, new)
         if new is not None:
             self._enter(old, new)
-        job = new or old
         if job is not None and job.key is not None:
             self._move_lane(job.key, job.seq, new)
 
@@ -122,6 +126,23 @@ class Indexes:
     def _unready(self, line: Line, job: Job) -> None:
         (line.suspects if job.suspect else line.ready).drop(job.seq)
 
+    # --- records
+
+    def _move_record(self, old: Job | None, new: Job | None) -> None:
+        """A job that ran elsewhere is counted apart, found by its id, and pruned with its queue; nobody can claim it."""
+        if old is not None and old.deleted_at is None:
+            self.line(old.queue).records[old.state] -= 1
+        if new is None:
+            if old is not None:
+                del self.ids[old.id]
+            return
+        line = self.line(new.queue)
+        self.ids[new.id] = new.seq
+        if new.deleted_at is None:
+            line.records[new.state] += 1
+        if new.final and (old is None or _end_of(old) != _end_of(new)):
+            (line.succeeded if new.state is State.SUCCEEDED else line.ended).append(end_key(new))
+
     # --- running
 
     def _start_running(self, job: Job) -> None:
@@ -175,3 +196,7 @@ class Indexes:
             self._ready(self.line(head.queue), head)
         if not lane:
             del self.lanes[key]
+
+
+def _end_of(job: Job) -> tuple[State, float | None, str]:
+    return job.state, job.finished_at, job.queue

@@ -150,6 +150,11 @@ def _added(ledger: Ledger, fact: f.Added) -> None:
         ledger.index.move(None, job)
 
 
+def _recorded(ledger: Ledger, fact: f.Recorded) -> None:
+    ledger._apply_to_job(fact)
+    ledger.next_seq = max(ledger.next_seq, fact.seq + 1)
+
+
 def _claimed(ledger: Ledger, fact: f.Claimed) -> None:
     table, seq = ledger.table, fact.seq
     old = _present(ledger, fact)
@@ -253,6 +258,7 @@ _APPLIES: Final[Mapping[type, Callable[[Ledger, Any], None]]] = {
     f.Opened: _opened,
     f.KeyLinked: _key_linked,
     f.Audited: _audited,
+    f.Recorded: _recorded,
 }
 
 

@@ -12,7 +12,7 @@ from heapq import heapify, heappop, heappush
 from typing import Final
 
 from holdfast.job.model import PRIORITY_MAX, Job, OnWait, Queue
-from holdfast.job.state import State
+from holdfast.job.state import FINAL, State
 
 _SEQ_BITS: Final = 56
 _SEQ_MASK: Final = (1 << _SEQ_BITS) - 1
@@ -88,13 +88,14 @@ def time_of(entry: int) -> float:
 class Line:
     """One queue: its policy, what is ready in it, and how many of its jobs are in each state."""
 
-    __slots__ = ("counts", "ended", "queue", "ready", "succeeded", "suspects")
+    __slots__ = ("counts", "ended", "queue", "ready", "records", "succeeded", "suspects")
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
         self.ready = Heap()
         self.suspects = Heap()
         self.counts: dict[State, int] = dict.fromkeys(State, 0)
+        self.records: dict[State, int] = dict.fromkeys(State, 0)  # those that ran elsewhere: no part of `counts`
         self.succeeded: deque[int] = deque()  # in order of finishing; may name jobs that have moved on
         self.ended: deque[int] = deque()  # failed and canceled
 
@@ -105,9 +106,8 @@ class Line:
 
     @property
     def unfinished(self) -> int:
-        """Jobs that have not ended."""
-        counts = self.counts
-        return sum(counts[s] for s in (State.SCHEDULED, State.QUEUED, State.RUNNING, State.RETRYING, State.PAUSED))
+        """Jobs that have not ended, here or elsewhere."""
+        return sum(self.counts[s] + self.records[s] for s in State if s not in FINAL)
 
 
 class Lane:

@@ -84,7 +84,7 @@ def count_of(ledger: Ledger, which: JobFilter) -> int:
     if JobFilter(states=which.states, queue=which.queue) == which:
         lines = [line for name, line in ledger.index.lines.items() if which.queue in (None, name)]
         states = which.states or tuple(State)
-        return sum(line.counts[state] for line in lines for state in states)
+        return sum(line.counts[state] + line.records[state] for line in lines for state in states)
     return sum(1 for job in ledger.table.values() if matching(job, which))
 
 

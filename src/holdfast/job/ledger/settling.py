@@ -32,13 +32,13 @@ def settle_all(
     ledger: Ledger, command: c.SettleAll, now: float, draw: Draw
 ) -> Generator[f.Fact, None, list[c.Settled]]:
     """End attempts; each settlement stands alone."""
-    table = ledger.table
+    table, running = ledger.table, ledger.index.leases  # a job under a lease is running, and the engine's own
     answers: list[c.Settled] = []
     for settlement in command.settlements:
         claim = settlement.claim
         seq = claim.ref
         job = table.get(seq) if type(seq) is int else None
-        if job is None or job.token != claim.token or job.state is not State.RUNNING:
+        if job is None or job.token != claim.token or job.seq not in running:
             answers.append((yield from _late(ledger, job, settlement, now)))
             continue
         fact = _succeeded(job, settlement, now) if type(settlement.ending) is c.Succeeded else None
@@ -237,10 +237,11 @@ def progress_all(
 ) -> Generator[f.Fact, None, list[c.Settled]]:
     """Write what running attempts report; each report stands alone."""
     answers: list[c.Settled] = []
+    running = ledger.index.leases
     for report in command.reports:
         claim = report.claim
         job = ledger.table.get(claim.ref) if isinstance(claim.ref, int) else None
-        if job is None or job.token != claim.token or job.state is not State.RUNNING:
+        if job is None or job.token != claim.token or job.seq not in running:
             yield f.Refused(claim.ref if isinstance(claim.ref, int) else 0, claim.token, now, "progress")
             answers.append(c.Settled(claim.id, claim.token, c.Accepted.STALE, job.state if job else None))
             continue

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from holdfast.job.external import EXTERNAL
 from holdfast.job.facts import encode_job
 from holdfast.job.ledger.indexes import Indexes
 from holdfast.job.ledger.lines import due_key, ready_key
@@ -35,6 +36,10 @@ def validate(ledger: Ledger) -> list[Fault]:
 
 
 def _job_faults(job: Job) -> Iterator[str]:
+    if (job.state in FINAL) != (job.finished_at is not None):
+        yield f"it is {job.state} with finished_at {job.finished_at}"
+    if job.origin == EXTERNAL:
+        return  # its attempts are what others reported
     tokens = [attempt.token for attempt in job.attempts]
     if tokens != sorted(set(tokens)):
         yield "tokens of its attempts do not grow"
@@ -43,8 +48,6 @@ def _job_faults(job: Job) -> Iterator[str]:
     running = job.state is State.RUNNING
     if running != (job.last is not None and job.last.end is None):
         yield f"it is {job.state} but its last attempt says otherwise"
-    if (job.state in FINAL) != (job.finished_at is not None):
-        yield f"it is {job.state} with finished_at {job.finished_at}"
 
 
 def _placing_faults(ledger: Ledger) -> Iterator[Fault]:
@@ -54,15 +57,16 @@ def _placing_faults(ledger: Ledger) -> Iterator[Fault]:
     for job in ledger.table.values():
         line = index.lines.get(job.queue)
         unbound = job.sticky is not None and job.pod is None
-        claimable = job.state is State.QUEUED and (job.key is None or job.seq in heads) and not unbound
+        ours = job.origin != EXTERNAL
+        claimable = ours and job.state is State.QUEUED and (job.key is None or job.seq in heads) and not unbound
         ready = line is not None and (line.ready.live.get(job.seq), line.suspects.live.get(job.seq))
         wanted = (None, ready_key(job)) if job.suspect else (ready_key(job), None)
         if ready != (wanted if claimable else (None, None)):
             yield Fault(job.id, f"it is {job.state}, claimable is {claimable}, and its ready entries are {ready}")
-        due = due_key(job) if job.state in (State.SCHEDULED, State.RETRYING) else None
+        due = due_key(job) if ours and job.state in (State.SCHEDULED, State.RETRYING) else None
         if index.due.live.get(job.seq) != due:
             yield Fault(job.id, f"it is {job.state} and its due entry is {index.due.live.get(job.seq)}")
-        owner = job.last.instance if job.state is State.RUNNING and job.last else None
+        owner = job.last.instance if ours and job.state is State.RUNNING and job.last else None
         owners = [name for name, claims in index.running.items() if job.seq in claims]
         if owners != ([owner] if owner is not None else []) or (job.seq in index.leases) != (owner is not None):
             yield Fault(job.id, f"it is {job.state} and is listed as running at {owners}")
@@ -78,7 +82,7 @@ def _index_faults(ledger: Ledger) -> Iterator[Fault]:
     index = ledger.index
     for name in index.lines.keys() | fresh.lines.keys():
         have, want = index.line(name), fresh.line(name)
-        if have.counts != want.counts:
+        if (have.counts, have.records) != (want.counts, want.records):
             yield Fault(f"queue {name}", f"counts are {have.counts}, found {want.counts}")
         if have.ready.live != want.ready.live or have.suspects.live != want.suspects.live:
             yield Fault(f"queue {name}", "its ready line holds other jobs than those that are ready")

@@ -1,0 +1,57 @@
+"""Reports about jobs that ran elsewhere, and about workers that tell of themselves."""
+
+from __future__ import annotations
+
+import msgspec
+
+from holdfast.job.model import Attempt, Job
+from holdfast.job.state import State
+
+
+class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
+    """An attempt, and whose it is. `job` is the job's id; task and queue are filled by the store when it is read."""
+
+    job: str
+    attempt: Attempt
+    task: str = ""
+    queue: str = ""
+
+    @property
+    def id(self) -> str:
+        """The attempt's own id: (job, number) names it for ever."""
+        return f"{self.job}:{self.attempt.number}"
+
+
+class StatusUpdate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The state of a job that runs elsewhere. attempt: the one that this speaks of, 0: none."""
+
+    id: str
+    state: State
+    attempt: int = 0
+    error: str = ""
+    worker: str = ""
+
+
+class RecordJobs(msgspec.Struct, frozen=True):
+    """Upsert records, all or none."""
+
+    jobs: tuple[Job, ...]
+
+
+class RecordStatuses(msgspec.Struct, frozen=True):
+    """Update states, all or none; unknown ids are passed over."""
+
+    updates: tuple[StatusUpdate, ...]
+
+
+class RecordAttempts(msgspec.Struct, frozen=True):
+    """Add attempts, all or none."""
+
+    attempts: tuple[AttemptRecord, ...]
+
+
+class WorkerBeat(msgspec.Struct, frozen=True):
+    """A configured worker was heard of at `at`, seconds since the epoch."""
+
+    name: str
+    at: float
