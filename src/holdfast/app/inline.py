@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from holdfast.task import TaskProgram
     from holdfast.worker.context import Line
 
-_TOKEN = 1
-
 
 class Inline:
     """Runs jobs at once. `jobs` are those that were run, in the order in which they began."""
@@ -51,9 +49,9 @@ class Inline:
         program = self._app.programs.get(new.task)
         if program is None:
             raise UnknownTask(new.task, self._app.tasks.aliases())
-        job = self._begun(new)
+        job = begin(new, self._app.clock.now(), seq=len(self._jobs) + 1)
         self._jobs[job.id] = job
-        claim: Claim[Job] = Claim(job, job.id, job.task, job.queue, _TOKEN, 1, self._app.clock.now(), 0)
+        claim = claim_of(job)
         try:
             ending = program.ending(await self._call(program, claim))
         except BaseException as error:
@@ -77,22 +75,6 @@ class Inline:
         for middleware in reversed(self._app.hooks().middleware):
             call = partial(middleware, ctx, call)
         return await call()
-
-    def _begun(self, new: NewJob) -> Job:
-        now = self._app.clock.now()
-        fields = {name: getattr(new, name) for name in _SHARED}
-        attempt = Attempt(number=1, token=_TOKEN, instance="inline", worker="inline", started_at=now)
-        return Job(
-            seq=len(self._jobs) + 1,
-            state=State.RUNNING,
-            run_at=now,
-            created_at=now,
-            updated_at=now,
-            attempt=1,
-            token=_TOKEN,
-            last=attempt,
-            **fields,
-        )
 
     def _ended(self, job_id: str, ending: Ending) -> Job:
         job, now = self._jobs[job_id], self._app.clock.now()
@@ -140,7 +122,20 @@ class Inline:
         self._jobs[ctx.id] = msgspec.structs.replace(job, last=last, data=_merged(job.data, update))
 
 
-_SHARED = tuple(set(NewJob.__struct_fields__) & set(Job.__struct_fields__) - {"run_at"})
+_SHARED = tuple(sorted(set(NewJob.__struct_fields__) & set(Job.__struct_fields__) - {"run_at"}))
+
+
+def begin(new: NewJob, now: float, *, seq: int = 1, attempt: int = 1) -> Job:
+    """Return the record of a job that runs since `now`, without any store."""
+    last = Attempt(number=attempt, token=attempt, instance="inline", worker="inline", started_at=now)
+    times: dict[str, Any] = {"run_at": now, "created_at": now, "updated_at": now}
+    shared = {name: getattr(new, name) for name in _SHARED}
+    return Job(seq=seq, state=State.RUNNING, attempt=attempt, token=attempt, last=last, **times, **shared)
+
+
+def claim_of(job: Job) -> Claim[Job]:
+    """Return a claim on a job that `begin` made."""
+    return Claim(job, job.id, job.task, job.queue, job.token, job.attempt, job.updated_at, job.seq)
 
 
 async def _plain(call: Callable[[], Any]) -> object:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from holdfast.errors import UsageError
+from holdfast.job.model import DEFAULT_QUEUE
 from holdfast.worker import once
 from holdfast.worker.options import WorkerOptions
 from holdfast.worker.signals import exit_process, install_signals
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from holdfast.worker.options import Concurrency
 
     Queues = Mapping[str, Concurrency]
+
+
+_SLOTS: Final = WorkerOptions().queues[DEFAULT_QUEUE]
 
 
 class _Parts(TypedDict):
@@ -82,6 +86,9 @@ async def work_once(app: Holdfast, limit: int, queues: Queues | None, options: d
     """Run up to `limit` ready jobs and return what became of them."""
     if type(limit) is not int or limit < 1:
         raise UsageError(f"work_once: expected a limit of 1 or more jobs, found {limit!r}.")
+    if queues is None:
+        known = [queue.name for queue in await app.queues.list()]
+        queues = dict.fromkeys([*known, *(task.policy.queue for task in app.tasks), *WorkerOptions().queues], _SLOTS)
     async with _prepared(app, queues, options) as parts:
         return await once.work_once(**parts, limit=limit)
 
@@ -111,5 +118,5 @@ def _worker_options(app: Holdfast, queues: Queues | None, options: dict[str, Any
         raise UsageError(f"worker: unknown option {', '.join(map(repr, sorted(unknown)))}. Expected some of {known}.")
     if queues is None:
         names = dict.fromkeys(task.policy.queue for task in app.tasks)
-        queues = dict.fromkeys(names, 10) or WorkerOptions().queues
+        queues = dict.fromkeys(names, _SLOTS) or WorkerOptions().queues
     return WorkerOptions(queues=queues, **options).checked()
