@@ -24,10 +24,14 @@ if TYPE_CHECKING:
 
 
 class Body(Protocol):
-    """What a heart beats for: a worker. All but `describe` are called in the worker's loop."""
+    """What a heart beats for: a worker. All but `describe` and `overdue_at` are called in the worker's loop."""
 
     def describe(self) -> Instance:
         """The instance's record as of now. Called from the heart's thread."""
+        ...
+
+    def overdue_at(self) -> float | None:
+        """When (monotonic) the first time limit of a running handler ends; None: none has one. Any thread may ask."""
         ...
 
     def beaten(self, signals: Signals, sent: float, received: float) -> None:

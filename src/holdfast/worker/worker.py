@@ -178,6 +178,10 @@ class Worker(Generic[T]):
             "returned_late": self._runner.returned_late,
         }
 
+    def overdue_at(self) -> float | None:
+        """When (monotonic) the first time limit of a running handler ends; None: none has one. Any thread may ask."""
+        return min((e._deadline for e in self._held if e._deadline is not None and not e.ended), default=None)
+
     def describe(self) -> Instance:
         """The record of this instance as of now. Called from the heart's thread as well."""
         options, lanes = self.options, self._lanes

@@ -1,0 +1,36 @@
+"""The program of a supervised worker process: `python -m holdfast.app.supervised FD PARENT`, started by the supervisor."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from holdfast.app.loading import load_app
+from holdfast.app.running import _prepared
+from holdfast.worker.supervisor.child import serve
+from holdfast.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from holdfast.worker.options import WorkerOptions
+    from holdfast.worker.supervisor.heart import ParentHeart
+
+
+@asynccontextmanager
+async def open_app(name: str, options: WorkerOptions, heart: ParentHeart) -> AsyncIterator[Worker[Any]]:
+    """Import the app `module:attribute` and open a worker of it, whose heart is the parent's."""
+    app = load_app(name)
+    more = {field: value for field, value in msgspec.structs.asdict(options).items() if field != "queues"}
+    try:
+        async with _prepared(app, options.queues, more) as parts:
+            yield Worker(**parts, heart=heart)
+    finally:
+        await app.close()
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1:], open_app)

@@ -1,0 +1,70 @@
+"""What a parent and its worker processes say to each other. The wire is that of `worker.process.frames`."""
+
+from __future__ import annotations
+
+import msgspec
+
+from holdfast.job.commands import Signals
+from holdfast.job.model import Instance
+from holdfast.worker.options import WorkerOptions
+
+# --- to the worker process -----------------------------------------------------------------------------------------
+
+
+class Begin(msgspec.Struct, frozen=True, tag="begin"):
+    """The first message: import `app` (`module:attribute`), looking for it where the parent does, and work."""
+
+    app: str
+    path: tuple[str, ...]
+    options: WorkerOptions
+
+
+class Beaten(msgspec.Struct, frozen=True, tag="beaten"):
+    """A beat was answered. The times are by the machine's monotonic clock, which all its processes share."""
+
+    signals: Signals
+    sent: float
+    received: float
+    last: bool = False
+
+
+class BeatFailed(msgspec.Struct, frozen=True, tag="beat_failed"):
+    """A beat was not answered."""
+
+    why: str
+    last: bool = False
+
+
+class StopStep(msgspec.Struct, frozen=True, tag="stop"):
+    """Stop, at least as far as `step`: 1 drain, 2 cancel the handlers, 3 end now."""
+
+    step: int
+
+
+ToWorker = Begin | Beaten | BeatFailed | StopStep
+
+
+# --- from the worker process ---------------------------------------------------------------------------------------
+
+
+class Here(msgspec.Struct, frozen=True, tag="here"):
+    """A sign of life, sent by a thread, so that it also comes while a handler blocks the loop.
+
+    turned_at: when the loop last turned. overdue_at: when the loop must have ended the first running handler that has a
+    time limit. Both by the machine's monotonic clock. beat: beat now, the record has changed. last: the last one.
+    """
+
+    instance: Instance
+    turned_at: float
+    overdue_at: float | None = None
+    beat: bool = False
+    last: bool = False
+
+
+class Unfit(msgspec.Struct, frozen=True, tag="unfit"):
+    """The app or the options can not be used; exit code 78 follows."""
+
+    fault: str
+
+
+FromWorker = Here | Unfit
