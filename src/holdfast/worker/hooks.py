@@ -5,23 +5,22 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from holdfast.job.content import safe_str
+from holdfast.worker.context import Context
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
     from holdfast.job.commands import Claims, Ending, Settled, Settlement, Signals
     from holdfast.job.model import InstanceState
-    from holdfast.worker.context import Context
 
-    CallNext = Callable[[], Awaitable[object]]
-    Middleware = Callable[[Context, CallNext], Awaitable[object]]
-    #: Told (queue, job, error); job is None when the error concerns no job. May be async.
-    OnError = Callable[[str, Any, BaseException], object]
+CallNext = Callable[[], Awaitable[object]]
+Middleware = Callable[[Context, CallNext], Awaitable[object]]
+#: Told (queue, job, error); job is None when the error concerns no job. May be async.
+OnError = Callable[[str, Any, BaseException], object]
 
 logger: Final = logging.getLogger("holdfast.worker")
 
@@ -40,6 +39,9 @@ class Observer:
 
     def settled(self, settlement: Settlement[Any], answer: Settled) -> None:
         """The store has taken an outcome, or refused it as stale: `answer.accepted` tells."""
+
+    def unsettled(self, ctx: Context, error: Exception) -> None:
+        """An outcome could not be stored until its lease ended, or was refused for its content: it is given up."""
 
     def lost(self, ctx: Context) -> None:
         """The claim is over while its handler runs; the handler was cancelled and its outcome is dropped."""
@@ -72,6 +74,7 @@ class Listeners:
         self.claimed: tuple[Any, ...] = _who_overrides("claimed", observers)
         self.started: tuple[Any, ...] = _who_overrides("started", observers)
         self.settled: tuple[Any, ...] = _who_overrides("settled", observers)
+        self.unsettled: tuple[Any, ...] = _who_overrides("unsettled", observers)
         self.lost: tuple[Any, ...] = _who_overrides("lost", observers)
         self.abandoned: tuple[Any, ...] = _who_overrides("abandoned", observers)
         self.returned_late: tuple[Any, ...] = _who_overrides("returned_late", observers)

@@ -72,7 +72,7 @@ class Leases:
             one = returned.pop((e.claim.ref, e.token), None)
             if one is not None:
                 self._confirm(e, one, grant)
-            elif e.grant.received <= sent and e.ending is None:
+            elif e.grant.received < sent and e.ending is None:
                 self._runner.lose(e)
         self._look_at_unknown(returned, sent)
         self.watch()

@@ -49,7 +49,8 @@ class Outbox:
     ) -> None:
         self._source, self._held, self._reports = source, held, reports
         self._timing, self._monotonic, self._lease = timing, monotonic, lease
-        self._alarm, self._settled, self._over = alarm, listeners.settled, over
+        self._alarm, self._over = alarm, over
+        self._settled, self._unsettled = listeners.settled, listeners.unsettled
         self._gatherer: Gatherer[Execution, Settled] = Gatherer(
             self._write, answered=self._answered, batch_max=CLAIM_MAX, turns_max=TURNS_MAX, whole=(*WHOLE, *AWAY)
         )
@@ -134,6 +135,7 @@ class Outbox:
             self.add(execution)
             return
         # Nothing more can be said to the store: the lease ends, and any worker rescues the job.
+        tell(self._unsettled, execution, error)
         self._held.remove(execution)
         self._over(execution)
 

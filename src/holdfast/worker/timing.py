@@ -72,10 +72,11 @@ class ManualTiming:
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call `callback` in `advance`; at the next turn of the loop if `when` has come already."""
-        timer = _ManualTimer(callback)
+        loop = asyncio.get_running_loop()
+        timer = _ManualTimer(callback, loop)
         with self._lock:
             if when <= self._clock.monotonic():
-                asyncio.get_running_loop().call_soon(timer.fire)
+                loop.call_soon(timer.fire)
             else:
                 heapq.heappush(self._timers, (when, next(self._order), timer))
         return timer
@@ -102,8 +103,7 @@ class ManualTiming:
         timer.cancel()
 
     def advance(self, seconds: float) -> None:
-        """Move the clock on by `seconds` and fire what is due. Call it in the loop's thread (or, to let a thread's pause
-        end while the loop is blocked, in another one)."""
+        """Move the clock on by `seconds` and fire what is due. From another thread, what belongs to a loop is left to it."""
         end = self._clock.monotonic() + seconds
         while (timer := self._next(end)) is not None:
             timer.fire()
@@ -118,13 +118,17 @@ class ManualTiming:
 
 
 class _ManualTimer:
-    def __init__(self, callback: Callable[[], None]) -> None:
+    def __init__(self, callback: Callable[[], None], loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._callback: Callable[[], None] | None = callback
+        self._loop, self._thread = loop, threading.get_ident()
 
     def cancel(self) -> None:
         self._callback = None
 
     def fire(self) -> None:
+        if self._loop is not None and self._thread != threading.get_ident():
+            self._loop.call_soon_threadsafe(self.fire)
+            return
         callback, self._callback = self._callback, None
         if callback is not None:
             callback()

@@ -1,0 +1,232 @@
+"""What the worker's tests hold in their hands: a memory store on a steered clock, handlers by name, and a watch."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from holdfast.clock import ManualClock
+from holdfast.job.commands import Claim, Claims, Ending, ErrorInfo, Failed, Settled, Settlement, Signals, Succeeded
+from holdfast.job.content import encode_result, safe_str
+from holdfast.job.model import InstanceState, Job, NewJob
+from holdfast.job.retry import RetryPolicy
+from holdfast.stores.memory import MemoryStore
+from holdfast.worker.context import Context
+from holdfast.worker.hooks import Hooks, Observer, OnError
+from holdfast.worker.once import Pass, work_once
+from holdfast.worker.options import WorkerOptions
+from holdfast.worker.program import Executor, ProcessCall
+from holdfast.worker.timing import ManualTiming
+from holdfast.worker.worker import Worker
+
+#: No test waits longer than this for something that must come (seconds); one that does has failed.
+PATIENCE = 20.0
+LEASE = 30.0
+AT_ONCE = RetryPolicy(max_attempts=5, base=0.0, factor=1.0, cap=0.0)
+
+
+class Function:
+    """A program of one function. It is given the job's arguments by name, and the context if it has a `ctx`."""
+
+    def __init__(
+        self, function: Callable[..., Any], executor: Executor, limit: float | None, grace: float
+    ) -> None:
+        self.executor, self.cancel_grace = executor, grace
+        self._function, self._limit = function, limit
+        self._takes_ctx = "ctx" in inspect.signature(function).parameters
+
+    def time_limit(self, claim: Claim[Job]) -> float | None:
+        return claim.item.timeout or self._limit
+
+    def bind(self, claim: Claim[Job], ctx: Context) -> Callable[[], Any]:
+        arguments = msgspec.json.decode(claim.item.payload or b"{}")
+        if self._takes_ctx:
+            arguments["ctx"] = ctx
+        return lambda: self._function(**arguments)
+
+    def process_call(self, claim: Claim[Job]) -> ProcessCall:
+        where = "tests.worker_processes.toy:app"
+        return ProcessCall(where, claim.task, msgspec.msgpack.encode(claim.item), claim.token, claim.attempt)
+
+    def ending(self, value: object) -> Ending:
+        if isinstance(value, Ending):
+            return value
+        try:
+            return Succeeded(None if value is None else encode_result(value))
+        except Exception as error:  # noqa: BLE001 - what can not be encoded fails the attempt
+            return self.failed(error)
+
+    def failed(self, error: BaseException) -> Ending:
+        return Failed(ErrorInfo(type(error).__name__, safe_str(error)))
+
+
+class Functions:
+    """Programs by the name of a function."""
+
+    def __init__(self) -> None:
+        self._programs: dict[str, Function] = {}
+
+    def task(
+        self,
+        function: Callable[..., Any] | None = None,
+        *,
+        executor: Executor | None = None,
+        limit: float | None = None,
+        grace: float = 5.0,
+        name: str | None = None,
+    ) -> Any:
+        def add(function: Callable[..., Any]) -> Callable[..., Any]:
+            is_async = inspect.iscoroutinefunction(function)
+            chosen = executor or (Executor.ASYNC if is_async else Executor.THREAD)
+            self._programs[name or function.__name__] = Function(function, chosen, limit, grace)
+            return function
+
+        return add if function is None else add(function)
+
+    def get(self, task: str) -> Function | None:
+        return self._programs.get(task)
+
+    def aliases(self) -> Iterable[str]:
+        return self._programs
+
+
+class Watch(Observer):
+    """Notes what the worker tells, and lets a test wait for it."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, Any]] = []
+        self._turn = asyncio.Event()
+
+    def count(self, event: str) -> int:
+        return sum(name == event for name, _ in self.seen)
+
+    def of(self, event: str) -> list[Any]:
+        return [what for name, what in self.seen if name == event]
+
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        """Wait until `is_so`, looked at after each event."""
+        async with asyncio.timeout(PATIENCE):
+            while not is_so():
+                self._turn.clear()
+                await self._turn.wait()
+
+    async def times(self, event: str, count: int) -> None:
+        """Wait until `event` was seen `count` times."""
+        await self.until(lambda: self.count(event) >= count)
+
+    def note(self, event: str, what: Any = None) -> None:
+        self.seen.append((event, what))
+        self._turn.set()
+
+    def claimed(self, claims: Claims[Any], asked: int, seconds: float) -> None:
+        self.note("claimed", (len(claims.items), asked))
+
+    def started(self, ctx: Context) -> None:
+        self.note("started", ctx.id)
+
+    def settled(self, settlement: Settlement[Any], answer: Settled) -> None:
+        self.note("settled", (answer.id, type(settlement.ending).__name__, answer.accepted.value))
+
+    def unsettled(self, ctx: Context, error: Exception) -> None:
+        self.note("unsettled", ctx.id)
+
+    def lost(self, ctx: Context) -> None:
+        self.note("lost", ctx.id)
+
+    def abandoned(self, ctx: Context, ending: Ending | None) -> None:
+        self.note("abandoned", ctx.id)
+
+    def returned_late(self, ctx: Context) -> None:
+        self.note("returned_late", ctx.id)
+
+    def beaten(self, signals: Signals, sent: float) -> None:
+        self.note("beaten", signals)
+
+    def moved(self, state: InstanceState) -> None:
+        self.note("moved", state)
+
+
+class Rig:
+    """A store, a clock, functions and a watch; workers on demand."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.timing = ManualTiming(self.clock)
+        self.store = MemoryStore(clock=self.clock)
+        self.functions = Functions()
+        self.task = self.functions.task
+        self.watch = Watch()
+        self.errors: list[tuple[str, str | None, BaseException]] = []
+        self.source: Any = self.store  # what workers are given
+
+    def note_error(self, queue: str, job: Any, error: BaseException) -> None:
+        self.errors.append((queue, getattr(job, "id", None), error))
+        self.watch.note("error", error)
+
+    def worker(
+        self,
+        *,
+        middleware: tuple[Any, ...] = (),
+        on_error: OnError | None = None,
+        watch: Watch | None = None,
+        state: Any = None,
+        **options: Any,
+    ) -> Worker[Job]:
+        options.setdefault("queues", {"default": 10})
+        hooks = Hooks(
+            middleware=middleware, on_error=on_error or self.note_error, observers=(watch or self.watch,)
+        )
+        return Worker(
+            self.source,
+            self.functions,
+            WorkerOptions(lease=LEASE, **options),
+            self.clock,
+            hooks,
+            state=state,
+            timing=self.timing,
+            draw=lambda: 0.5,
+        )
+
+    @asynccontextmanager
+    async def working(self, **options: Any) -> AsyncIterator[Worker[Job]]:
+        async with self.worker(**options) as worker:
+            yield worker
+
+    async def once(self, *, limit: int | None = None, concurrency: int | None = None, **options: Any) -> Pass:
+        hooks = Hooks(on_error=self.note_error, observers=(self.watch,))
+        return await work_once(
+            self.source,
+            self.functions,
+            WorkerOptions(lease=LEASE, **options),
+            self.clock,
+            hooks,
+            limit=limit,
+            concurrency=concurrency,
+            timing=self.timing,
+            draw=lambda: 0.5,
+        )
+
+    async def enqueue(
+        self, task: str, arguments: Mapping[str, Any] | None = None, *, job_id: str | None = None, **fields: Any
+    ) -> str:
+        job_id = job_id or f"job-{len(self.store.ledger.table) + 1}"
+        payload = msgspec.json.encode(arguments or {})
+        fields.setdefault("retry", AT_ONCE)
+        await self.store.enqueue([NewJob(id=job_id, task=task, payload=payload, **fields)])
+        return job_id
+
+    async def job(self, job_id: str) -> Job:
+        [job] = await self.store.jobs([job_id])
+        assert job is not None
+        return job
+
+    async def ended(self, *ids: str) -> list[Job]:
+        """Wait until these jobs have ended."""
+        async with asyncio.timeout(PATIENCE):
+            return await self.store.finished(ids, 1e9)
+
+    def advance(self, seconds: float) -> None:
+        self.timing.advance(seconds)

@@ -1,0 +1,293 @@
+"""Claims are kept by beats, given up when they are lost, and never outlived."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from holdfast.errors import LeaseLost, StoreUnavailable
+from holdfast.job.commands import Beat, Claims, QueueWant, Settled, Settlement, Signals, Want
+from holdfast.job.model import InstanceState, WorkerConfig
+from holdfast.job.state import End, State
+from holdfast.worker.context import CancelReason, Context
+from tests.features import feature
+from tests.worker.rig import LEASE, PATIENCE, Rig
+
+BEAT = LEASE / 3
+
+
+class Source:
+    """The rig's store with a switch: `away` makes every call fail, as a network that is cut."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self.capabilities = rig.store.capabilities
+        self.away = False
+        self.beats = 0
+        self.lose_answer_of_next_claim = False
+
+    def _check(self) -> None:
+        if self.away:
+            raise StoreUnavailable("the network is cut")
+
+    async def claim(self, want: Want) -> Claims[Any]:
+        self._check()
+        claims = await self._rig.store.claim(want)
+        if self.lose_answer_of_next_claim and claims.items:
+            self.lose_answer_of_next_claim = False
+            raise StoreUnavailable("the answer was lost on the way")
+        return claims
+
+    async def settle(self, settlements: Sequence[Settlement[Any]]) -> list[Settled]:
+        self._check()
+        return await self._rig.store.settle(settlements)
+
+    async def progress(self, reports: Any) -> list[Settled]:
+        self._check()
+        return await self._rig.store.progress(reports)
+
+    async def heartbeat(self, beat: Beat) -> Signals:
+        self._check()
+        signals = await self._rig.store.heartbeat(beat)
+        self.beats += 1
+        return signals
+
+    async def rescue(self, limit: int = 1_000) -> Any:
+        self._check()
+        return await self._rig.store.rescue(limit)
+
+    async def wait(self, queues: Sequence[str], cursor: int, timeout: float) -> bool:
+        self._check()
+        return await self._rig.store.wait(queues, cursor, timeout)
+
+
+async def beat(rig: Rig, seconds: float = BEAT) -> None:
+    """Let the next beat come, and wait for its answer."""
+    before = rig.watch.count("beaten")
+    rig.advance(seconds)
+    await rig.watch.times("beaten", before + 1)
+
+
+@feature("GW4", "T19")
+async def test_a_long_job_keeps_its_claim_over_many_leases(rig: Rig) -> None:
+    release = asyncio.Event()
+
+    @rig.task
+    async def long() -> None:
+        rig.watch.note("running")
+        await release.wait()
+
+    job_id = await rig.enqueue("long")
+    async with rig.working():
+        await rig.watch.times("running", 1)
+        for _ in range(10):
+            await beat(rig)
+            assert (await rig.store.rescue()).lost == 0
+        release.set()
+        [job] = await rig.ended(job_id)
+    assert (job.state, job.attempt, job.losses) == (State.SUCCEEDED, 1, 0)
+
+
+async def test_a_handler_that_blocks_the_loop_past_its_lease_does_not_lose_its_job(rig: Rig) -> None:
+    source = rig.source = Source(rig)
+    unblock = threading.Event()
+    lost: list[int] = []
+
+    @rig.task
+    async def blocks() -> str:
+        outside.start()
+        unblock.wait(PATIENCE)  # the whole loop stands
+        return "still mine"
+
+    def meanwhile() -> None:
+        for _ in range(9):  # three leases
+            before = source.beats
+            rig.advance(BEAT)
+            while source.beats == before:
+                pass
+            lost.append(asyncio.run(rig.store.rescue()).lost)
+        unblock.set()
+
+    outside = threading.Thread(target=meanwhile)
+    job_id = await rig.enqueue("blocks")
+    async with rig.working():
+        [job] = await rig.ended(job_id)
+    outside.join()
+    assert (lost, job.state, job.attempt) == ([0] * 9, State.SUCCEEDED, 1)
+
+
+async def test_a_claim_that_the_store_gave_to_another_is_cancelled_and_its_outcome_dropped(rig: Rig) -> None:
+    reasons: list[CancelReason | None] = []
+
+    @rig.task
+    async def slow(ctx: Context) -> None:
+        rig.watch.note("running")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            reasons.append(ctx.cancel_reason)
+
+    job_id = await rig.enqueue("slow")
+    async with rig.working() as worker:
+        await rig.watch.times("running", 1)
+        rig.store.ledger.index.leases[1] = 0.0  # as if the lease had passed
+        await rig.store.rescue()
+        other = Want(queues=(QueueWant("default", 1),), limit=1, instance="another")
+        # The worker itself may be faster; both are claims with a later token.
+        await rig.store.claim(other)
+        await beat(rig)
+        await rig.watch.times("lost", 1)
+        assert worker.counts["lost"] == 1
+        await rig.watch.until(lambda: reasons == [CancelReason.LOST])
+        assert worker.counts["stale"] == 0
+    assert [type(error) for _, failed, error in rig.errors if failed == job_id] == [LeaseLost]
+
+
+async def test_a_worker_that_can_not_reach_the_store_stops_its_handlers_before_their_leases_end(rig: Rig) -> None:
+    source = rig.source = Source(rig)
+    stopped_at: list[float] = []
+
+    @rig.task
+    async def slow(ctx: Context) -> None:
+        rig.watch.note("running")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            assert ctx.cancel_reason is CancelReason.LOST
+            stopped_at.append(rig.clock.monotonic())
+            rig.watch.note("stopped")
+
+    job_id = await rig.enqueue("slow")
+    async with rig.working():
+        await rig.watch.times("running", 1)
+        claimed_at = rig.clock.monotonic()
+        source.away = True
+        while not stopped_at:
+            rig.advance(1.0)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert rig.clock.monotonic() < claimed_at + LEASE, "the handler outlived its lease"
+        source.away = False
+        while rig.watch.count("running") < 2:  # rescued, or released as unknown: it comes back
+            await beat(rig)
+    assert (await rig.job(job_id)).attempts[0].end in (End.LOST, End.RELEASED)
+
+
+async def test_a_confirmed_beat_moves_the_moment_at_which_a_cut_off_worker_stops(rig: Rig) -> None:
+    source = rig.source = Source(rig)
+
+    @rig.task
+    async def slow() -> None:
+        rig.watch.note("running")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            rig.watch.note("stopped", rig.clock.monotonic())
+
+    await rig.enqueue("slow")
+    async with rig.working():
+        await rig.watch.times("running", 1)
+        start = rig.clock.monotonic()
+        await beat(rig)
+        await beat(rig)
+        confirmed = rig.clock.monotonic()
+        source.away = True
+        for _ in range(26):
+            rig.advance(1.0)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        assert not rig.watch.of("stopped")
+        while not rig.watch.of("stopped"):
+            rig.advance(0.5)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        [stopped] = rig.watch.of("stopped")
+        assert start + LEASE < stopped < confirmed + LEASE
+        source.away = False
+
+
+async def test_a_claim_whose_answer_was_lost_is_released_unspent_after_a_whole_beat(rig: Rig) -> None:
+    source = rig.source = Source(rig)
+    source.lose_answer_of_next_claim = True
+
+    @rig.task
+    async def fine(ctx: Context) -> int:
+        return ctx.attempt
+
+    job_id = await rig.enqueue("fine")
+    async with rig.working():
+        await rig.watch.times("error", 1)
+        await beat(rig)
+        assert (await rig.job(job_id)).state is State.RUNNING
+        await beat(rig)
+        [job] = await rig.ended(job_id)
+    assert [attempt.end for attempt in job.attempts] == [End.RELEASED, End.SUCCEEDED]
+    assert (job.failures, job.losses, job.releases) == (0, 0, 0)
+
+
+async def test_the_instance_is_registered_and_shows_what_it_does(rig: Rig) -> None:
+    @rig.task
+    async def fine() -> None: ...
+
+    async with rig.working(queues={"a": 2, "b": "serial"}, worker="mailer", version="1.2") as worker:
+        await rig.watch.times("beaten", 2)
+        [shown] = await rig.store.instances()
+        assert (shown.id, shown.worker, shown.version, shown.state) == (
+            worker.instance, "mailer", "1.2", InstanceState.READY,
+        )
+        assert (shown.queues, shown.tasks, shown.slots, shown.lease) == (("a", "b"), ("fine",), 3, LEASE)
+    [gone] = await rig.store.instances()
+    assert gone.state is InstanceState.STOPPED
+    assert rig.watch.of("moved") == [InstanceState.READY, InstanceState.DRAINING, InstanceState.STOPPED]
+
+
+async def test_a_drain_asked_through_the_configuration_drains_the_worker(rig: Rig) -> None:
+    worker = rig.worker(worker="mailer")
+    running = asyncio.ensure_future(worker.run())
+    await rig.watch.times("beaten", 2)
+    await rig.store.configure_worker(WorkerConfig(name="mailer", drain=True))
+    rig.advance(BEAT)
+    async with asyncio.timeout(PATIENCE):
+        assert await running == 0
+
+
+async def test_a_worker_that_is_switched_off_claims_nothing_until_it_is_switched_on(rig: Rig) -> None:
+    @rig.task
+    async def fine() -> None: ...
+
+    await rig.store.configure_worker(WorkerConfig(name="mailer", enabled=False))
+    job_id = await rig.enqueue("fine")
+    async with rig.working(worker="mailer"):
+        await beat(rig)
+        assert (await rig.job(job_id)).state is State.QUEUED
+        await rig.store.configure_worker(WorkerConfig(name="mailer", enabled=True))
+        await beat(rig)
+        await rig.ended(job_id)
+
+
+async def test_a_store_that_is_away_is_told_once_and_beats_go_on_when_it_is_back(rig: Rig) -> None:
+    source = rig.source = Source(rig)
+    async with rig.working():
+        await beat(rig)
+        source.away = True
+        for _ in range(8):
+            rig.advance(2.0)
+            await asyncio.sleep(0)
+        source.away = False
+        await beat(rig)
+    kinds = [type(error) for _, job_id, error in rig.errors if job_id is None]
+    assert StoreUnavailable in kinds
+
+
+async def test_rescue_brings_back_what_another_worker_left(rig: Rig) -> None:
+    @rig.task
+    async def fine(ctx: Context) -> int:
+        return ctx.attempt
+
+    job_id = await rig.enqueue("fine")
+    await rig.store.claim(Want(queues=(QueueWant("default", 1),), limit=1, lease=5.0, instance="died without a word"))
+    async with rig.working():
+        rig.advance(6.0)  # the lease, and then the next rescue
+        rig.advance(5.0)
+        [job] = await rig.ended(job_id)
+    assert [attempt.end for attempt in job.attempts] == [End.LOST, End.SUCCEEDED]
