@@ -1,24 +1,13 @@
-"""The adapters that the contract suites run against: one line per adapter."""
+"""The fixtures of the contract suites, one parameter per adapter."""
 
 from collections.abc import Callable
-from typing import Final
 
 import pytest
 
 pytest.register_assert_rewrite("holdfast.testing.contract")
 
-from holdfast.clock import ManualClock  # noqa: E402  # the suites' asserts are rewritten before they are imported
-from holdfast.stores.memory import MemoryStore  # noqa: E402
-from holdfast.testing.contract.harness import StoreHarness  # noqa: E402
-
-
-def memory() -> StoreHarness:
-    """The ledger alone."""
-    clock = ManualClock()
-    return StoreHarness(MemoryStore(clock=clock), clock)
-
-
-ADAPTERS: Final[dict[str, Callable[[], StoreHarness]]] = {"memory": memory}
+from holdfast.testing.contract.harness import StoreHarness  # noqa: E402  # asserts are rewritten before they are imported
+from tests.contract.adapters import ADAPTERS  # noqa: E402
 
 
 @pytest.fixture(params=list(ADAPTERS.values()), ids=list(ADAPTERS))

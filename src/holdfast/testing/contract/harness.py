@@ -192,6 +192,10 @@ class StoreHarness(SourceHarness[Job]):
         ruling = await self.order(Cancel(why="because"), item_id)
         assert ruling.done, ruling.why
 
+    def faults(self) -> list[str]:
+        """Return what the store itself finds wrong with its state; a store that can look at itself overrides this."""
+        return []
+
     # Jobs.
 
     def new(self, **fields: Any) -> NewJob:

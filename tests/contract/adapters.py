@@ -1,0 +1,26 @@
+"""The adapters that the contract suites run against: one entry each."""
+
+from collections.abc import Callable
+from typing import Final
+
+from holdfast.clock import ManualClock
+from holdfast.job.ledger import validate
+from holdfast.stores.memory import MemoryStore
+from holdfast.testing.contract.harness import StoreHarness
+
+
+class MemoryHarness(StoreHarness):
+    """The ledger alone; it can look at itself."""
+
+    store: MemoryStore
+
+    def __init__(self) -> None:
+        clock = ManualClock()
+        super().__init__(MemoryStore(clock=clock), clock)
+
+    def faults(self) -> list[str]:
+        """Return the contradictions in the ledger."""
+        return [f"{fault.job_id}: {fault.what}" for fault in validate(self.store.ledger)]
+
+
+ADAPTERS: Final[dict[str, Callable[[], StoreHarness]]] = {"memory": MemoryHarness}
