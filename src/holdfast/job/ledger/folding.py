@@ -28,8 +28,6 @@ def fold(job: Job | None, fact: f.JobFact) -> Job | None:
     if type(fact) is f.Recorded:
         return _recorded(job, fact)
     if job is None:
-        if type(fact) is f.Refused:
-            return None  # a late worker may report on a job that retention has purged
         raise ValueError(f"{type(fact).__name__} about job seq {fact.seq}, which is not there")
     return _FOLDS[type(fact)](job, fact)
 
