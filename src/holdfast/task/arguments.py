@@ -83,7 +83,7 @@ def _foreign_type(info: Any, seen: set[int]) -> Any:
         return None
     seen.add(id(info))
     if isinstance(info, msgspec.inspect.CustomType):
-        return info.cls
+        return None if info.cls is object else info.cls
     if isinstance(info, tuple | list):
         return next((found for item in info if (found := _foreign_type(item, seen)) is not None), None)
     if isinstance(info, msgspec.inspect.Type | msgspec.inspect.Field):
@@ -310,7 +310,7 @@ def describe_misfit(alias: str, signature: Signature, error: Exception, given: A
         return f"task {alias!r}: missing argument {missing[1]!r}. Pass it. {tail}"
     found = _AT.match(text)
     if not found:
-        return f"task {alias!r}: {text[:1].lower()}{text[1:]}. {tail}"
+        return f"task {alias!r}: {text[:1].lower()}{text[1:].replace('`', '')}. {tail}"
     path = found["path"].removeprefix("$").removeprefix(".")
     top = re.split(r"[.\[]", path)[0]
     value = f" ({given[top]!r:.60})" if isinstance(given, dict) and top in given else ""
