@@ -83,6 +83,16 @@ class LedgerStore:
         self._announce(command, facts)
         return answer
 
+    # --- for a history over the same ledger
+
+    async def run(self, command: object) -> Any:
+        """Do a command that the port has no call for, as one atomic, durable step."""
+        return await self._run(command)
+
+    async def read(self, look: Callable[[], R]) -> R:
+        """Look at the ledger in one step; the answer leaves when what it shows is durable."""
+        return await self._read(look)
+
     # --- life
 
     async def open(self) -> None:

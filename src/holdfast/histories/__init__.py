@@ -1,0 +1,1 @@
+"""The adapters of the history ports. Only `holdfast.connect` chooses one."""

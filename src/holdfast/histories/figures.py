@@ -1,0 +1,131 @@
+"""Figures by adding up: jobs and attempts go in one by one, statistics come out. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+from holdfast.history import HOUR, QueueFigures, SeriesBucket, WorkerStats
+from holdfast.job.state import FAILURES, WAITING, End, State
+
+if TYPE_CHECKING:
+    from holdfast.job.model import Attempt, Job
+
+#: A lost attempt whose late report was refused is still one that was lost.
+_SPENT = FAILURES | {End.STALE}
+
+
+class Mean:
+    """A mean of durations, in seconds."""
+
+    __slots__ = ("count", "total")
+
+    def __init__(self) -> None:
+        self.count, self.total = 0, 0.0
+
+    def add(self, seconds: float | None) -> None:
+        """Add one, unless it was not measured."""
+        if seconds is not None:
+            self.count += 1
+            self.total += seconds
+
+    @property
+    def value(self) -> float | None:
+        """The mean; None: there is nothing to mean."""
+        return self.total / self.count if self.count else None
+
+
+def success_rate(succeeded: int, failed: int) -> float | None:
+    """Return the share of successes among jobs that ended in success or failure; None when there is none.
+
+    >>> success_rate(3, 1), success_rate(0, 0)
+    (0.75, None)
+    """
+    return succeeded / (succeeded + failed) if succeeded + failed else None
+
+
+class WorkerTally:
+    """Adds up the jobs whose newest attempt was with `worker` (empty: all jobs)."""
+
+    def __init__(self, worker: str) -> None:
+        self.worker = worker
+        self.states: dict[str, Counter[State]] = defaultdict(Counter)  # by queue
+        self.means: dict[str, Mean] = defaultdict(Mean)
+        self.mean = Mean()
+
+    def add(self, job: Job) -> None:
+        """Count a job, if it is one of the worker's and not deleted."""
+        last = job.last
+        if job.deleted_at is not None or (self.worker and (last is None or last.worker != self.worker)):
+            return
+        self.states[job.queue][job.state] += 1
+        for attempt in job.attempts:
+            if attempt.end is End.SUCCEEDED and self.worker in ("", attempt.worker):
+                self.mean.add(attempt.duration)
+                self.means[job.queue].add(attempt.duration)
+
+    def stats(self) -> WorkerStats:
+        """What was counted."""
+        states: Counter[State] = sum(self.states.values(), Counter())
+        succeeded, failed = states[State.SUCCEEDED], states[State.FAILED]
+        return WorkerStats(
+            worker=self.worker,
+            total=states.total(),
+            pending=sum(states[state] for state in WAITING),
+            running=states[State.RUNNING],
+            succeeded=succeeded,
+            failed=failed,
+            canceled=states[State.CANCELED],
+            success_rate=success_rate(succeeded, failed),
+            avg_duration=self.mean.value,
+            states={state.value: states[state] for state in State},
+            queues={name: self._queue(name) for name in sorted(self.states)},
+        )
+
+    def _queue(self, name: str) -> QueueFigures:
+        states = self.states[name]
+        succeeded, failed = states[State.SUCCEEDED], states[State.FAILED]
+        return QueueFigures(
+            total=states.total(),
+            succeeded=succeeded,
+            failed=failed,
+            success_rate=success_rate(succeeded, failed),
+            avg_duration=self.means[name].value,
+        )
+
+
+class SeriesTally:
+    """Adds up attempts by the UTC hour in which they ended: `hours` hours, the one of `now` last."""
+
+    def __init__(self, worker: str, hours: int, now: float) -> None:
+        self._worker = worker
+        self._first = int(now // HOUR) - hours + 1
+        self._ends: list[Counter[str]] = [Counter() for _ in range(hours)]
+        self._means = [Mean() for _ in range(hours)]
+
+    def add(self, attempt: Attempt) -> None:
+        """Count an attempt, if it ended within these hours and was the worker's."""
+        if attempt.ended_at is None or (self._worker and attempt.worker != self._worker):
+            return
+        index = int(attempt.ended_at // HOUR) - self._first
+        if not 0 <= index < len(self._ends):
+            return
+        self._ends[index]["total"] += 1
+        if attempt.end is End.SUCCEEDED:
+            self._ends[index]["succeeded"] += 1
+            self._means[index].add(attempt.duration)
+        elif attempt.end in _SPENT:
+            self._ends[index]["failed"] += 1
+
+    def buckets(self) -> list[SeriesBucket]:
+        """One bucket per hour, the oldest first."""
+        return [
+            SeriesBucket(
+                at=(self._first + index) * HOUR,
+                total=ends["total"],
+                succeeded=ends["succeeded"],
+                failed=ends["failed"],
+                avg_duration=mean.value,
+            )
+            for index, (ends, mean) in enumerate(zip(self._ends, self._means, strict=True))
+        ]

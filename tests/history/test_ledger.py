@@ -1,0 +1,138 @@
+"""The history of a ledger keeps the contract, and long reads let others work."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.register_assert_rewrite("holdfast.testing.contract_history")
+
+from holdfast.clock import ManualClock  # noqa: E402  # the suites' asserts are rewritten before they are imported
+from holdfast.histories.figures import SeriesTally, WorkerTally  # noqa: E402
+from holdfast.histories.ledger import SLICE, LedgerJobs, walk, walk_up  # noqa: E402
+from holdfast.histories.ledger_workers import LedgerWorkers  # noqa: E402
+from holdfast.history import JobFilter, Page  # noqa: E402
+from holdfast.job.ledger import validate  # noqa: E402
+from holdfast.job.model import Attempt, Job, NewJob  # noqa: E402
+from holdfast.job.state import End, State  # noqa: E402
+from holdfast.stores.memory import MemoryStore  # noqa: E402
+from holdfast.testing.contract.harness import StoreHarness  # noqa: E402
+from holdfast.testing.contract_history import (  # noqa: E402
+    HistoryHarness,
+    JobRepositoryContract,
+    WorkerRepositoryContract,
+)
+from tests.features import feature  # noqa: E402
+
+
+class LedgerHarness(HistoryHarness):
+    """A memory store and the history of its ledger."""
+
+    def __init__(self) -> None:
+        clock = ManualClock()
+        self.memory = MemoryStore(clock=clock)
+        super().__init__(StoreHarness(self.memory, clock), LedgerJobs(self.memory), LedgerWorkers(self.memory))
+
+    async def close(self) -> None:
+        assert validate(self.memory.ledger) == []
+        await super().close()
+
+
+class TestLedger(JobRepositoryContract, WorkerRepositoryContract):
+    @pytest.fixture
+    def history_factory(self) -> Callable[[], HistoryHarness]:
+        return LedgerHarness
+
+
+async def filled(count: int) -> MemoryStore:
+    store = MemoryStore(clock=ManualClock())
+    await store.open()
+    while count > 0:
+        batch = min(count, 10_000)
+        await store.enqueue([NewJob(id=f"j{count - n}", task="t") for n in range(batch)])  # j3, j2, j1
+        count -= batch
+    return store
+
+
+async def test_the_loop_gets_a_turn_between_the_slices_of_a_long_read() -> None:
+    store = await filled(10 * SLICE)
+    history = LedgerJobs(store)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    for read in (
+        lambda: history.count(JobFilter(task="t")),
+        lambda: history.list(JobFilter(text="nothing has this"), Page()),
+        lambda: history.list(JobFilter(text="nothing has this"), Page(newest_first=False)),
+        history.worker_stats,
+        history.worker_time_series,
+        history.list_failed,
+    ):
+        task = asyncio.create_task(others())
+        turns = 0
+        await read()
+        task.cancel()
+        assert turns >= 10
+
+
+@given(count=st.integers(0, 3), size=st.integers(1, 5), gone=st.sets(st.integers(1, 3 * 5 + 1)))
+async def test_a_walk_shows_each_job_once_in_order_also_around_purged_ones(
+    count: int, size: int, gone: set[int]
+) -> None:
+    store = await filled(count * size)
+    for seq in gone:
+        store.ledger.table.pop(seq, None)  # as a purge leaves it
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("holdfast.histories.ledger.SLICE", size)
+        down = [job.seq async for jobs in walk(store) for job in jobs]
+        up = [job.seq async for jobs in walk_up(store, 0) for job in jobs]
+    assert up == list(store.ledger.table)
+    assert down == up[::-1]
+
+
+async def test_a_job_that_comes_during_a_walk_is_not_in_it_and_hides_none() -> None:
+    store = await filled(3)
+    seen = []
+    async for jobs in walk(store):
+        seen += [job.id for job in jobs]
+        await store.enqueue([NewJob(id="late", task="t")])
+    assert seen == ["j1", "j2", "j3"]
+
+
+ENDS = st.sampled_from([None, *End])
+
+
+@feature("H8", "H9")
+@given(
+    jobs=st.lists(
+        st.tuples(st.sampled_from(State), st.sampled_from("ab"), st.sampled_from(["w", "v"]), ENDS), max_size=20
+    ),
+    now=st.integers(0, 10**6).map(float),
+    ages=st.lists(st.floats(0, 10 * 3_600.0), min_size=20, max_size=20),
+)
+def test_figures_add_up(jobs: list[tuple[State, str, str, End | None]], now: float, ages: list[float]) -> None:
+    workers, series = WorkerTally("w"), SeriesTally("w", 5, now)
+    for number, ((state, queue, worker, end), age) in enumerate(zip(jobs, ages, strict=False)):
+        ended_at = None if end is None else now - age
+        attempt = Attempt(1, 0, "", worker, 0.0, end, ended_at, 1.0)
+        workers.add(Job(seq=number, id=str(number), task="t", queue=queue, state=state, last=attempt))
+        series.add(attempt)
+    stats, buckets = workers.stats(), series.buckets()
+    mine = [job for job in jobs if job[2] == "w"]
+    assert stats.total == len(mine) == sum(stats.states.values()) == sum(one.total for one in stats.queues.values())
+    assert stats.total == stats.pending + stats.running + stats.succeeded + stats.failed + stats.canceled
+    ended = stats.succeeded + stats.failed
+    assert stats.success_rate == (stats.succeeded / ended if ended else None)
+    assert len(buckets) == 5
+    assert all(bucket.succeeded + bucket.failed <= bucket.total for bucket in buckets)
+    newest = sum(
+        1 for job, age in zip(jobs, ages, strict=False) if job[2] == "w" and job[3] and now - age >= buckets[0].at
+    )
+    assert sum(bucket.total for bucket in buckets) == newest
