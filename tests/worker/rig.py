@@ -192,8 +192,11 @@ class Rig:
 
     @asynccontextmanager
     async def working(self, **options: Any) -> AsyncIterator[Worker[Job]]:
+        """A worker that is made to leave at once at the end of the block: its handlers are cancelled."""
         async with self.worker(**options) as worker:
             yield worker
+            worker.stop()
+            worker.stop()
 
     async def once(self, *, limit: int | None = None, concurrency: int | None = None, **options: Any) -> Pass:
         hooks = Hooks(on_error=self.note_error, observers=(self.watch,))
