@@ -58,12 +58,14 @@ class AttemptDoc(msgspec.Struct, frozen=True, kw_only=True):
     report: int = 0
     progress: Raw | UnsetType = UNSET
     log: Raw | UnsetType = UNSET
+    opaque: dict[str, bytes] | UnsetType = UNSET
 
 
 class JobDoc(msgspec.Struct, frozen=True, kw_only=True):
     """A job. `payload`, `headers`, `data` and `result` are left out while there is none (a result may be null).
 
-    attempts: oldest first; a list of jobs carries only the last one of each unless all are asked for.
+    attempts: oldest first; a list of jobs carries only the last one of each unless all are asked for. opaque: those of the
+    fields above whose stored bytes are no plain JSON, in base64; rarely there.
     """
 
     seq: int
@@ -107,6 +109,7 @@ class JobDoc(msgspec.Struct, frozen=True, kw_only=True):
     headers: Raw | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
     result: Raw | UnsetType = UNSET
+    opaque: dict[str, bytes] | UnsetType = UNSET
 
 
 class PageDoc(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,11 +148,16 @@ class NewJobDoc(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     replay_of: str | None = None
     payload: Raw | UnsetType = UNSET
     headers: Raw | UnsetType = UNSET
+    opaque: dict[str, bytes] | UnsetType = UNSET
 
 
 # --- out and back --------------------------------------------------------------------------------------------------
 
-_JSON_BYTES: Final = ("payload", "headers", "data", "result", "progress", "log")
+_JSON_BYTES: Final = ("payload", "headers", "data", "result", "progress", "log", "opaque")
+_RAW: Final = msgspec.json.Decoder(Raw)
+#: What opens fewer levels than this is never too deep, and what surrounds it in a document opens fewer than _DEEPER.
+_DEPTH_SAFE: Final = 500
+_DEEPER: Final = (b"[" * 32, b"]" * 32)
 
 
 def _plain_fields(kind: type[msgspec.Struct], *special: str) -> tuple[str, ...]:
@@ -161,8 +169,8 @@ _JOB_PLAIN: Final = _plain_fields(JobDoc, "retry", "cancel", "attempts")
 
 
 def to_raw(data: bytes | None) -> Raw | UnsetType:
-    """Return encoded JSON as a part of a document; nothing for None and empty bytes."""
-    return Raw(data) if data else UNSET
+    """Return encoded JSON as a part of a document; nothing for None, for empty bytes, and for what is not plain JSON."""
+    return Raw(data) if data and is_plain(data) else UNSET
 
 
 def from_raw(value: Raw | UnsetType) -> bytes:
@@ -170,16 +178,45 @@ def from_raw(value: Raw | UnsetType) -> bytes:
     return b"" if value is UNSET else bytes(value)
 
 
+def is_plain(data: bytes) -> bool:
+    """Whether bytes are JSON that survives being part of a larger document, byte for byte."""
+    try:
+        data.decode()
+        if data.count(b"[") + data.count(b"{") > _DEPTH_SAFE:
+            _RAW.decode(_DEEPER[0] + data + _DEEPER[1])
+        return bytes(_RAW.decode(data)) == data
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+def parts_out(source: Any, *names: str) -> dict[str, Any]:
+    """Return the JSON fields of a document; what is stored and is no plain JSON goes, named, into `opaque`."""
+    parts: dict[str, Any] = {}
+    opaque: dict[str, bytes] = {}
+    for name in names:
+        data: bytes | None = getattr(source, name)
+        parts[name] = to_raw(data)
+        if parts[name] is UNSET and (data or (name == "result" and data is not None)):
+            opaque[name] = data
+    return {**parts, "opaque": opaque} if opaque else parts
+
+
+def parts_back(doc: Any, *names: str) -> dict[str, Any]:
+    """Return the encoded fields of a document."""
+    opaque = {} if doc.opaque is UNSET else doc.opaque
+    return {name: opaque[name] if name in opaque else from_raw(getattr(doc, name)) for name in names}
+
+
 def attempt_doc(attempt: Attempt) -> AttemptDoc:
     """Return an attempt as a document."""
     plain: dict[str, Any] = {name: getattr(attempt, name) for name in _ATTEMPT_PLAIN}
-    return AttemptDoc(**plain, progress=to_raw(attempt.progress), log=to_raw(attempt.log))
+    return AttemptDoc(**plain, **parts_out(attempt, "progress", "log"))
 
 
 def attempt_of(doc: AttemptDoc) -> Attempt:
     """Return the attempt of a document."""
     plain: dict[str, Any] = {name: getattr(doc, name) for name in _ATTEMPT_PLAIN}
-    return Attempt(**plain, progress=from_raw(doc.progress), log=from_raw(doc.log))
+    return Attempt(**plain, **parts_back(doc, "progress", "log"))
 
 
 def retry_doc(policy: RetryPolicy) -> RetryDoc:
@@ -197,10 +234,7 @@ def job_doc(job: Job, *, all_attempts: bool = True) -> JobDoc:
         retry=retry_doc(job.retry),
         cancel=CancelDoc(who=cancel.who, why=cancel.why, at=cancel.at) if cancel else None,
         attempts=tuple(map(attempt_doc, shown)),
-        payload=to_raw(job.payload),
-        headers=to_raw(job.headers),
-        data=to_raw(job.data),
-        result=to_raw(job.result),
+        **parts_out(job, "payload", "headers", "data", "result"),
     )
 
 
@@ -209,16 +243,18 @@ def job_of(doc: JobDoc) -> Job:
     plain: dict[str, Any] = {name: getattr(doc, name) for name in _JOB_PLAIN}
     attempts = tuple(map(attempt_of, doc.attempts))
     cancel = doc.cancel
+    parts = parts_back(doc, "payload", "headers", "data", "result")
+    has_result = doc.result is not UNSET or (doc.opaque is not UNSET and "result" in doc.opaque)
     return Job(
         **plain,
         retry=doc.retry.policy(),
         cancel=CancelAsk(cancel.who, cancel.why, cancel.at) if cancel else None,
         past=attempts[:-1],
         last=attempts[-1] if attempts else None,
-        payload=from_raw(doc.payload),
-        headers=from_raw(doc.headers),
-        data=from_raw(doc.data),
-        result=None if doc.result is UNSET else from_raw(doc.result),
+        payload=parts["payload"],
+        headers=parts["headers"],
+        data=parts["data"],
+        result=parts["result"] if has_result else None,
     )
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.job.model import NewJob
-from holdfast.wire.documents import NewJobDoc, from_raw, retry_doc, to_raw
+from holdfast.wire.documents import NewJobDoc, parts_back, parts_out, retry_doc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_PLAIN: Final = tuple(name for name in NewJobDoc.__struct_fields__ if name not in ("payload", "headers", "retry"))
+_PLAIN: Final = tuple(
+    name for name in NewJobDoc.__struct_fields__ if name not in ("payload", "headers", "retry", "opaque")
+)
 
 
 def new_job_doc(job: NewJob) -> NewJobDoc:
     """Return a new job as a document."""
     plain: dict[str, Any] = {name: getattr(job, name) for name in _PLAIN}
-    return NewJobDoc(**plain, retry=retry_doc(job.retry), payload=to_raw(job.payload), headers=to_raw(job.headers))
+    return NewJobDoc(**plain, retry=retry_doc(job.retry), **parts_out(job, "payload", "headers"))
 
 
 def new_jobs_of(docs: Sequence[NewJobDoc]) -> list[NewJob]:
@@ -26,4 +28,4 @@ def new_jobs_of(docs: Sequence[NewJobDoc]) -> list[NewJob]:
 
 def _new_job(doc: NewJobDoc) -> NewJob:
     plain: dict[str, Any] = {name: getattr(doc, name) for name in _PLAIN}
-    return NewJob(**plain, retry=doc.retry.policy(), payload=from_raw(doc.payload), headers=from_raw(doc.headers))
+    return NewJob(**plain, retry=doc.retry.policy(), **parts_back(doc, "payload", "headers"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from holdfast.hub.routing import Route, Scope
+from holdfast.hub.routing import BATCH_BODY_MAX, Route, Scope
 from holdfast.job.commands import ChangeDefinition, DefinitionFilter
 from holdfast.job.model import Definition, Schedule, TaskStatus
 from holdfast.wire.definitions import DefinitionDoc, ScheduleDoc, definition_doc, schedule_doc, schedule_of
@@ -151,6 +151,7 @@ ROUTES: Final = (
         handle=fire_schedule,
         scope=Scope.WORK,
         body=Fire,
+        body_max=BATCH_BODY_MAX,
         answer=Ready,
         summary="Enqueue a tick's jobs, unless another was first",
     ),

@@ -1,0 +1,120 @@
+"""Addresses that a node listens at: bound before anything is served, so that a fault is told before work begins."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import secrets
+import socket
+from pathlib import Path
+from typing import Final
+
+from holdfast.errors import ConfigError
+from holdfast.node.errors import CannotListen, PortInUse, UnsafeBind
+from holdfast.wire.place import SOCKET, TOKEN, answers, short_name
+
+_BACKLOG: Final = 512
+TOKEN_MIN: Final = 20
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def refuse_unsafe(host: str, api_token: str | None) -> None:
+    """Raise UnsafeBind for an address that others reach, unless a token of some length guards it."""
+    if not is_loopback(host) and len(api_token or "") < TOKEN_MIN:
+        raise UnsafeBind(host)
+
+
+def bind_tcp(host: str, port: int, setting: str) -> socket.socket:
+    """Return a bound TCP socket; port 0 picks a free one. Raises PortInUse, which names `setting`, and CannotListen."""
+    name = host.strip("[]")
+    try:
+        [(family, kind, protocol, _, address), *_] = socket.getaddrinfo(
+            name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as error:
+        raise CannotListen(
+            f"host {host!r}: expected an address of this machine, found {error}. Use 127.0.0.1."
+        ) from error
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen(_BACKLOG)
+    except OSError as error:
+        bound.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse(host, port, setting) from None
+        raise CannotListen(
+            f"{host}:{port}: expected to listen there, but the system refused ({error.strerror}). Choose another."
+        ) from error
+    bound.setblocking(False)
+    return bound
+
+
+def prepare_folder(data: Path) -> None:
+    """Make the data folder, for its owner alone. Raises ConfigError when it can not be one."""
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        data.chmod(0o700)
+    except OSError as error:
+        raise ConfigError(
+            f"data folder {data}: expected a folder of your own, but the system refused ({error.strerror}). "
+            "Choose another with --data."
+        ) from error
+
+
+def bind_unix(data: Path) -> socket.socket:
+    """Return the socket of the data folder, bound, for its owner alone. A file left by a killed node is replaced.
+
+    Called only while the store of the folder is held, so that no living node's socket can be taken away.
+    """
+    path = data / SOCKET
+    if answers(path):
+        raise CannotListen(
+            f"{path}: expected no other node, found one that answers. Stop it, or choose another --data."
+        )
+    path.unlink(missing_ok=True)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # Made under another name with its rights set, and renamed: at no moment can others open it.
+    fresh = data / f".{SOCKET}.{os.getpid()}"
+    fresh.unlink(missing_ok=True)
+    try:
+        with short_name(fresh) as name:
+            bound.bind(name)
+        fresh.chmod(0o600)
+        bound.listen(_BACKLOG)
+        fresh.rename(path)
+    except OSError as error:
+        bound.close()
+        fresh.unlink(missing_ok=True)
+        raise CannotListen(f"{path}: expected to listen there, but the system refused ({error}).") from error
+    bound.setblocking(False)
+    return bound
+
+
+def write_token(data: Path) -> str:
+    """Make a new token and write it beside the socket, for the owner alone; return it."""
+    token = secrets.token_urlsafe(32)
+    fresh = data / f".{TOKEN}.{os.getpid()}"
+    fresh.unlink(missing_ok=True)
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write(token + "\n")
+    fresh.rename(data / TOKEN)
+    return token
+
+
+def forget(data: Path) -> None:
+    """Remove socket and token: nobody listens any more."""
+    for name in (SOCKET, TOKEN):
+        (data / name).unlink(missing_ok=True)
