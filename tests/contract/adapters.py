@@ -7,6 +7,7 @@ from holdfast.clock import ManualClock
 from holdfast.job.ledger import validate
 from holdfast.stores.memory import MemoryStore
 from holdfast.testing.contract.harness import StoreHarness
+from tests.journal.harness import JournalHarness
 
 
 class MemoryHarness(StoreHarness):
@@ -23,4 +24,4 @@ class MemoryHarness(StoreHarness):
         return [f"{fault.job_id}: {fault.what}" for fault in validate(self.store.ledger)]
 
 
-ADAPTERS: Final[dict[str, Callable[[], StoreHarness]]] = {"memory": MemoryHarness}
+ADAPTERS: Final[dict[str, Callable[[], StoreHarness]]] = {"memory": MemoryHarness, "journal": JournalHarness}

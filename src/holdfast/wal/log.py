@@ -143,13 +143,30 @@ class Log:
 
     # ------------------------------------------------------------------------------------------------------ appending
 
-    def append(self, payloads: Sequence[bytes], *, essential: bool = False) -> int:
+    @property
+    def payload_limit(self) -> int:
+        """The largest payload that `append` takes, in bytes."""
+        return self._limit
+
+    def admit(self, size: int, *, essential: bool = False) -> None:
+        """Raise what `append` of a payload of up to `size` bytes would raise now; accept nothing.
+
+        For an owner that has to know before it makes the payload. What was admitted may be appended with `admitted`.
+        """
+        size = self._size(size)
+        with self._mutex:
+            self._assert_usable()
+            if self._plan_offset + size > self._capacity:
+                self._assert_spares(1, essential)
+
+    def append(self, payloads: Sequence[bytes], *, essential: bool = False, admitted: bool = False) -> int:
         """Accept payloads as consecutive frames, each atomic on its own; return the number of the last one.
 
         All or nothing. Durable when `synced` reaches the number. `essential` frames may use the reserve of a full disk.
-        Raises LogFull, LogBusy (both: try again), TooLarge, LogFailed, LogClosed; then nothing was accepted.
+        Raises LogFull, LogBusy (both: try again), TooLarge, LogFailed, LogClosed; then nothing was accepted. With `admitted`
+        there is no LogFull and no LogBusy: if the disk has no room for such a frame when its turn comes, the log is FAILED.
         """
-        sizes = [self._size(payload) for payload in payloads]
+        sizes = [self._size(len(payload)) for payload in payloads]
         with self._mutex:
             self._assert_usable()
             offset, rotations, items = self._plan_offset, 0, list[bytes | None]()
@@ -160,8 +177,9 @@ class Log:
                     offset = segment.SIZE
                 items.append(payload)
                 offset += size
-            if rotations:
-                self._reserve(rotations, essential)
+            if rotations and not admitted:
+                self._assert_spares(rotations, essential)
+            self._planned_rotations += rotations
             self._plan_offset = offset
             return self._accept(items)
 
@@ -175,14 +193,15 @@ class Log:
             self._assert_usable()
             if self._plan_offset == segment.SIZE:
                 return self._number
-            self._reserve(1, essential=True)
+            self._assert_spares(1, essential=True)
+            self._planned_rotations += 1
             self._plan_offset = segment.SIZE
             return self._accept([_ROTATE])
 
-    def _size(self, payload: bytes) -> int:
-        if len(payload) > self._limit:
-            raise TooLarge("a journal frame", len(payload), self._limit, "bytes", "Cut the batch into smaller ones.")
-        return frame_size(len(payload))
+    def _size(self, payload_size: int) -> int:
+        if payload_size > self._limit:
+            raise TooLarge("a journal frame", payload_size, self._limit, "bytes", "Cut the batch into smaller ones.")
+        return frame_size(payload_size)
 
     def _assert_usable(self) -> None:
         if self._closed:
@@ -193,14 +212,13 @@ class Log:
     def _spares_left(self) -> int:
         return len(self._writer.spares) - self._planned_rotations
 
-    def _reserve(self, rotations: int, essential: bool) -> None:
-        """Set spare segments aside for a promise, or refuse it."""
+    def _assert_spares(self, rotations: int, essential: bool) -> None:
+        """Refuse what needs more segments than may be promised."""
         floor = self._options.reserve_segments if self._full and not essential else 0
         if self._spares_left() - rotations < floor:
             if self._full:
                 raise LogFull(essential=essential, cause=self._writer.spares.problem)
             raise LogBusy(self._number - self._synced)
-        self._planned_rotations += rotations
 
     def _accept(self, items: list[bytes | None]) -> int:
         self._pending += items

@@ -1,6 +1,6 @@
 """The state of a ledger as a stream of records, and a ledger from such a stream.
 
-    version | jobs, by seq | everything else, as facts | counters
+    head | jobs, by seq | everything else, as facts | counters
 
 Each record begins with a letter. A job record carries the job's number in front of its encoding, so that who merges
 snapshots can pass a job on without decoding it. Everything else is small; it is written as the facts that make it
@@ -27,22 +27,42 @@ if TYPE_CHECKING:
 VERSION: Final = 1
 PART_BYTES: Final = 4 * 1024 * 1024
 _SEQ_BYTES: Final = 8
-_JOB, _FACTS, _COUNTERS, _VERSION = b"J", b"F", b"C", b"V"
+_HEAD, _JOB, _FACTS, _COUNTERS = b"H", b"J", b"F", b"C"
 _PART, _LAST = b"+", b"="
-_HEAD: Final = 1 + _SEQ_BYTES
+_CUT: Final = frozenset({_PART, _LAST})
+_JOB_AT: Final = 1 + _SEQ_BYTES  # where the job begins in its record
+
+
+class Head(msgspec.Struct, frozen=True, array_like=True):
+    """The first record: the version of all others, and the number that the next job will get."""
+
+    version: int
+    next_seq: int
 
 
 class Counters(msgspec.Struct, frozen=True, array_like=True):
-    """What only grows."""
+    """The last record: what only grows."""
 
-    next_seq: int
     stale_refused: int
     epoch: int
 
 
-def version_record() -> bytes:
+def head_record(next_seq: int) -> bytes:
     """The first record."""
-    return _VERSION + bytes([VERSION])
+    return _HEAD + msgspec.msgpack.encode(Head(VERSION, next_seq))
+
+
+def head_of_record(record: bytes) -> Head:
+    """What the first record says. Raises StoreCorrupt unless this version of Holdfast can read what follows."""
+    if record[:1] != _HEAD:
+        raise StoreCorrupt(f"snapshot: expected a head record, found one that begins with {record[:1]!r}.")
+    head = msgspec.msgpack.decode(record[1:], type=Head)
+    if head.version > VERSION:
+        raise StoreCorrupt(
+            f"snapshot: expected records of version {VERSION}, found {head.version}. "
+            "A newer Holdfast wrote them; start that version, or restore an older backup."
+        )
+    return head
 
 
 def job_record(job: Job) -> bytes:
@@ -52,12 +72,12 @@ def job_record(job: Job) -> bytes:
 
 def seq_of_record(record: bytes) -> int | None:
     """The job's number if this is the record of a job; None for others."""
-    return int.from_bytes(record[1:_HEAD], "big") if record[:1] == _JOB else None
+    return int.from_bytes(record[1:_JOB_AT], "big") if record[:1] == _JOB else None
 
 
 def job_of_record(record: bytes) -> Job:
     """The job of a job's record. Raises msgspec.MsgspecError if it is damaged."""
-    return f.decode_job(memoryview(record)[_HEAD:])
+    return f.decode_job(record[_JOB_AT:])
 
 
 def rest_records(ledger: Ledger) -> Iterator[bytes]:
@@ -65,7 +85,7 @@ def rest_records(ledger: Ledger) -> Iterator[bytes]:
     for facts in _rest(ledger):
         if facts:
             yield _FACTS + f.encode_facts(facts)
-    yield _COUNTERS + msgspec.msgpack.encode(Counters(ledger.next_seq, ledger.stale_refused, ledger.epoch))
+    yield _COUNTERS + msgspec.msgpack.encode(Counters(ledger.stale_refused, ledger.epoch))
 
 
 def _rest(ledger: Ledger) -> Iterator[list[f.Fact]]:
@@ -98,7 +118,7 @@ def joined(records: Iterable[bytes]) -> Iterator[bytes]:
     parts: list[bytes] = []
     for record in records:
         kind = record[:1]
-        if kind == _PART or kind == _LAST:  # noqa: PLR1714  # runs for each job of a snapshot
+        if kind in _CUT:
             parts.append(record[1:])
             if kind == _LAST:
                 yield b"".join(parts)
@@ -114,8 +134,7 @@ class Restorer:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._version = 0
-        self._whole = False
+        self._begun = self._ended = False
         self.jobs = 0
 
     def feed(self, record: bytes) -> None:
@@ -125,38 +144,26 @@ class Restorer:
             self._ledger.restore_job(job_of_record(record))
             self.jobs += 1
         elif kind == _FACTS:
-            self._ledger.replay(f.decode_facts(memoryview(record)[1:]))
+            self._ledger.replay(f.decode_facts(record[1:]))
         elif kind == _COUNTERS:
-            self._count(msgspec.msgpack.decode(memoryview(record)[1:], type=Counters))
-        elif kind == _VERSION:
-            self._version = record[1]
-            check_version(record)
+            counters = msgspec.msgpack.decode(record[1:], type=Counters)
+            self._ledger.stale_refused, self._ledger.epoch = counters.stale_refused, counters.epoch
+            self._ended = True
         else:
-            raise StoreCorrupt(f"snapshot: expected a record that begins with J, F, C or V, found {kind!r}.")
-
-    def _count(self, counters: Counters) -> None:
-        ledger = self._ledger
-        ledger.next_seq, ledger.stale_refused = counters.next_seq, counters.stale_refused
-        ledger.epoch = counters.epoch
-        self._whole = True
+            self._ledger.next_seq = head_of_record(record).next_seq
+            self._begun = True
 
     def finish(self) -> None:
-        """Put in order what depends on the order of events and not of acceptance. Raises StoreCorrupt if records are missing."""
-        if not self._version or not self._whole:
-            raise StoreCorrupt("snapshot: expected a version and counters, found the end. Use an older snapshot.")
+        """Put in order what follows from the order of events, not of acceptance.
+
+        Raises StoreCorrupt if records are missing.
+        """
+        if not self._begun or not self._ended:
+            raise StoreCorrupt("snapshot: expected a head and counters, found the end without them.")
         for line in self._ledger.index.lines.values():
             # Retention looks at the old end of these lines only.
             line.succeeded = deque(sorted(line.succeeded))
             line.ended = deque(sorted(line.ended))
-
-
-def check_version(record: bytes) -> None:
-    """Raise StoreCorrupt unless this version record can be read by this version of Holdfast."""
-    if record[:1] == _VERSION and record[1] > VERSION:
-        raise StoreCorrupt(
-            f"snapshot: expected records of version {VERSION}, found {record[1]}. "
-            "A newer Holdfast wrote them; start that version, or restore an older backup."
-        )
 
 
 def restore(ledger: Ledger, records: Iterable[bytes]) -> int:
@@ -171,7 +178,7 @@ def restore(ledger: Ledger, records: Iterable[bytes]) -> int:
 
 def records_of(ledger: Ledger) -> Iterator[bytes]:
     """The whole state of a ledger as records."""
-    yield version_record()
+    yield head_record(ledger.next_seq)
     for seq in sorted(ledger.table):
         yield job_record(ledger.table[seq])
     yield from rest_records(ledger)
