@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -159,6 +160,29 @@ async def test_closing_waits_for_running_jobs_within_its_grace() -> None:
         assert isinstance((await running).ending, Succeeded)
         await closing
         assert not box.pool.pids
+
+
+async def test_a_machine_that_refuses_another_process_delays_the_job_and_blames_nobody(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    ended = await box.run("whoami")
+    assert isinstance(ended.ending, Released)
+    assert ended.ending.delay > 0
+    assert "refuses another process" in ended.ending.reason
+    monkeypatch.undo()
+    assert await result_of(box, "doubled", number=1) == 2
+
+
+async def test_a_cancel_while_the_app_is_imported_gives_the_job_back(box: Box) -> None:
+    cancel = Cancel()
+    running = asyncio.create_task(box.run("whoami", app="tests.worker_processes.broken.hangs:app", cancel=cancel))
+    while not box.pool.pids:  # noqa: ASYNC110 - until there is a child
+        await asyncio.sleep(0)
+    cancel.set(CancelReason.DRAIN)
+    ended = await running
+    assert ended.stopped
+    assert ended.ending == Released("stopped before its child process was ready", counted=False)
 
 
 # --- an app that does not import -----------------------------------------------------------------------------------

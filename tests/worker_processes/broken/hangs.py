@@ -1,0 +1,5 @@
+"""An app module whose import does not end."""
+
+import threading
+
+threading.Event().wait()
