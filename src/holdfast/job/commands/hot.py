@@ -264,6 +264,7 @@ class Rescued(msgspec.Struct, frozen=True):
     pruned: int = 0
     instances_lost: tuple[str, ...] = ()
     more: bool = False  # the limit was reached: call again
+    ended: tuple[Settled, ...] = ()  # what became of the jobs whose lease had passed
 
 
 class InstanceDied(msgspec.Struct, frozen=True, kw_only=True):

@@ -72,13 +72,16 @@ def rescue(ledger: Ledger, command: c.Rescue, now: float, draw: Draw) -> Generat
     """End claims whose lease has passed, promote what is due, forget what retention lets go."""
     limit = command.limit
     expired = [seq for seq, until in ledger.index.leases.items() if until <= now][:limit]
+    ended: list[c.Settled] = []
     for seq in expired:
         yield _lost(ledger.table[seq], now, draw, "its lease ended")
+        job = ledger.table[seq]
+        ended.append(c.Settled(job.id, job.token, c.Accepted.APPLIED, job.state, job.run_at))
     promoted = yield from promote(ledger, now, limit)
     pruned = yield from _prune(ledger, now, limit)
     lost = yield from _lose_instances(ledger, now)
     more = limit in (len(expired), promoted, pruned)
-    return c.Rescued(len(expired), promoted, pruned, tuple(lost), more)
+    return c.Rescued(len(expired), promoted, pruned, tuple(lost), more, tuple(ended))
 
 
 def _lost(job: Job, now: float, draw: Draw, reason: str) -> f.Ended:
