@@ -2,63 +2,17 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
-from typing import Any
 
 from holdfast.errors import LeaseLost, StoreUnavailable
-from holdfast.job.commands import Beat, Claims, QueueWant, Settled, Settlement, Signals, Want
+from holdfast.job.commands import QueueWant, Want
 from holdfast.job.model import InstanceState, WorkerConfig
 from holdfast.job.state import End, State
 from holdfast.worker.context import CancelReason, Context
 from tests.features import feature
+from tests.worker.cut import CutSource
 from tests.worker.rig import LEASE, PATIENCE, Rig
 
 BEAT = LEASE / 3
-
-
-class Source:
-    """The rig's store with a switch: `away` makes every call fail, as a network that is cut."""
-
-    def __init__(self, rig: Rig) -> None:
-        self._rig = rig
-        self.capabilities = rig.store.capabilities
-        self.away = False
-        self.beats = 0
-        self.lose_answer_of_next_claim = False
-
-    def _check(self) -> None:
-        if self.away:
-            raise StoreUnavailable("the network is cut")
-
-    async def claim(self, want: Want) -> Claims[Any]:
-        self._check()
-        claims = await self._rig.store.claim(want)
-        if self.lose_answer_of_next_claim and claims.items:
-            self.lose_answer_of_next_claim = False
-            raise StoreUnavailable("the answer was lost on the way")
-        return claims
-
-    async def settle(self, settlements: Sequence[Settlement[Any]]) -> list[Settled]:
-        self._check()
-        return await self._rig.store.settle(settlements)
-
-    async def progress(self, reports: Any) -> list[Settled]:
-        self._check()
-        return await self._rig.store.progress(reports)
-
-    async def heartbeat(self, beat: Beat) -> Signals:
-        self._check()
-        signals = await self._rig.store.heartbeat(beat)
-        self.beats += 1
-        return signals
-
-    async def rescue(self, limit: int = 1_000) -> Any:
-        self._check()
-        return await self._rig.store.rescue(limit)
-
-    async def wait(self, queues: Sequence[str], cursor: int, timeout: float) -> bool:
-        self._check()
-        return await self._rig.store.wait(queues, cursor, timeout)
 
 
 async def beat(rig: Rig, seconds: float = BEAT) -> None:
@@ -89,7 +43,7 @@ async def test_a_long_job_keeps_its_claim_over_many_leases(rig: Rig) -> None:
 
 
 async def test_a_handler_that_blocks_the_loop_past_its_lease_does_not_lose_its_job(rig: Rig) -> None:
-    source = rig.source = Source(rig)
+    source = rig.source = CutSource(rig.store)
     unblock = threading.Event()
     lost: list[int] = []
 
@@ -144,7 +98,7 @@ async def test_a_claim_that_the_store_gave_to_another_is_cancelled_and_its_outco
 
 
 async def test_a_worker_that_can_not_reach_the_store_stops_its_handlers_before_their_leases_end(rig: Rig) -> None:
-    source = rig.source = Source(rig)
+    source = rig.source = CutSource(rig.store)
     stopped_at: list[float] = []
 
     @rig.task
@@ -174,7 +128,7 @@ async def test_a_worker_that_can_not_reach_the_store_stops_its_handlers_before_t
 
 
 async def test_a_confirmed_beat_moves_the_moment_at_which_a_cut_off_worker_stops(rig: Rig) -> None:
-    source = rig.source = Source(rig)
+    source = rig.source = CutSource(rig.store)
 
     @rig.task
     async def slow() -> None:
@@ -207,7 +161,7 @@ async def test_a_confirmed_beat_moves_the_moment_at_which_a_cut_off_worker_stops
 
 
 async def test_a_claim_whose_answer_was_lost_is_released_unspent_after_a_whole_beat(rig: Rig) -> None:
-    source = rig.source = Source(rig)
+    source = rig.source = CutSource(rig.store)
     source.lose_answer_of_next_claim = True
 
     @rig.task
@@ -266,7 +220,7 @@ async def test_a_worker_that_is_switched_off_claims_nothing_until_it_is_switched
 
 
 async def test_a_store_that_is_away_is_told_once_and_beats_go_on_when_it_is_back(rig: Rig) -> None:
-    source = rig.source = Source(rig)
+    source = rig.source = CutSource(rig.store)
     async with rig.working():
         await beat(rig)
         source.away = True
