@@ -45,7 +45,7 @@ def repair(files: Files, *, accept_loss: bool = False, options: Options | None =
             if verdict.damage is None:
                 return Repaired(backup=saved, done=tuple(done))
             start = _prefix(verdict)
-            lost = (start.number + 1, _highest(files, verdict, verdict.damage))
+            lost = (max(start.number + 1, verdict.damage.first), _highest(files, verdict, verdict.damage))
             if not accept_loss:
                 raise LossRefused([lost], verdict.damage)
             saved = saved or _save(files)

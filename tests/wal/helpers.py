@@ -1,0 +1,22 @@
+"""Small steps that many tests of the log take."""
+
+from __future__ import annotations
+
+from holdfast.wal import Files, Log, Options, Recovery
+from tests.wal.world import SMALL
+
+
+def payloads(files: Files, options: Options = SMALL) -> list[bytes]:
+    """What an open would replay after the newest snapshot; the lock is given back."""
+    recovery = Recovery.begin(files, options)
+    try:
+        return [frame.payload for frame in recovery.replay()]
+    finally:
+        recovery.close()
+
+
+def fill(log: Log, *items: bytes) -> int:
+    """Append and make durable, in a log without a thread."""
+    number = log.append(items)
+    log.pump()
+    return number
