@@ -1,0 +1,248 @@
+"""Acceptance scenarios that name the worker's part."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from holdfast.job.commands import Cancel, ChangeQueue, Order, QueueWant, Selection, Snoozed, Succeeded, Want
+from holdfast.job.model import Job
+from holdfast.job.retry import RetryPolicy
+from holdfast.job.state import End, State
+from holdfast.worker.context import Context
+from tests.features import feature
+from tests.worker.rig import LEASE, Rig, Watch
+
+BEAT = LEASE / 3
+
+
+@feature("G8", "G10")
+async def test_a02_a_handler_postpones_three_times_with_a_counter_and_finishes_with_an_update(rig: Rig) -> None:
+    counts: list[int] = []
+
+    @rig.task
+    async def postpones(ctx: Context) -> object:
+        before = msgspec.json.decode(ctx.job.data)["count"] if ctx.job.data else 0
+        counts.append(before + 1)
+        if before < 3:
+            return Snoozed(60.0, msgspec.json.encode({"count": before + 1}), "not yet")
+        return Succeeded(b'"done"', b'{"receipt":"r-1"}')
+
+    job_id = await rig.enqueue("postpones")
+    async with rig.working():
+        for turn in (1, 2, 3):
+            await rig.watch.times("settled", turn)
+            assert (await rig.job(job_id)).state is State.SCHEDULED
+            rig.advance(60.0)
+        [job] = await rig.ended(job_id)
+    assert counts == [1, 2, 3, 4]
+    assert (job.state, job.failures, job.snoozes) == (State.SUCCEEDED, 0, 3)
+    assert msgspec.json.decode(job.data) == {"count": 3, "receipt": "r-1"}
+
+
+@feature("GW3", "TW2", "BW6", "T19")
+async def test_a06_a_frozen_worker_wakes_after_another_has_finished_and_its_report_is_refused(rig: Rig) -> None:
+    thaw = asyncio.Event()
+    frozen, second = Watch(), Watch()
+
+    @rig.task
+    async def work(ctx: Context) -> str:
+        rig.watch.note("running")
+        if ctx.attempt == 1:
+            await thaw.wait()
+        return f"by attempt {ctx.attempt}"
+
+    job_id = await rig.enqueue("work")
+    async with rig.working(watch=frozen, queues={"default": 1}) as one:
+        await rig.watch.times("running", 1)
+        rig.store.ledger.index.leases[1] = 0.0  # frozen: no beat came, and its lease has passed
+        await rig.store.rescue()
+        async with rig.working(watch=second):
+            [job] = await rig.ended(job_id)
+            assert job.result == b'"by attempt 2"'
+        thaw.set()
+        await frozen.times("settled", 1)
+        assert one.counts["stale"] == 1
+    job = await rig.job(job_id)
+    assert (job.state, job.result) == (State.SUCCEEDED, b'"by attempt 2"')
+    assert [attempt.end for attempt in job.attempts] == [End.STALE, End.SUCCEEDED]
+
+
+@feature("T12", "T13", "T15")
+async def test_a08_serial_queue_never_overlaps(rig: Rig) -> None:
+    running = most = 0
+    order: list[int] = []
+
+    @rig.task
+    async def count(n: int) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        order.append(n)
+        for _ in range(n % 4):
+            await asyncio.sleep(0)
+        running -= 1
+
+    await rig.store.change_queue(ChangeQueue(name="line", mode="serial", create=True))
+    ids = [await rig.enqueue("count", {"n": n}, queue="line") for n in range(40)]
+    async with rig.working(queues={"line": "serial"}), rig.working(queues={"line": 10}):
+        await rig.ended(*ids)
+    assert most == 1
+    assert order == list(range(40))
+
+
+@feature("T13", "T15")
+async def test_a08_concurrent_queue_reaches_its_limit_and_never_exceeds_it(rig: Rig) -> None:
+    running = most = 0
+    full = asyncio.Event()
+
+    @rig.task
+    async def count() -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        if running == 4:
+            full.set()
+        await full.wait()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        running -= 1
+
+    ids = [await rig.enqueue("count") for _ in range(40)]
+    async with rig.working(queues={"default": 4}):
+        await rig.ended(*ids)
+    assert most == 4
+
+
+@feature("T20", "TW10", "TW13")
+async def test_a09_stop_during_work_waits_cancels_after_grace_and_queues_again_without_a_lost_attempt(rig: Rig) -> None:
+    @rig.task
+    async def work(seconds: int) -> str:
+        rig.watch.note("running")
+        await rig.timing.sleep(seconds)
+        return "done"
+
+    short, long = await rig.enqueue("work", {"seconds": 5}), await rig.enqueue("work", {"seconds": 500})
+    worker = rig.worker(grace=30.0)
+    running = asyncio.create_task(worker.run())
+    await rig.watch.times("running", 2)
+    worker.stop()
+    await rig.watch.times("moved", 2)
+    await rig.pass_time(5.0)
+    await rig.ended(short)
+    assert (await rig.job(long)).state is State.RUNNING
+    await rig.pass_time(25.0)
+    assert await running == 0
+    job = await rig.job(long)
+    assert (job.state, job.failures, [attempt.end for attempt in job.attempts]) == (State.QUEUED, 0, [End.RELEASED])
+    async with rig.working():
+        await rig.watch.times("running", 3)
+        await rig.pass_time(501.0)
+        [job] = await rig.ended(long)
+    assert (job.state, job.attempt) == (State.SUCCEEDED, 2)
+
+
+@feature("TW1", "GW4")
+async def test_a10_a_healthy_five_minute_job_is_not_failed_by_a_one_minute_rescue(rig: Rig) -> None:
+    go = asyncio.Event()
+
+    @rig.task
+    async def long() -> str:
+        rig.watch.note("running")
+        await go.wait()
+        return "healthy"
+
+    await rig.store.change_queue(ChangeQueue(name="default", rescue_after=60.0, create=True))
+    job_id = await rig.enqueue("long")
+    async with rig.working():
+        await rig.watch.times("running", 1)
+        start = rig.clock.now()
+        while rig.clock.now() < start + 300.0:
+            before = rig.watch.count("beaten")
+            rig.advance(BEAT)
+            await rig.watch.times("beaten", before + 1)
+            assert (await rig.store.rescue()).lost == 0
+        go.set()
+        [job] = await rig.ended(job_id)
+    assert (job.state, job.result, job.attempt) == (State.SUCCEEDED, b'"healthy"', 1)
+
+
+@feature("T21", "TW11")
+async def test_a12_the_error_callback_sees_every_failed_attempt_in_every_mode(rig: Rig) -> None:
+    async def bad() -> None:
+        raise ValueError("async")
+
+    def bad_thread() -> None:
+        raise ValueError("thread")
+
+    @rig.task(limit=1.0)
+    async def bad_slow() -> None:
+        rig.watch.note("slow")
+        await asyncio.Event().wait()
+
+    rig.task(bad)
+    rig.task(bad_thread)
+    twice = RetryPolicy(max_attempts=2, base=0.0, cap=0.0)
+    for queue in ("one", "many"):
+        for name in ("bad", "bad_thread", "bad_slow"):
+            await rig.enqueue(name, job_id=f"{name} in {queue}", queue=queue, retry=twice)
+    ids = [f"{name} in {queue}" for queue in ("one", "many") for name in ("bad", "bad_thread", "bad_slow")]
+    async with rig.working(queues={"one": "serial", "many": 5}):
+        for turn in (2, 3, 4):
+            await rig.watch.times("slow", turn - 1)
+            await asyncio.sleep(0)
+            rig.advance(1.0)
+        ended = asyncio.ensure_future(rig.ended(*ids))
+        while not ended.done():
+            rig.advance(1.0)
+            await asyncio.sleep(0)
+    seen: dict[str | None, int] = {}
+    for queue, job_id, _ in rig.errors:
+        assert job_id is not None
+        assert job_id.endswith(queue)
+        seen[job_id] = seen.get(job_id, 0) + 1
+    assert seen == {job_id: 2 for job_id in ids}
+
+    rig.errors.clear()
+    await rig.enqueue("bad", job_id="in a pass", retry=RetryPolicy(max_attempts=1))
+    await rig.once()
+    assert [(queue, job_id) for queue, job_id, _ in rig.errors] == [("default", "in a pass")]
+
+
+async def cancel(rig: Rig, job_id: str) -> Any:
+    return await rig.store.control(Order(action=Cancel(why="not wanted"), selection=Selection(ids=(job_id,)), who="ann"))
+
+
+@feature("TW14")
+async def test_a30_pause_queue_submit_resume_and_cancel_queued_and_running_jobs(rig: Rig) -> None:
+    ran: list[str] = []
+
+    @rig.task
+    async def work(ctx: Context, hang: bool = False) -> None:
+        ran.append(ctx.id)
+        rig.watch.note("running")
+        if hang:
+            await asyncio.Event().wait()
+
+    def state(job: Job) -> State:
+        return job.state
+
+    await rig.store.change_queue(ChangeQueue(name="default", paused=True, create=True))
+    kept, dropped = await rig.enqueue("work"), await rig.enqueue("work")
+    async with rig.working():
+        await rig.watch.times("claimed", 1)
+        rig.advance(10.0)
+        await asyncio.sleep(0)
+        assert ran == []
+        await cancel(rig, dropped)
+        await rig.store.change_queue(ChangeQueue(name="default", paused=False))
+        await rig.ended(kept)
+        hanging = await rig.enqueue("work", {"hang": True})
+        await rig.watch.times("running", 2)
+        await cancel(rig, hanging)
+        rig.advance(BEAT + 0.1)
+        await rig.ended(hanging)
+    assert ran == [kept, hanging]
+    assert [state(await rig.job(job_id)) for job_id in (kept, dropped, hanging)] == [
+        State.SUCCEEDED, State.CANCELED, State.CANCELED,
+    ]
