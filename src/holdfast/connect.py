@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
 from holdfast.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
     from holdfast.clock import Clock
@@ -21,6 +22,8 @@ _FORMS: Final = (
     "memory: (in this process, for tests), journal:./data, sqlite:///queue.db, postgresql://host/name, mysql://host/name, "
     "http://hub:7420"
 )
+#: Of a process on a journal: owner of its folder, client of the node that owns it, or whichever it finds.
+ROLES: Final = ("auto", "owner", "client")
 _SECRET: Final = re.compile(r"(?<=:)[^:@/]+(?=@)")
 
 
@@ -50,6 +53,7 @@ ADAPTERS: Final = {
     "mariadb": _SQL["mysql"],
     "http": _REMOTE,
     "https": _REMOTE,
+    "unix": _REMOTE,
 }
 
 
@@ -65,9 +69,24 @@ def make_store(url: str, *, clock: Clock, **options: Any) -> Store:
     if scheme == "memory":
         _refuse_rest(url, rest, options)
         store = make(clock=clock)
+    elif scheme == "journal":
+        store = _make_journal(rest, make, clock, options)
     else:
         store = make(url if adapter.needs_url else rest, clock=clock, **options)
     return store
+
+
+def _make_journal(folder: str, make: Callable[..., Store], clock: Clock, options: dict[str, Any]) -> Store:
+    """Return a journal; unless `role` is "owner", a node that serves the folder is used instead if there is one."""
+    role = options.pop("role", "auto")
+    if role not in ROLES:
+        raise ConfigError(f"role: expected one of {', '.join(ROLES)}, found {role!r}.")
+    store = make(folder, clock=clock, **options)
+    if role == "owner":
+        return store
+    from holdfast.stores.remote.auto import AutoStore
+
+    return cast("Store", AutoStore(folder, lambda: store, role=role, clock=clock))
 
 
 def lives_in_process(url: str) -> bool:

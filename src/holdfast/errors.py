@@ -21,7 +21,8 @@ HoldfastError
 │   ├── LeaseLost         a later claim holds the job
 │   ├── StoreClosed       used before open or after close
 │   ├── StoreUnavailable  can be tried again: nothing is known to be stored
-│   │   └── StoreFull     no room; settling goes on
+│   │   ├── StoreFull     no room; settling goes on
+│   │   └── NodeNotRunning  nobody serves the data folder
 │   ├── OutcomeUnknown    may or may not be stored; ask by the job's id
 │   └── StoreCorrupt      damage was found; nothing was changed
 ├── WorkerError           the worker could not do its work
@@ -191,6 +192,17 @@ class StoreUnavailable(StoreError):
 
 class StoreFull(StoreUnavailable):
     """No room for new jobs. Settling goes on from the reserve."""
+
+
+class NodeNotRunning(StoreUnavailable):
+    """No node serves this data folder."""
+
+    def __init__(self, data: str) -> None:
+        self.data = data
+        super().__init__(
+            f"no node is running on {data}: expected one that answers at {data}/node.sock. "
+            "Start it with `holdfast run module:app`, or name its folder with --data."
+        )
 
 
 class OutcomeUnknown(StoreError):

@@ -45,7 +45,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 class Door:
     """Serves `app` to those whom `policy` lets in."""
 
-    def __init__(self, app: ASGI, policy: Policy) -> None:
+    def __init__(self, app: Any, policy: Policy) -> None:
+        """`app`: any ASGI application."""
         self._app, self._policy = app, policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

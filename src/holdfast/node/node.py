@@ -1,0 +1,237 @@
+"""A node: it opens the store, serves it on a socket and on loopback, runs a worker, and ends in three steps.
+
+Order of the start: addresses are bound first (a busy port is told before the journal is touched), then the store is
+opened, then the socket and the token are made (the lock of the store proves that no other node has them), then it works.
+Order of the end: the worker drains while the API still answers; then the servers; then the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from holdfast.chance import IdMaker
+from holdfast.clock import SystemClock
+from holdfast.connect import make_store, masked
+from holdfast.hub.api import make_api
+from holdfast.hub.door import LOOPBACK_HOSTS, Door, Policy
+from holdfast.hub.parts import NodeInfo, Parts
+from holdfast.node import sockets
+from holdfast.node.about import failure_of, lend, own_version, problem_of, recovery_seconds
+from holdfast.node.errors import PortInUse
+from holdfast.node.metrics import Metrics, metrics_app
+from holdfast.node.programs import definitions, limited, validator
+from holdfast.node.server import serving
+from holdfast.worker.options import WorkerOptions
+from holdfast.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from holdfast.app.holdfast import Holdfast
+    from holdfast.clock import Clock
+    from holdfast.config import Settings
+    from holdfast.store import Store
+    from holdfast.worker.options import Concurrency
+
+logger: Final = logging.getLogger("holdfast.node")
+
+EXIT_CLEAN: Final = 0
+#: The store failed while the node was at work: what it has is safe in its files, and a new start recovers from them.
+EXIT_STORE_FAILED: Final = 11
+_LOOK_EVERY: Final = 1.0
+
+
+class Node:
+    """One node. `app`: whose tasks it runs; without one it serves store and API alone. Used once."""
+
+    def __init__(self, settings: Settings, app: Holdfast | None = None, *, clock: Clock | None = None) -> None:
+        self._settings, self._app, self._clock = settings, app, clock or SystemClock()
+        self._metrics = Metrics()
+        self._url = settings.url or f"journal:{settings.data}"
+        self._local = settings.url is None or settings.url.startswith("journal:")
+        self._stopping = asyncio.Event()
+        self._worker: Worker[Any] | None = None
+        self._failure = ""
+        self._info = NodeInfo(
+            version=own_version(),
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            started_at=self._clock.now(),
+            now=0.0,
+            store=masked(self._url).strip("'"),
+            durable=False,
+            app=settings.app,
+            state="starting",
+        )
+
+    # --- what can be seen and asked
+
+    def info(self) -> NodeInfo:
+        """What the node tells of itself."""
+        problem = self._failure or problem_of(self._store) if self._info.state != "starting" else ""
+        return msgspec.structs.replace(self._info, now=self._clock.now(), problem=problem)
+
+    def stop(self) -> None:
+        """Go one step further in stopping: drain, then cancel the handlers. Call it in the loop."""
+        self._tell(state="draining")
+        self._stopping.set()
+        if self._worker is not None:
+            self._worker.stop()
+
+    def _tell(self, **fields: Any) -> None:
+        self._info = msgspec.structs.replace(self._info, **fields)
+
+    # --- the life of it
+
+    async def run(self, ready: Callable[[NodeInfo], None]) -> int:
+        """Serve until stopped; call `ready` once everything answers. Return the exit code.
+
+        Raises PortInUse, CannotListen, UnsafeBind, and what opening the store raises; then nothing was started.
+        """
+        settings = self._settings
+        async with AsyncExitStack() as stack:
+            tcp, metrics = self._bind(stack)
+            await self._open(stack)
+            await self._serve(stack, tcp, metrics)
+            if self._app is None:
+                self._become_ready(ready)
+                await self._watched(self._stopping.wait())
+                return self._exit_code(EXIT_CLEAN)
+            async with self._app.lifespan_context() as state:
+                worker = self._worker = self._make_worker(self._app, state)
+                async with worker:
+                    self._become_ready(ready)
+                    await self._watched(self._stopping.wait())
+            logger.info("the worker has stopped after at most %g s of grace", settings.grace)
+            return self._exit_code(worker.exit_code)
+
+    def _become_ready(self, ready: Callable[[NodeInfo], None]) -> None:
+        if not self._stopping.is_set():
+            self._tell(state="ready")
+        ready(self.info())
+
+    def _exit_code(self, code: int) -> int:
+        return EXIT_STORE_FAILED if self._failure else code
+
+    async def _watched(self, stopped: Any) -> None:
+        """Wait for the stop; a store that has failed for good stops the node as well."""
+        waiting = asyncio.ensure_future(stopped)
+        try:
+            while not (await asyncio.wait([waiting], timeout=_LOOK_EVERY))[0]:
+                failure = failure_of(self._store)
+                if failure:
+                    self._failure = failure
+                    logger.error("the store failed, and the node stops: %s", failure)
+                    self.stop()
+        finally:
+            waiting.cancel()
+
+    # --- the steps of the start
+
+    def _bind(self, stack: AsyncExitStack) -> tuple[socket.socket | None, socket.socket | None]:
+        settings = self._settings
+        tcp = metrics = None
+        if settings.http:
+            sockets.refuse_unsafe(settings.host, settings.api_token)
+            tcp = stack.enter_context(sockets.bind_tcp(settings.host, settings.port, "--port"))
+        if settings.metrics_port:
+            try:
+                metrics = sockets.bind_tcp(settings.metrics_host, settings.metrics_port, "--metrics-port")
+                stack.enter_context(metrics)
+            except PortInUse as error:
+                logger.warning("no metrics of their own port: %s They are at /metrics of the API.", error)
+        return tcp, metrics
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        settings = self._settings
+        options: dict[str, Any] = {}
+        if self._local:
+            sockets.prepare_folder(settings.data)
+            options = {"snapshot_interval": settings.snapshot_interval}
+        if self._url.startswith("journal:"):
+            options["role"] = "owner"
+        self._store: Store = self._metrics.door(make_store(self._url, clock=self._clock, **options))
+        await self._store.open()
+        stack.push_async_callback(self._store.close)
+        await self._store.migrate()
+        if self._app is not None:
+            lend(self._app, self._store)
+            stack.push_async_callback(self._app.close)
+            session = await self._app.session()
+            await session.define(self._app.tasks)
+            await self._store.define(definitions(self._app, settings.max_retry))
+        self._tell(
+            durable=self._store.capabilities.durable,
+            data=str(settings.data.resolve()) if self._local else None,
+            recovery=recovery_seconds(self._store),
+        )
+
+    async def _serve(self, stack: AsyncExitStack, tcp: socket.socket | None, metrics: socket.socket | None) -> None:
+        settings = self._settings
+        api = make_api(self._parts())
+        tokens = [settings.api_token] if settings.api_token else []
+        if self._local:
+            stack.callback(sockets.forget, settings.data)
+            tokens.append(sockets.write_token(settings.data))
+            bound = stack.enter_context(sockets.bind_unix(settings.data))
+            await stack.enter_async_context(serving(Door(api, Policy(trusted=True)), bound))
+        if tcp is not None:
+            policy = Policy(
+                hosts=LOOPBACK_HOSTS | {host.lower() for host in settings.hosts},
+                tokens=tuple(tokens),
+                reads_need_token=not sockets.is_loopback(settings.host),
+            )
+            await stack.enter_async_context(serving(Door(api, policy), tcp))
+            self._tell(url=f"http://{settings.host}:{tcp.getsockname()[1]}")
+        if metrics is not None:
+            door = Door(metrics_app(self._metrics.text), Policy(hosts=LOOPBACK_HOSTS | set(settings.hosts)))
+            await stack.enter_async_context(serving(door, metrics))
+            self._tell(metrics=f"http://{settings.metrics_host}:{metrics.getsockname()[1]}/metrics")
+        elif self._info.url:
+            self._tell(metrics=f"{self._info.url}/metrics")
+
+    def _parts(self) -> Parts:
+        return Parts(
+            store=self._store,
+            new_id=IdMaker(self._clock.now),
+            node=self.info,
+            validate=validator(self._app) if self._app is not None else None,
+            metrics=self._metrics.text,
+        )
+
+    # --- the worker
+
+    def _make_worker(self, app: Holdfast, state: Any) -> Worker[Any]:
+        settings = self._settings
+        queues = self._queues(app)
+        self._tell(queues=tuple(queues), tasks=tuple(sorted(app.tasks.aliases())), slots=settings.worker_count)
+        options = WorkerOptions(
+            queues=queues,
+            slots=settings.worker_count,
+            lease=settings.lease,
+            grace=settings.grace,
+            worker="node",
+            local=self._store.capabilities.many_processes is False,
+        )
+        return Worker(
+            self._store,
+            limited(app.programs, settings.task_timeout),
+            options.checked(),
+            self._clock,
+            app.hooks(self._metrics.observers),
+            state=state,
+        )
+
+    def _queues(self, app: Holdfast) -> dict[str, Concurrency]:
+        settings = self._settings
+        if settings.queues:
+            return dict(settings.queues)
+        names = dict.fromkeys(["default", *(task.policy.queue for task in app.tasks)])
+        return dict.fromkeys(names, settings.worker_count)
