@@ -4,7 +4,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import msgspec
 
@@ -22,6 +22,8 @@ from holdfast.worker.program import Executor, ProcessCall
 from holdfast.worker.timing import ManualTiming
 from holdfast.worker.worker import Worker
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 #: No test waits longer than this for something that must come (seconds); one that does has failed.
 PATIENCE = 20.0
 LEASE = 30.0
@@ -31,9 +33,7 @@ AT_ONCE = RetryPolicy(max_attempts=5, base=0.0, factor=1.0, cap=0.0)
 class Function:
     """A program of one function. It is given the job's arguments by name, and the context if it has a `ctx`."""
 
-    def __init__(
-        self, function: Callable[..., Any], executor: Executor, limit: float | None, grace: float
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], executor: Executor, limit: float | None, grace: float) -> None:
         self.executor, self.cancel_grace = executor, grace
         self._function, self._limit = function, limit
         self._takes_ctx = "ctx" in inspect.signature(function).parameters
@@ -69,16 +69,24 @@ class Functions:
     def __init__(self) -> None:
         self._programs: dict[str, Function] = {}
 
+    @overload
+    def task(self, function: F, *, name: str | None = None) -> F: ...
+
+    @overload
+    def task(
+        self, *, executor: Executor | None = None, limit: float | None = None, grace: float = 5.0
+    ) -> Callable[[F], F]: ...
+
     def task(
         self,
-        function: Callable[..., Any] | None = None,
+        function: F | None = None,
         *,
         executor: Executor | None = None,
         limit: float | None = None,
         grace: float = 5.0,
         name: str | None = None,
-    ) -> Any:
-        def add(function: Callable[..., Any]) -> Callable[..., Any]:
+    ) -> F | Callable[[F], F]:
+        def add(function: F) -> F:
             is_async = inspect.iscoroutinefunction(function)
             chosen = executor or (Executor.ASYNC if is_async else Executor.THREAD)
             self._programs[name or function.__name__] = Function(function, chosen, limit, grace)
@@ -178,9 +186,7 @@ class Rig:
         **options: Any,
     ) -> Worker[Job]:
         options.setdefault("queues", {"default": 10})
-        hooks = Hooks(
-            middleware=middleware, on_error=on_error or self.note_error, observers=(watch or self.watch,)
-        )
+        hooks = Hooks(middleware=middleware, on_error=on_error or self.note_error, observers=(watch or self.watch,))
         return Worker(
             self.source,
             self.functions,

@@ -142,14 +142,16 @@ async def test_a_caller_that_is_cancelled_while_it_waits_for_room_takes_nobodys_
     await turns()
     leaver.cancel()
     writer.gate.set()
-    assert await asyncio.gather(first, second, third) == [0, 10, 30]
+    assert list(await asyncio.gather(first, second, third)) == [0, 10, 30]
 
 
 async def test_added_items_are_answered_through_the_callback() -> None:
     told: list[tuple[int, int | None, str]] = []
     writer = Writer()
     writer.bad[2] = ValueError("bad")
-    gatherer = Gatherer(writer.write, answered=lambda item, answer, error: told.append((item, answer, str(error or ""))))
+    gatherer = Gatherer(
+        writer.write, answered=lambda item, answer, error: told.append((item, answer, str(error or "")))
+    )
     for n in (1, 2, 3):
         gatherer.add(n)
     await gatherer.drain()

@@ -36,7 +36,7 @@ def test_never_more_than_the_bound_is_claimed_ahead(finished: int, elapsed: floa
 
 def test_a_worker_asks_for_as_many_as_it_has_free_slots_and_no_more() -> None:
     lanes = Lanes(WorkerOptions(queues={"a": 3, "b": "serial"}))
-    assert [tuple(want) for want in map(lambda w: (w.queue, w.limit), lanes.wants(0.0))] == [("a", 3), ("b", 1)]
+    assert [(want.queue, want.limit) for want in lanes.wants(0.0)] == [("a", 3), ("b", 1)]
     for _ in range(3):
         assert lanes.take(lanes.by_name["a"])
     assert not lanes.take(lanes.by_name["a"])

@@ -187,7 +187,10 @@ async def test_the_instance_is_registered_and_shows_what_it_does(rig: Rig) -> No
         await rig.watch.times("beaten", 2)
         [shown] = await rig.store.instances()
         assert (shown.id, shown.worker, shown.version, shown.state) == (
-            worker.instance, "mailer", "1.2", InstanceState.READY,
+            worker.instance,
+            "mailer",
+            "1.2",
+            InstanceState.READY,
         )
         assert (shown.queues, shown.tasks, shown.slots, shown.lease) == (("a", "b"), ("fine",), 3, LEASE)
     [gone] = await rig.store.instances()

@@ -44,7 +44,7 @@ async def test_progress_data_and_log_lines_of_a_running_job_can_be_seen(rig: Rig
     job_id = await rig.enqueue("tells")
     async with rig.working():
         await rig.watch.times("told", 1)
-        while not (job := await rig.job(job_id)).last or not job.last.log:
+        while not (job := await rig.job(job_id)).last or not job.last.log:  # noqa: ASYNC110 - the store has no event for it
             await asyncio.sleep(0)
         assert progress(job) == {"done": 2, "of": 3}
         assert msgspec.json.decode(job.data) == {"a": 1, "b": 2}
@@ -66,7 +66,9 @@ async def test_what_is_told_right_before_the_end_is_written_before_the_outcome(r
         [job] = await rig.ended(job_id)
         assert worker.counts["stale"] == 0
     assert (progress(job), msgspec.json.decode(job.data), [line[2] for line in lines(job)]) == (
-        100, {"seen": True}, ["first"],
+        100,
+        {"seen": True},
+        ["first"],
     )
 
 

@@ -83,7 +83,10 @@ async def test_every_execution_gets_a_fresh_context(rig: Rig) -> None:
     assert second.token > first.token
     assert (first.id, first.task, first.queue, first.job.id) == (job_id, "look", "default", job_id)
     assert (first.state, first.cancelled, first.cancel_reason, first.time_left) == (
-        "what the lifespan yielded", False, None, None,
+        "what the lifespan yielded",
+        False,
+        None,
+        None,
     )
 
 
@@ -199,8 +202,8 @@ async def test_a_program_that_breaks_its_word_loses_no_job(rig: Rig) -> None:
     def broken(_: object) -> Any:
         raise RuntimeError("the program itself is broken")
 
-    program.ending = broken  # type: ignore[method-assign]
-    program.failed = broken  # type: ignore[method-assign]
+    program.ending = broken  # type: ignore[method-assign,assignment]
+    program.failed = broken  # type: ignore[method-assign,assignment]
     job_id = await rig.enqueue("fine", retry=ONE_TRY)
     async with rig.working():
         [job] = await rig.ended(job_id)
@@ -303,7 +306,7 @@ async def test_what_on_error_and_observers_raise_is_harmless(rig: Rig, caplog: p
     def broken(*_: object) -> None:
         raise RuntimeError("an observer is broken")
 
-    rig.watch.claimed = broken  # type: ignore[method-assign]
+    rig.watch.claimed = broken  # type: ignore[method-assign,assignment]
 
     @rig.task
     async def bad() -> None:
@@ -335,7 +338,10 @@ async def test_an_async_on_error_is_awaited_before_the_worker_ends(rig: Rig) -> 
 
 
 async def test_a_job_of_a_process_task_runs_in_a_child(rig: Rig) -> None:
-    rig.task(lambda: None, executor=Executor.PROCESS, name="whoami")
+    @rig.task(executor=Executor.PROCESS)
+    def whoami() -> None:
+        """The child has its own."""
+
     job_id = await rig.enqueue("whoami")
     async with rig.working():
         [job] = await rig.ended(job_id)

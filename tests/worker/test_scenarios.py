@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from holdfast.job.commands import Cancel, ChangeQueue, Order, QueueWant, Selection, Snoozed, Succeeded, Want
+from holdfast.job.commands import Cancel, ChangeQueue, Order, Selection, Snoozed, Succeeded
 from holdfast.job.model import Job
 from holdfast.job.retry import RetryPolicy
 from holdfast.job.state import End, State
@@ -201,7 +201,7 @@ async def test_a12_the_error_callback_sees_every_failed_attempt_in_every_mode(ri
         assert job_id is not None
         assert job_id.endswith(queue)
         seen[job_id] = seen.get(job_id, 0) + 1
-    assert seen == {job_id: 2 for job_id in ids}
+    assert seen == dict.fromkeys(ids, 2)
 
     rig.errors.clear()
     await rig.enqueue("bad", job_id="in a pass", retry=RetryPolicy(max_attempts=1))
@@ -210,7 +210,9 @@ async def test_a12_the_error_callback_sees_every_failed_attempt_in_every_mode(ri
 
 
 async def cancel(rig: Rig, job_id: str) -> Any:
-    return await rig.store.control(Order(action=Cancel(why="not wanted"), selection=Selection(ids=(job_id,)), who="ann"))
+    return await rig.store.control(
+        Order(action=Cancel(why="not wanted"), selection=Selection(ids=(job_id,)), who="ann")
+    )
 
 
 @feature("TW14")
@@ -244,5 +246,7 @@ async def test_a30_pause_queue_submit_resume_and_cancel_queued_and_running_jobs(
         await rig.ended(hanging)
     assert ran == [kept, hanging]
     assert [state(await rig.job(job_id)) for job_id in (kept, dropped, hanging)] == [
-        State.SUCCEEDED, State.CANCELED, State.CANCELED,
+        State.SUCCEEDED,
+        State.CANCELED,
+        State.CANCELED,
     ]
