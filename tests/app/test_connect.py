@@ -24,7 +24,9 @@ def test_a_url_that_is_none_of_ours_lists_the_accepted_forms(url: object) -> Non
 
 
 def test_memory_takes_no_path_and_no_options() -> None:
-    with pytest.raises(ConfigError, match="expected memory: with nothing behind it, found 'memory:./data'. For a folder use"):
+    with pytest.raises(
+        ConfigError, match=r"expected memory: with nothing behind it, found 'memory:./data'. For a folder use"
+    ):
         make_store("memory:./data", clock=SystemClock())
     with pytest.raises(ConfigError, match="found options sync"):
         make_store("memory:", clock=SystemClock(), sync=True)
@@ -32,11 +34,13 @@ def test_memory_takes_no_path_and_no_options() -> None:
 
 def test_a_scheme_that_comes_later_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ADAPTERS, "mysql", Adapter("holdfast.stores.not_there", "open"))
-    with pytest.raises(ConfigError, match="mysql: is not part of this release yet. Use memory: or journal"):
+    with pytest.raises(ConfigError, match=r"mysql: is not part of this release yet. Use memory: or journal"):
         make_store("mysql://host/name", clock=SystemClock())
 
 
-def test_a_missing_driver_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_missing_driver_names_the_extra_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     folder = tmp_path_factory.mktemp("adapter")
     (folder / "adapter_without_driver.py").write_text("import a_driver_that_is_not_installed\n")
     monkeypatch.syspath_prepend(folder)
@@ -54,7 +58,7 @@ def test_passwords_are_not_shown() -> None:
 
 async def test_a_wrong_url_is_told_at_the_first_use() -> None:
     app = Holdfast("jornal:./data")
-    with pytest.raises(ConfigError, match="found 'jornal:./data'"):
+    with pytest.raises(ConfigError, match=r"found 'jornal:./data'"):
         await app.open()
 
 

@@ -57,7 +57,9 @@ def test_arguments_with_a_fault_are_refused_with_its_path_and_what_to_do(value: 
 
 @pytest.mark.parametrize("value", [object(), {"k": object()}, {1, 2j}, Ugly()], ids=["a", "b", "c", "d"])
 def test_types_that_json_can_not_carry_are_refused_with_what_can_be_sent(value: object) -> None:
-    with pytest.raises(ContentError, match="expected values that JSON can carry, .* Convert it to text, numbers, lists"):
+    with pytest.raises(
+        ContentError, match=r"expected values that JSON can carry, .* Convert it to text, numbers, lists"
+    ):
         encode_arguments(value)
 
 
@@ -135,7 +137,9 @@ def test_cleaning_never_raises(value: object) -> None:
 
 
 def test_what_is_too_large_says_both_sizes_and_what_to_do() -> None:
-    with pytest.raises(TooLarge, match=r"arguments: expected at most 1,048,576 bytes, found 1,048,579. Store the bulk else"):
+    with pytest.raises(
+        TooLarge, match=r"arguments: expected at most 1,048,576 bytes, found 1,048,579. Store the bulk else"
+    ):
         encode_arguments("x" * (1024 * 1024 + 1))
     with pytest.raises(TooLarge, match="result: expected at most 1,048,576 bytes"):
         encode_result("x" * (1024 * 1024))

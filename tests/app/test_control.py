@@ -36,23 +36,29 @@ async def test_jobs_are_found_by_what_they_are(app: Holdfast, clock: ManualClock
     assert [job.id for job in (await app.jobs.list(created_after=moment)).items] == [second.id]
     page = await app.jobs.list(limit=1, newest_first=False)
     assert [job.id for job in page.items] == [first.id]
-    assert [job.id for job in (await app.jobs.list(limit=1, newest_first=False, cursor=page.cursor)).items] == [second.id]
+    assert [job.id for job in (await app.jobs.list(limit=1, newest_first=False, cursor=page.cursor)).items] == [
+        second.id
+    ]
     with pytest.raises(UnknownJob):
         await app.jobs.get("nobody")
 
 
 @feature("T26")
 async def test_a_wrong_filter_says_what_is_known(app: Holdfast) -> None:
-    with pytest.raises(ConfigError, match="filter: unknown field 'quue'. Expected some of states, queue, task"):
+    with pytest.raises(ConfigError, match=r"filter: unknown field 'quue'. Expected some of states, queue, task"):
         await app.jobs.count(quue="mail")  # type: ignore[call-arg]
-    with pytest.raises(ConfigError, match="filter: Invalid enum value 'pending' .*States are scheduled, queued, running"):
+    with pytest.raises(
+        ConfigError, match=r"filter: Invalid enum value 'pending' .*States are scheduled, queued, running"
+    ):
         await app.jobs.count(states=["pending"])
     with pytest.raises(BadTime, match="created_after: expected a datetime with a time zone"):
-        await app.jobs.list(created_after=datetime(2030, 1, 1))
+        await app.jobs.list(created_after=datetime(2030, 1, 1))  # noqa: DTZ001 - without a zone, on purpose
 
 
 @feature("A30")
-async def test_jobs_are_held_let_go_hurried_edited_and_canceled(app: Holdfast, clock: ManualClock, work: Task[..., Any]) -> None:
+async def test_jobs_are_held_let_go_hurried_edited_and_canceled(
+    app: Holdfast, clock: ManualClock, work: Task[..., Any]
+) -> None:
     ids = [(await work.using(delay="1h").enqueue(n)).id for n in range(3)]
     held = await app.jobs.pause(*ids, who="ada")
     assert (held.done, [ruling.done for ruling in held.rulings]) == (3, [True] * 3)
@@ -112,12 +118,19 @@ async def test_queues_are_paused_limited_and_cleared(app: Holdfast, work: Task[.
 
 
 async def test_a_wrong_change_of_a_queue_is_refused_with_what_to_do(app: Holdfast) -> None:
-    for change in (app.queues.pause("none"), app.queues.limit("none", 1), app.queues.clear("none"), app.queues.get("none")):
+    for change in (
+        app.queues.pause("none"),
+        app.queues.limit("none", 1),
+        app.queues.clear("none"),
+        app.queues.get("none"),
+    ):
         with pytest.raises(UnknownQueue, match="a queue comes into being when a job is first enqueued"):
             await change
     assert (await app.queues.limit("new", 5, create=True)).limit == 5
     for wrong in (0, -1, 2.5, True, "3"):
-        with pytest.raises(ConfigError, match="limit: expected a whole number from 1, or None, .* To stop a queue, pause it"):
+        with pytest.raises(
+            ConfigError, match=r"limit: expected a whole number from 1, or None, .* To stop a queue, pause it"
+        ):
             await app.queues.limit("new", wrong)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="mode: expected one of 'concurrent', 'serial', found 'parallel'"):
         await app.queues.mode("new", "parallel")

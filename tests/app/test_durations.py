@@ -63,7 +63,7 @@ def test_zero_is_no_time_limit() -> None:
         seconds(0, "timeout", positive=True)
 
 
-@given(st.datetimes(min_value=datetime(1971, 1, 1), max_value=datetime(9000, 1, 1)), st.integers(-23, 23))
+@given(st.datetimes(min_value=datetime(1971, 1, 1), max_value=datetime(9000, 1, 1)), st.integers(-23, 23))  # noqa: DTZ001 - without a zone, on purpose
 def test_an_aware_time_means_the_same_moment_in_every_zone(naive: datetime, hours: int) -> None:
     moment = naive.replace(tzinfo=UTC)
     assert instant(moment.astimezone(timezone(timedelta(hours=hours)))) == moment.timestamp()
@@ -75,8 +75,10 @@ def test_seconds_since_the_epoch_are_a_time() -> None:
 
 
 def test_a_time_without_a_zone_is_refused_with_what_to_write() -> None:
-    with pytest.raises(BadTime, match=r"^run_at: expected a datetime with a time zone, .*Use datetime.now\(timezone.utc\)"):
-        instant(datetime(2030, 1, 1), "run_at")
+    with pytest.raises(
+        BadTime, match=r"^run_at: expected a datetime with a time zone, .*Use datetime.now\(timezone.utc\)"
+    ):
+        instant(datetime(2030, 1, 1), "run_at")  # noqa: DTZ001 - without a zone, on purpose
 
 
 def test_milliseconds_are_recognised_as_a_mistake() -> None:

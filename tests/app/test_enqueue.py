@@ -68,7 +68,9 @@ async def test_an_enqueued_job_is_stored_with_the_policy_of_its_task(app: Holdfa
     assert job.timeout is None, "the worker's task decides, unless this job has its own"
 
 
-async def test_using_places_one_enqueue_and_leaves_the_task_as_it_is(app: Holdfast, clock: ManualClock, send: Task[..., Any]) -> None:
+async def test_using_places_one_enqueue_and_leaves_the_task_as_it_is(
+    app: Holdfast, clock: ManualClock, send: Task[..., Any]
+) -> None:
     view = send.using(
         delay="10m",
         priority=-3,
@@ -129,16 +131,24 @@ async def test_an_id_of_your_own_is_taken_once(app: Holdfast, send: Task[..., An
     [
         ({"delay": "soon"}, BadTime, "delay: expected a timedelta, a number of seconds, or a text like"),
         ({"delay": -1}, BadTime, "delay: expected 0 or more seconds"),
-        ({"run_at": datetime(2030, 1, 1)}, BadTime, "run_at: expected a datetime with a time zone"),
+        ({"run_at": datetime(2030, 1, 1)}, BadTime, "run_at: expected a datetime with a time zone"),  # noqa: DTZ001 - without a zone, on purpose
         ({"run_at": timedelta(hours=1)}, BadTime, "For a wait from now use delay="),
         ({"delay": 1, "run_at": 1}, BadTime, "expected delay= or run_at=, found both. Leave one out."),
         ({"priority": 200}, ContentError, "priority: expected a whole number from -100 to 100"),
         ({"queue": "a b"}, ConfigError, "queue: expected 1 to 100 letters"),
         ({"key": ""}, ContentError, "key: expected text of 1 to 512 characters"),
         ({"unique": "\x00"}, ContentError, "unique: expected text of 1 to 512 characters"),
-        ({"unique_for": "1d"}, ContentError, "unique_for= and on_conflict= need unique=, found none. Name what must be unique"),
+        (
+            {"unique_for": "1d"},
+            ContentError,
+            "unique_for= and on_conflict= need unique=, found none. Name what must be unique",
+        ),
         ({"unique": "u", "unique_for": 0}, BadTime, "unique_for: expected more than 0"),
-        ({"unique": "u", "on_conflict": "maybe"}, ConfigError, "on_conflict: expected one of 'error', 'keep', 'replace'"),
+        (
+            {"unique": "u", "on_conflict": "maybe"},
+            ConfigError,
+            "on_conflict: expected one of 'error', 'keep', 'replace'",
+        ),
         ({"on_duplicate": "ignore"}, ConfigError, "on_duplicate: expected one of 'raise', 'report'"),
         ({"id": 5}, ContentError, "id: expected text of 1 to 128 characters"),
         ({"tags": ["t"] * 3 + [""]}, ContentError, "tag: expected text of 1 to 100 characters"),
@@ -177,9 +187,14 @@ async def test_one_bad_item_stores_nothing_of_the_batch(counted: Holdfast, store
 
     with pytest.raises(BadArguments, match="argument 'n': expected int, got str"):
         await count.enqueue_many([(1,), ("two",)])
-    with pytest.raises(BadArguments, match=r"expected a tuple \(by place\), a dict .* found 5 \(int\). For one argument write \(value,\)"):
+    with pytest.raises(
+        BadArguments,
+        match=r"expected a tuple \(by place\), a dict .* found 5 \(int\). For one argument write \(value,\)",
+    ):
         await count.enqueue_many([5])  # type: ignore[list-item]
-    with pytest.raises(ContentError, match="id: expected one job for an id of your own, found 2. Enqueue them one by one"):
+    with pytest.raises(
+        ContentError, match=r"id: expected one job for an id of your own, found 2. Enqueue them one by one"
+    ):
         await count.using(id="o").enqueue_many([(1,), (2,)])
     assert store.batches == []
 
@@ -204,7 +219,9 @@ async def test_an_atomic_batch_is_refused_instead_of_cut(counted: Holdfast, stor
     @counted.task("count")
     async def count(n: int, body: str = "") -> None: ...
 
-    with pytest.raises(TooLarge, match="an atomic batch: expected at most 10,000 jobs, found 10,001. Nothing was stored"):
+    with pytest.raises(
+        TooLarge, match=r"an atomic batch: expected at most 10,000 jobs, found 10,001. Nothing was stored"
+    ):
         await count.enqueue_many([(n,) for n in range(10_001)], atomic=True)
     with pytest.raises(TooLarge, match="an atomic batch: expected at most 8,388,608 bytes of payload, found 9,000"):
         await count.enqueue_many([(1, "x" * 1_000_000)] * 9, atomic=True)
@@ -240,7 +257,9 @@ async def test_concurrent_enqueues_share_one_write(counted: Holdfast, store: Cou
     assert [handle.enqueued.job.payload for handle in handles] == [b'{"n":%d}' % n for n in range(100)]
 
 
-async def test_one_refused_job_does_not_harm_those_that_share_its_write(counted: Holdfast, store: CountingStore) -> None:
+async def test_one_refused_job_does_not_harm_those_that_share_its_write(
+    counted: Holdfast, store: CountingStore
+) -> None:
     @counted.task("count")
     async def count(n: int) -> None: ...
 
@@ -276,12 +295,14 @@ async def test_a_task_is_enqueued_by_name_with_checked_arguments(app: Holdfast, 
 
 
 @feature("T10")
-async def test_a_task_whose_code_is_elsewhere_is_enqueued_by_its_definition(app: Holdfast, send: Task[..., Any]) -> None:
+async def test_a_task_whose_code_is_elsewhere_is_enqueued_by_its_definition(
+    app: Holdfast, send: Task[..., Any]
+) -> None:
     store = await app.open()
     await store.define([msgspec.structs.replace(send.definition(), alias="elsewhere", queue="far")])
     job = await (await app.enqueue("elsewhere", {"user": 1})).get()
     assert (job.task, job.queue, job.retry.max_attempts) == ("elsewhere", "far", 4)
-    with pytest.raises(BadArguments, match="task 'elsewhere': missing 'user'. Expected arguments user, lang"):
+    with pytest.raises(BadArguments, match=r"task 'elsewhere': missing 'user'. Expected arguments user, lang"):
         await app.enqueue("elsewhere", {"lang": "de"})
     with pytest.raises(BadArguments, match="task 'elsewhere': unknown 'usr'"):
         await app.enqueue("elsewhere", {"user": 1, "usr": 2})
@@ -298,12 +319,14 @@ async def test_an_unknown_task_is_refused_with_near_names(app: Holdfast, send: T
         await app.enqueue("zzz", {})
 
 
-async def test_what_is_known_of_a_task_elsewhere_is_asked_again_after_five_seconds(app: Holdfast, clock: ManualClock) -> None:
+async def test_what_is_known_of_a_task_elsewhere_is_asked_again_after_five_seconds(
+    app: Holdfast, clock: ManualClock
+) -> None:
     await app.definitions.create("elsewhere")
     await app.enqueue("elsewhere", {})
     await app.definitions.delete("elsewhere")
     clock.advance(5)
-    with pytest.raises(TaskInactive, match="task 'elsewhere' is deleted: expected an active definition. Activate it"):
+    with pytest.raises(TaskInactive, match=r"task 'elsewhere' is deleted: expected an active definition. Activate it"):
         await app.enqueue("elsewhere", {})
 
 
@@ -311,7 +334,7 @@ async def test_what_is_known_of_a_task_elsewhere_is_asked_again_after_five_secon
 async def test_a_canceled_task_takes_no_jobs_until_it_is_activated(app: Holdfast, send: Task[..., Any]) -> None:
     await send.enqueue(1)
     await app.definitions.cancel("mail.send")
-    with pytest.raises(TaskInactive, match="task 'mail.send' is canceled"):
+    with pytest.raises(TaskInactive, match=r"task 'mail.send' is canceled"):
         await send.enqueue(2)
     await app.definitions.activate("mail.send")
     await send.enqueue(3)
@@ -334,5 +357,7 @@ async def test_a_hook_that_forgets_the_job_is_told_to_return_it(app: Holdfast, s
     @app.on_enqueue
     def forgetful(job: NewJob) -> None: ...
 
-    with pytest.raises(UsageError, match="on_enqueue: expected .*forgetful to return the job, found NoneType. Return it"):
+    with pytest.raises(
+        UsageError, match=r"on_enqueue: expected .*forgetful to return the job, found NoneType. Return it"
+    ):
         await send.enqueue(1)

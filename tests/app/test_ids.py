@@ -72,7 +72,9 @@ def test_names_are_letters_digits_and_a_few_signs(good: str) -> None:
     assert check_name(good, "queue") == good
 
 
-@pytest.mark.parametrize("bad", ["", " mail", "a b", "a=b", "a,b", ".x", "-x", "a\n", "a\x00", "\ud800", "a" * 101, None, 5])
+@pytest.mark.parametrize(
+    "bad", ["", " mail", "a b", "a=b", "a,b", ".x", "-x", "a\n", "a\x00", "\ud800", "a" * 101, None, 5]
+)
 def test_a_bad_name_is_refused_with_what_is_allowed(bad: object) -> None:
     with pytest.raises(ConfigError, match=r"^queue: expected 1 to 100 letters, digits and .* Choose another name"):
         check_name(bad, "queue")
@@ -86,7 +88,7 @@ def test_a_bad_key_is_refused_with_what_to_do(bad: object) -> None:
 
 def test_ids_and_keys_that_are_too_long_say_how_long() -> None:
     assert check_id("o" * 128)
-    with pytest.raises(ContentError, match="id: expected at most 128 characters, found 129: .* Shorten or hash it"):
+    with pytest.raises(ContentError, match=r"id: expected at most 128 characters, found 129: .* Shorten or hash it"):
         check_id("o" * 129)
     with pytest.raises(ContentError, match="unique: expected at most 512 characters, found 600"):
         check_key("k" * 600, "unique")
@@ -94,13 +96,15 @@ def test_ids_and_keys_that_are_too_long_say_how_long() -> None:
 
 def test_tags_are_sixteen_texts_at_most() -> None:
     assert check_tags(["a", "b", "a"]) == ("a", "b")
-    with pytest.raises(ContentError, match="tags: expected at most 16, found 17. Put the rest into headers"):
+    with pytest.raises(ContentError, match=r"tags: expected at most 16, found 17. Put the rest into headers"):
         check_tags(str(number) for number in range(17))
-    with pytest.raises(ContentError, match=r"tags: expected a list of texts, found one text 'vip'. Write tags=\['vip'\]"):
+    with pytest.raises(
+        ContentError, match=r"tags: expected a list of texts, found one text 'vip'. Write tags=\['vip'\]"
+    ):
         check_tags("vip")
 
 
 @pytest.mark.parametrize("bad", [101, -101, 1.5, "high", True, None])
 def test_a_bad_priority_is_refused_with_its_range(bad: object) -> None:
-    with pytest.raises(ContentError, match="priority: expected a whole number from -100 to 100, .* Higher runs first"):
+    with pytest.raises(ContentError, match=r"priority: expected a whole number from -100 to 100, .* Higher runs first"):
         check_priority(bad)

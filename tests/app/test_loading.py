@@ -38,7 +38,9 @@ def test_a_name_needs_module_and_attribute(folder: Path, name: str) -> None:
 
 
 def test_a_module_that_does_not_exist_says_where_it_was_looked_for(folder: Path) -> None:
-    with pytest.raises(BadAppModule, match=rf"there is no module 'shop_none' in {folder} .* Check the spelling, or start in"):
+    with pytest.raises(
+        BadAppModule, match=rf"there is no module 'shop_none' in {folder} .* Check the spelling, or start in"
+    ):
         load_app("shop_none:app")
 
 
@@ -62,7 +64,9 @@ def test_a_module_that_does_not_import_says_why(folder: Path, text: str, words: 
 
 def test_a_module_without_the_attribute_names_the_app_it_has(folder: Path) -> None:
     write(folder, "shop_other", "from holdfast import Holdfast\ntasks = Holdfast()\n")
-    with pytest.raises(BadAppModule, match="'shop_other' has no 'app'. It has a Holdfast called 'tasks': use shop_other:tasks"):
+    with pytest.raises(
+        BadAppModule, match=r"'shop_other' has no 'app'. It has a Holdfast called 'tasks': use shop_other:tasks"
+    ):
         load_app("shop_other:app")
     write(folder, "shop_empty", "")
     with pytest.raises(BadAppModule, match=r"has no 'app'. Write app = Holdfast\(…\) at its top level"):
@@ -90,7 +94,9 @@ def test_a_task_is_imported_by_the_module_that_defines_it(folder: Path) -> None:
 
 
 def test_an_app_without_a_name_can_not_be_found_by_a_child(app: Holdfast) -> None:
-    with pytest.raises(UsageError, match=r"no global of .*test_loading is this app. Bind it to a name at the top level"):
+    with pytest.raises(
+        UsageError, match=r"no global of .*test_loading is this app. Bind it to a name at the top level"
+    ):
         find_name(app, (__name__,), "task 'x'")
-    with pytest.raises(UsageError, match="this one is in __main__. Move the task and its app into a module"):
+    with pytest.raises(UsageError, match=r"this one is in __main__. Move the task and its app into a module"):
         find_name(app, ("__main__",), "task 'x'")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from holdfast import Context, Holdfast, State, Task, cancel, done, fail, injected, snooze
+from holdfast import Context, Holdfast, JobHandle, State, Task, cancel, done, fail, injected, snooze
 from holdfast.errors import BadTime, Conflict, JobCanceled, JobFailed, ResultTimeout, UnknownJob
 from holdfast.job.outcome import Cancel
 from holdfast.testing import ManualClock
@@ -54,7 +54,7 @@ async def test_a_result_that_breaks_its_own_annotation_comes_back_as_it_is(app: 
     async def quiet() -> int:
         return done()  # type: ignore[return-value]
 
-    handles = [await liar.enqueue(), await quiet.enqueue()]
+    handles: list[JobHandle[Any]] = [await liar.enqueue(), await quiet.enqueue()]
     await app.work_once()
     assert [await handle.result(1) for handle in handles] == ["text", None]
 
@@ -86,9 +86,13 @@ async def test_a_canceled_job_raises_with_its_reason(app: Holdfast, wait_for: Ta
         await by_person.result(1)
 
 
-async def test_a_wait_that_ends_says_where_the_job_is_and_that_it_goes_on(app: Holdfast, wait_for: Task[..., Any]) -> None:
+async def test_a_wait_that_ends_says_where_the_job_is_and_that_it_goes_on(
+    app: Holdfast, wait_for: Task[..., Any]
+) -> None:
     handle = await wait_for.using(delay="1h").enqueue("x")
-    with pytest.raises(ResultTimeout, match=r"job .* scheduled: not ended within 0 s. It goes on: wait longer, or look"):
+    with pytest.raises(
+        ResultTimeout, match=r"job .* scheduled: not ended within 0 s. It goes on: wait longer, or look"
+    ):
         await handle.result(timeout=0)
     with pytest.raises(BadTime, match="timeout: expected a timedelta"):
         await handle.result(timeout="later")
@@ -117,7 +121,9 @@ async def test_a_purged_job_is_unknown(app: Holdfast, wait_for: Task[..., Any]) 
 
 
 @feature("G8", "G10", "A2")
-async def test_a_job_that_snoozes_three_times_keeps_its_count_and_then_is_done(app: Holdfast, clock: ManualClock) -> None:
+async def test_a_job_that_snoozes_three_times_keeps_its_count_and_then_is_done(
+    app: Holdfast, clock: ManualClock
+) -> None:
     seen: list[dict[str, Any]] = []
 
     @app.task("count")

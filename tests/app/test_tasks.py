@@ -73,7 +73,10 @@ def test_own_delays_are_a_retry_policy_too(app: Holdfast) -> None:
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"queue": "a b"}, "queue: expected 1 to 100 letters, digits"),
-    ({"max_attempts": 0}, "max_attempts: expected a whole number from 1 (never retry) to 10,000, found 0. N retries are N + 1"),
+    (
+        {"max_attempts": 0},
+        "max_attempts: expected a whole number from 1 (never retry) to 10,000, found 0. N retries are N + 1",
+    ),
     ({"max_attempts": 2.5}, "max_attempts: expected a whole number"),
     ({"timeout": "soon"}, "timeout: expected a timedelta, a number of seconds, or a text like"),
     ({"timeout": 0}, "timeout: expected more than 0"),
@@ -81,13 +84,22 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"backoff": []}, "backoff: expected at least one delay, found none. For no retries write max_attempts=1."),
     ({"backoff": [-1]}, "backoff: expected 0 or more seconds"),
     ({"retry": 3}, "retry: expected a RetryPolicy, found 3. For your own delays use backoff=[…]."),
-    ({"retry": RetryPolicy(), "max_attempts": 3}, "retry: expected retry= alone, found max_attempts= or backoff= beside it."),
+    (
+        {"retry": RetryPolicy(), "max_attempts": 3},
+        "retry: expected retry= alone, found max_attempts= or backoff= beside it.",
+    ),
     ({"retry": RetryPolicy(factor=0.5)}, "retry factor: expected a number from 1 to 1,000, found 0.5."),
     ({"executor": "fibre"}, "executor: expected one of 'async', 'thread', 'process', found 'fibre'."),
-    ({"executor": "async"}, "executor: expected an `async def` for executor='async', found a plain `def`. Leave executor out."),
+    (
+        {"executor": "async"},
+        "executor: expected an `async def` for executor='async', found a plain `def`. Leave executor out.",
+    ),
     ({"priority": 101}, "priority: expected a whole number from -100 to 100, found 101"),
     ({"on_wait": "stop"}, "on_wait: expected one of 'hold', 'pass', found 'stop'."),
-    ({"no_retry_on": "ValueError"}, "retry_on, no_retry_on: expected exception classes, found 'ValueError'. Pass (ValueError,)."),
+    (
+        {"no_retry_on": "ValueError"},
+        "retry_on, no_retry_on: expected exception classes, found 'ValueError'. Pass (ValueError,).",
+    ),
     ({"cancel_grace": "x"}, "cancel_grace: expected a timedelta"),
 ]
 
@@ -103,7 +115,7 @@ def test_a_wrong_option_is_told_with_what_to_write(app: Holdfast, options: dict[
 
 def test_all_wrong_options_are_told_at_once(app: Holdfast) -> None:
     with pytest.raises(ConfigError) as caught:
-        app.task("a b", queue="", timeout="x", priority=1000)(nothing)  # type: ignore[arg-type]
+        app.task("a b", queue="", timeout="x", priority=1000)(nothing)
     assert [fault.split(":")[0] for fault in caught.value.faults] == ["alias", "queue", "timeout", "priority"]
 
 
@@ -125,7 +137,7 @@ def test_two_tasks_of_one_alias_name_both_places(app: Holdfast) -> None:
 
 def test_a_task_is_not_made_of_a_task(app: Holdfast) -> None:
     task = app.task("one")(nothing)
-    with pytest.raises(ConfigError, match="<task one> is a task already. Put @app.task once"):
+    with pytest.raises(ConfigError, match=r"<task one> is a task already. Put @app.task once"):
         app.task("two")(task)
 
 

@@ -136,6 +136,8 @@ class SyncBound(Generic[P, R]):
 class Task(Bound[P, R]):
     """A named function with a policy. Calling it runs the function, here and now, without any job."""
 
+    __name__: str  # the function's
+
     def __init__(
         self,
         host: Host,
