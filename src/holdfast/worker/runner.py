@@ -66,14 +66,14 @@ class Runner:
         monotonic: Callable[[], float],
         alarm: Alarm,
         listeners: Listeners,
+        is_leaving: Callable[[], bool],
         on_zombies: Callable[[], None],
     ) -> None:
         self._get, self._lanes, self._held, self._threads = programs.get, lanes, held, threads
         self._options, self._middleware, self._run_child = options, middleware, in_child
         self._loop, self._monotonic, self._alarm, self._listeners = loop, monotonic, alarm, listeners
-        self._on_zombies = on_zombies
+        self._is_leaving, self._on_zombies = is_leaving, on_zombies
         self._variables = contextvars.copy_context()
-        self.leaving = False  # the loop is going away: a cancel from outside releases the job
         self.on_change: Callable[[], None] | None = None  # for a drain: something ended, was settled or abandoned
         self.zombies = 0
         self.returned_late = 0
@@ -176,7 +176,7 @@ class Runner:
             ending = Released(STOPPING)  # nobody looks at it
         elif e.cancel_reason is not None:
             ending = self._after_cancel(e, None)
-        elif isinstance(error, asyncio.CancelledError) and self.leaving:
+        elif isinstance(error, asyncio.CancelledError) and self._is_leaving():
             ending = Released(STOPPING)
         else:
             ending = _failed(e.program, error)

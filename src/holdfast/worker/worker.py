@@ -108,6 +108,7 @@ class Worker(Generic[T]):
 
     async def __aenter__(self) -> Self:
         """Begin to work."""
+        self._owner = asyncio.current_task()
         self._build(asyncio.get_running_loop())
         self._leases.watch()
         await self._heart.start(self)
@@ -126,7 +127,7 @@ class Worker(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Drain. When the caller was cancelled, handlers are cancelled at once."""
-        self._runner.leaving = is_cancelled = kind is not None and issubclass(kind, asyncio.CancelledError)
+        is_cancelled = kind is not None and issubclass(kind, asyncio.CancelledError)
         self._drain.ask(2 if is_cancelled else 1)
         try:
             self._move(InstanceState.DRAINING)
@@ -253,6 +254,7 @@ class Worker(Generic[T]):
             monotonic=monotonic,
             alarm=alarm,
             listeners=listeners,
+            is_leaving=self._is_leaving,
             on_zombies=self._too_many_zombies,
         )
         self._reports = Reports(
@@ -308,6 +310,11 @@ class Worker(Generic[T]):
         self._state = state
         self._heart.poke()
         tell(self._listeners.moved, state)
+
+    def _is_leaving(self) -> bool:
+        """Whether the task that holds this worker was cancelled: at its end asyncio.run cancels all tasks alike, and a
+        job whose task hears of it first has not failed."""
+        return self._owner is not None and self._owner.cancelling() > 0
 
     def _too_many_zombies(self) -> None:
         if self.exit_code == EXIT_CLEAN:
