@@ -94,6 +94,33 @@ def test_a_second_live_loop_is_told_what_to_do(plain: Holdfast) -> None:
         second.close()
 
 
+class BrokenOnce(MemoryStore):
+    """A store whose first open fails."""
+
+    broken = True
+
+    async def open(self) -> None:
+        if self.broken:
+            self.broken = False
+            raise OSError("the disk is away")
+        await super().open()
+
+
+def test_a_store_that_could_not_be_opened_may_be_opened_by_another_loop() -> None:
+    app = Holdfast(store=BrokenOnce())
+    with pytest.raises(OSError, match="the disk is away"):
+        app.sync(app.jobs.count())
+    first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+    try:
+        assert first.run_until_complete(app.jobs.count()) == 0
+        first.run_until_complete(app.close())
+        assert second.run_until_complete(app.jobs.count()) == 0
+        second.run_until_complete(app.close())
+    finally:
+        first.close()
+        second.close()
+
+
 async def test_many_first_uses_at_once_open_one_store(plain: Holdfast) -> None:
     stores = await asyncio.gather(*(plain.open() for _ in range(20)))
     assert len(set(map(id, stores))) == 1

@@ -62,6 +62,24 @@ def test_the_executor_goes_by_the_kind_of_function(app: Holdfast, function: Any,
     assert app.task("x", **given)(function).policy.executor == found
 
 
+class Mailer:
+    """A handler may be an object, too."""
+
+    async def __call__(self, user: int) -> int:
+        return user
+
+    async def send(self, user: int) -> int:
+        return user
+
+
+async def test_objects_and_methods_are_handlers_too(app: Holdfast) -> None:
+    mailer = Mailer()
+    tasks: list[Any] = [app.task("object")(mailer), app.task("method")(mailer.send)]
+    handles = [await task.enqueue(7) for task in tasks]
+    await app.work_once()
+    assert [await handle.result(1) for handle in handles] == [7, 7]
+
+
 def test_own_delays_are_a_retry_policy_too(app: Holdfast) -> None:
     policy = app.task("x", backoff=["1s", 10, "5m"])(nothing).policy
     assert policy.delays == (1.0, 10.0, 300.0)

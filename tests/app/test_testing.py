@@ -1,6 +1,7 @@
 """What users get for their tests: inline mode, drain, assert_enqueued, crash simulation."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -146,6 +147,24 @@ async def test_drain_runs_retries_snoozes_and_delays_until_nothing_is_left(app: 
     assert (await app.jobs.stats()).total(State.SUCCEEDED) == 3
 
 
+async def test_drain_enters_the_lifespan_once(app: Holdfast, clock: ManualClock) -> None:
+    entered = []
+
+    @app.lifespan
+    async def life() -> AsyncIterator[str]:
+        entered.append(1)
+        yield "pool"
+
+    @app.task("x")
+    async def x(ctx: Context) -> str:
+        return str(ctx.state)
+
+    handles = [await x.enqueue(), await x.using(delay="1h").enqueue()]
+    await drain(app, clock)
+    assert [await handle.result(1) for handle in handles] == ["pool", "pool"]
+    assert entered == [1]
+
+
 async def test_drain_without_a_clock_leaves_what_is_not_due(app: Holdfast, clock: ManualClock) -> None:
     @app.task("x")
     async def x() -> None: ...
@@ -202,7 +221,8 @@ async def test_a_miss_shows_what_was_enqueued_instead(app: Holdfast, send: Task[
     with pytest.raises(AssertionError) as caught:
         await assert_enqueued(app, send, 1, lang="fr", queue="bulk", tag="vip")
     assert str(caught.value).splitlines() == [
-        "expected at least 1 job(s) of mail.send with user=1, lang='fr', queue='bulk', tag='vip', found 0 among 1 of the task:",
+        "expected at least 1 job(s) of mail.send with user=1, lang='fr', queue='bulk', tag='vip', "
+        "found 0 among 1 of the task:",
         f'  {handle.id} (queued, queue mail) {{"user": 1, "lang": "de"}}',
         "      queue: 'mail', expected 'bulk'",
         "      tags: ['eu'], expected 'vip' among them",
@@ -331,9 +351,7 @@ async def test_a_handler_without_a_place_to_crash_is_told_apart(app: Holdfast) -
     @app.task("plain")
     def plain() -> None: ...
 
-    with pytest.raises(
-        UsageError, match=r"<task swift> never waited, so that there is no place to crash at"
-    ):
+    with pytest.raises(UsageError, match=r"<task swift> never waited, so that there is no place to crash at"):
         async for _ in simulate_crashes(swift):
             pass
     with pytest.raises(UsageError, match="expected an async task, found <task plain>"):

@@ -36,6 +36,7 @@ class Connection:
         self.shown = masked(url) if store is None else type(store).__name__
         self._url, self._clock, self._given, self._options = url, clock, store, options
         self._hooked = False
+        self._inherited: Session | None = None
         self._forget()
 
     def _forget(self) -> None:
@@ -59,8 +60,17 @@ class Connection:
         async with opening:
             session = self._session
             if session is None or session.closed:
-                self._session = session = await Session.open(self._make_store(), self._clock)
+                self._session = session = await self._open()
             return session
+
+    async def _open(self) -> Session:
+        try:
+            return await Session.open(self._make_store(), self._clock)
+        except BaseException:
+            # What could not be opened here may be opened by another loop.
+            with self._lock:
+                self._owner = self._opening = None
+            raise
 
     async def _become_owner(self, loop: asyncio.AbstractEventLoop) -> asyncio.Lock:
         with self._lock:
@@ -113,6 +123,8 @@ class Connection:
         def forget() -> None:
             connection = me()
             if connection is not None:
+                # Kept from being collected: that would close it, in a loop and on files that are the parent's.
+                connection._inherited = connection._session
                 connection._forget()
 
         os.register_at_fork(after_in_child=forget)

@@ -25,7 +25,7 @@ from holdfast.errors import ConfigError
 from holdfast.job.outcome import Outcome
 from holdfast.task import AsyncTask, JobHandle, Options, PlainTask, Registry, Task, TaskOptions, TaskPrograms
 from holdfast.task.handle import decode_any
-from holdfast.task.policy import make_policy
+from holdfast.task.policy import is_async, make_policy
 from holdfast.worker.context import Context
 from holdfast.worker.hooks import Hooks
 
@@ -96,6 +96,9 @@ class Holdfast:
         executor "async", "thread" or "process" (by the kind of function); retry_on, no_retry_on: exception classes;
         priority -100 … 100; on_wait "hold" or "pass"; title, description, memo for people; cancel_grace: how long a
         handler may take to stop.
+
+        A parameter of type Context is given by the worker and is no argument. Type checkers know that when it comes first,
+        or when it has a default: `async def send(user: int, *, ctx: Context = injected)`.
         Raises ConfigError that lists every wrong option, DuplicateTask when the alias is taken.
         """
         local_names = sys._getframe(1).f_locals
@@ -111,8 +114,9 @@ class Holdfast:
             raise ConfigError(f"{function!r} is a task already. Put @app.task once, above the plain function.")
         name = alias if alias is not None else getattr(function, "__name__", type(function).__name__)
         policy = make_policy(name, function, options)
-        is_async = inspect.iscoroutinefunction(inspect.unwrap(function))
-        made: Task[Any, Any] = (AsyncTask if is_async else PlainTask)(self.host, function, policy, local_names)
+        made: Task[Any, Any] = (AsyncTask if is_async(function) else PlainTask)(
+            self.host, function, policy, local_names
+        )
         self.tasks.add(made)
         return made
 
@@ -199,9 +203,10 @@ class Holdfast:
         self, limit: int = 100, queues: Mapping[str, Concurrency] | None = None, **options: Any
     ) -> Pass:
         """Make one pass: run up to `limit` jobs that are ready, and return what became of them. All queues by default."""
-        from holdfast.app.running import work_once
+        from holdfast.app.running import passes
 
-        return await work_once(self, limit, queues, options)
+        async with passes(self, queues, options) as make_pass:
+            return await make_pass(limit)
 
     # --- code without a loop, tests --------------------------------------------------------------------------------
 

@@ -6,6 +6,8 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
+import msgspec
+
 from holdfast.errors import UsageError
 from holdfast.job.model import DEFAULT_QUEUE
 from holdfast.worker import once
@@ -14,7 +16,7 @@ from holdfast.worker.signals import exit_process, install_signals
 from holdfast.worker.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from holdfast.app.holdfast import Holdfast
     from holdfast.clock import Clock
@@ -82,15 +84,27 @@ async def embed(app: Holdfast, queues: Queues | None, options: dict[str, Any]) -
         yield worker
 
 
-async def work_once(app: Holdfast, limit: int, queues: Queues | None, options: dict[str, Any]) -> Pass:
-    """Run up to `limit` ready jobs and return what became of them."""
-    if type(limit) is not int or limit < 1:
-        raise UsageError(f"work_once: expected a limit of 1 or more jobs, found {limit!r}.")
-    if queues is None:
-        known = [queue.name for queue in await app.queues.list()]
-        queues = dict.fromkeys([*known, *(task.policy.queue for task in app.tasks), *WorkerOptions().queues], _SLOTS)
-    async with _prepared(app, queues, options) as parts:
+@asynccontextmanager
+async def passes(
+    app: Holdfast, queues: Queues | None, options: dict[str, Any]
+) -> AsyncIterator[Callable[[int], Awaitable[Pass]]]:
+    """Give a function that makes one pass: runs up to so many ready jobs and returns what became of them."""
+
+    async def make(limit: int) -> Pass:
+        if type(limit) is not int or limit < 1:
+            raise UsageError(f"work_once: expected a limit of 1 or more jobs, found {limit!r}.")
+        if queues is None:
+            parts["options"] = msgspec.structs.replace(parts["options"], queues=await _all_queues(app))
         return await once.work_once(**parts, limit=limit)
+
+    async with _prepared(app, queues, options) as parts:
+        yield make
+
+
+async def _all_queues(app: Holdfast) -> Queues:
+    """Return the queues that the store has or that a task is for."""
+    known = [queue.name for queue in await app.queues.list()]
+    return dict.fromkeys([*known, *(task.policy.queue for task in app.tasks), *WorkerOptions().queues], _SLOTS)
 
 
 @asynccontextmanager

@@ -166,17 +166,22 @@ def read_choice(choices: Any, value: object, what: str) -> Any:
         raise ConfigError(f"{what}: expected one of {names}, found {value!r:.80}.") from None
 
 
+def is_async(function: Callable[..., Any]) -> bool:
+    """Tell whether calling `function` gives something to await: an `async def`, or an object whose `__call__` is one."""
+    inner = inspect.unwrap(function)
+    return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(type(inner).__call__)
+
+
 def _read_executor(value: str | None, function: Callable[..., Any]) -> str:
-    is_async = inspect.iscoroutinefunction(inspect.unwrap(function))
     if value is None:
-        return "async" if is_async else "thread"
+        return "async" if is_async(function) else "thread"
     if value not in EXECUTORS:
         raise ConfigError(f"executor: expected one of {', '.join(map(repr, EXECUTORS))}, found {value!r:.80}.")
-    if is_async and value == "thread":
+    if is_async(function) and value == "thread":
         raise ConfigError(
             "executor: expected a plain `def` for executor='thread', found an `async def`. Leave executor out."
         )
-    if not is_async and value == "async":
+    if not is_async(function) and value == "async":
         raise ConfigError(
             "executor: expected an `async def` for executor='async', found a plain `def`. Leave executor out."
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from holdfast.app.running import passes
 from holdfast.errors import UsageError
 from holdfast.job.state import State
 from holdfast.worker.once import Pass
@@ -26,16 +27,16 @@ async def drain(app: Holdfast, clock: ManualClock | None = None, *, attempts_max
     """
     if clock is not None and app.clock is not clock:
         raise UsageError("drain: expected the clock of the app, found another. Write Holdfast(…, clock=clock).")
-    passes: list[Pass] = []
-    while True:
-        made = await app.work_once(limit=attempts_max)
-        passes.append(made)
-        if sum(one.total for one in passes) > attempts_max:
-            raise UsageError(
-                f"drain: more than {attempts_max:,} attempts. Does a job enqueue or snooze itself for ever?"
-            )
-        if made.empty and not (clock is not None and await _move_to_next(app, clock)):
-            return _joined(passes)
+    made: list[Pass] = []
+    async with passes(app, None, {}) as make_pass:
+        while True:
+            made.append(await make_pass(attempts_max))
+            if sum(one.total for one in made) > attempts_max:
+                raise UsageError(
+                    f"drain: more than {attempts_max:,} attempts. Does a job enqueue or snooze itself for ever?"
+                )
+            if made[-1].empty and not (clock is not None and await _move_to_next(app, clock)):
+                return _joined(made)
 
 
 async def _move_to_next(app: Holdfast, clock: ManualClock) -> bool:
@@ -58,5 +59,5 @@ async def _next_due(app: Holdfast) -> float | None:
             return due
 
 
-def _joined(passes: list[Pass]) -> Pass:
-    return Pass(**{name: tuple(one for p in passes for one in getattr(p, name)) for name in Pass.__struct_fields__})
+def _joined(made: list[Pass]) -> Pass:
+    return Pass(**{name: tuple(one for p in made for one in getattr(p, name)) for name in Pass.__struct_fields__})
