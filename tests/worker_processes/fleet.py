@@ -21,10 +21,6 @@ def make_app(path: str) -> Holdfast:
     async def pid() -> int:
         return os.getpid()
 
-    @app.task("pid.in_child", executor="process")
-    def pid_in_child() -> list[int]:
-        return [os.getppid(), os.getpid()]
-
     @app.task("killer", max_attempts=10)
     async def killer(ctx: Context) -> None:
         while not await all_are_here(ctx):  # noqa: ASYNC110 - the store of another process has no event

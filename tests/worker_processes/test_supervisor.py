@@ -77,13 +77,16 @@ async def test_a_running_job_is_cancelled_through_the_beats_of_the_parent(the_fl
 
 
 @feature("A5", "GW5")
-async def test_a_job_that_always_kills_its_process_ends_as_a_dead_letter_after_its_attempts(the_fleet: Fleet) -> None:
+@pytest.mark.parametrize("code", [3, 0, ExitCode.ZOMBIES])
+async def test_a_job_that_always_ends_its_process_ends_as_a_dead_letter_after_its_attempts(
+    the_fleet: Fleet, code: int
+) -> None:
     async with the_fleet.supervised():
-        job_id = await the_fleet.enqueue("exits", code=3)
+        job_id = await the_fleet.enqueue("exits", code=code)
         [job] = await the_fleet.ended(job_id)
     assert job.state is State.FAILED
     assert ends_of(job) == [End.CRASHED] * 2
-    assert "exit code 3" in job.attempts[0].reason
+    assert f"exit code {code}" in job.attempts[0].reason
 
 
 @feature("A5", "GW5")

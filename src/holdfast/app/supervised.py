@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from holdfast.app.loading import load_app
-from holdfast.app.running import _prepared
+from holdfast.app.running import _prepared, _uvloop
 from holdfast.worker.supervisor.child import serve
 from holdfast.worker.worker import Worker
 
@@ -33,4 +33,4 @@ async def open_app(name: str, options: WorkerOptions, heart: ParentHeart) -> Asy
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1:], open_app)
+    serve(sys.argv[1:], open_app, _uvloop())

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from holdfast.worker.options import WorkerOptions
     from holdfast.worker.worker import Worker
 
+    LoopFactory = Callable[[], asyncio.AbstractEventLoop]
     #: Opens the worker of the app `module:attribute`; raises ConfigError when app or options can not be used.
     OpenWorker = Callable[[str, WorkerOptions, ParentHeart], AbstractAsyncContextManager[Worker[Any]]]
 
@@ -38,11 +39,14 @@ _CANCEL: Final = 2
 _END_NOW: Final = 3
 
 
-def serve(arguments: list[str], open_worker: OpenWorker) -> None:
-    """Work until the parent says stop, and exit. `arguments`: the socket's descriptor, the parent's process id."""
+def serve(arguments: list[str], open_worker: OpenWorker, loop_factory: LoopFactory | None = None) -> None:
+    """Work until the parent says stop, and exit. `arguments`: the socket's descriptor, the parent's process id.
+
+    loop_factory: makes the event loop; None: asyncio's own.
+    """
     descriptor, parent = int(arguments[0]), int(arguments[1])
     death.end_with_parent(parent, death.ORPHAN_ENDS_SOON)
-    with asyncio.Runner() as runner:
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
         child = WorkerChild(descriptor, open_worker, runner.get_loop())
         code = runner.run(child.run())
         if code == ExitCode.ZOMBIES:

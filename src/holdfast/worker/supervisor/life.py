@@ -15,6 +15,7 @@ from holdfast.job.content import safe_str
 from holdfast.worker.insist import pause
 from holdfast.worker.process.death import in_words
 from holdfast.worker.process.frames import BrokenFrame
+from holdfast.worker.supervisor.exits import ExitCode
 from holdfast.worker.supervisor.heart import SIGN_EVERY
 from holdfast.worker.supervisor.judge import fault_of
 from holdfast.worker.supervisor.messages import Beaten, BeatFailed, FromWorker, Here, StopStep
@@ -32,13 +33,28 @@ END_NOW_TAKES: Final = 1.0
 
 
 class Death(msgspec.Struct, frozen=True):
-    """The end of a worker process. instance: empty if it never came so far. unfit: why it could not begin, if so."""
+    """The end of a worker process.
+
+    instance: empty if it never came so far. unfit: why it could not begin, if so. farewell: it said that it was done; an
+    exit code alone proves nothing, because a handler may call os._exit(0).
+    """
 
     code: int
     detail: str
     lived: float
     instance: str = ""
     unfit: str = ""
+    farewell: bool = False
+
+    @property
+    def drained(self) -> bool:
+        """Whether it ended as it was told to."""
+        return self.farewell and self.code == ExitCode.DRAINED
+
+    @property
+    def orderly(self) -> bool:
+        """Whether it left nothing running: drained, or replaced because of handlers that would not stop."""
+        return self.drained or (self.farewell and self.code == ExitCode.ZOMBIES)
 
 
 class Pulse(msgspec.Struct, frozen=True):
@@ -79,8 +95,10 @@ class Life:
 
     def _death(self, code: int) -> Death:
         detail = f"{self._fault}; {in_words(code)}" if self._fault else in_words(code)
-        instance = self._sign.instance.id if self._sign is not None else ""
-        return Death(code, detail, self._monotonic() - self._began, instance, self._unfit)
+        lived = self._monotonic() - self._began
+        if self._sign is None:
+            return Death(code, detail, lived, unfit=self._unfit)
+        return Death(code, detail, lived, self._sign.instance.id, self._unfit, farewell=self._sign.last)
 
     async def _listen(self) -> None:
         try:

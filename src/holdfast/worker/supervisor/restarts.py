@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from holdfast.worker.supervisor.exits import ExitCode
-
 #: A process that lived so long, in seconds, is not part of a crash loop.
 LONG_LIFE: Final = 60.0
 DELAY_MAX: Final = 30.0
@@ -20,12 +18,12 @@ def restart_delay(deaths: int) -> float:
     return 0.0 if deaths <= 1 else float(min(DELAY_MAX, 2.0 ** min(deaths - 2, 16)))
 
 
-def deaths_in_a_row(before: int, code: int, lived: float) -> int:
-    """Return how many deaths there were in a row after one with exit code `code` and `lived` seconds of life.
+def deaths_in_a_row(before: int, lived: float, *, orderly: bool = False) -> int:
+    """Return how many deaths there were in a row after one more, after `lived` seconds of life.
 
-    >>> deaths_in_a_row(3, -9, lived=0.5), deaths_in_a_row(3, -9, lived=100.0), deaths_in_a_row(3, 75, lived=20.0)
+    >>> deaths_in_a_row(3, lived=0.5), deaths_in_a_row(3, lived=100.0), deaths_in_a_row(3, lived=20.0, orderly=True)
     (4, 1, 0)
     """
-    if code == ExitCode.ZOMBIES:
+    if orderly:
         return 0
     return 1 if lived >= LONG_LIFE else before + 1

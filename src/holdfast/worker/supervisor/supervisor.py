@@ -112,14 +112,14 @@ class Supervisor:
         while self._stops.step == 0:
             death = await self._life()
             await self._report(death)
-            if death.code == ExitCode.DRAINED or self._stops.step > 0:
+            if death.drained or self._stops.step > 0:
                 return
             if death.unfit and not self._ever_fit:
                 # It never worked, so it is the configuration and no accident: say so instead of trying for ever.
                 self._unfit = death.unfit
                 self._stops.ask(1)
                 return
-            deaths = deaths_in_a_row(deaths, death.code, death.lived)
+            deaths = deaths_in_a_row(deaths, death.lived, orderly=death.orderly)
             delay = restart_delay(deaths)
             logger.warning("worker process ended: %s; another starts in %g s", death.unfit or death.detail, delay)
             await self._pause(delay)
@@ -142,7 +142,7 @@ class Supervisor:
 
     async def _report(self, death: Death) -> None:
         """Tell the store of a death that was seen, so that the jobs need not wait for the end of their lease."""
-        is_accident = death.code not in (ExitCode.DRAINED, ExitCode.ZOMBIES) and self._stops.step < END_NOW
+        is_accident = not death.orderly and self._stops.step < END_NOW
         if not (death.instance and is_accident):
             return
         over = self._clock.monotonic() + self._plan.options.lease
