@@ -156,6 +156,8 @@ def _resolve(ledger: Ledger, holder: Job, new: NewJob, now: float) -> Generator[
     change = _conflict_change(holder, new, now) if waiting else None
     if change is None:
         return Enqueued(Verdict.KEPT, holder)
+    if change.queue is not None and change.queue not in ledger.index.lines:
+        yield f.QueueSaved(Queue(name=change.queue, created_at=now, updated_at=now))
     yield change
     return Enqueued(_VERDICTS[new.on_conflict], ledger.table[holder.seq])
 
