@@ -10,6 +10,8 @@ import argparse
 import itertools
 import random
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,7 +23,7 @@ from tests.wal.disk import SimDisk
 from tests.wal.world import recover, still
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 LIMIT = 64 * 1024 * 1024  # bytes that a reader may ask for at once, whatever a damaged length says
 
@@ -151,27 +153,33 @@ def cuts(*, step: int, start: int) -> Outcome:
     return outcome
 
 
-Edit = "Callable[[dict[str, bytes]], dict[str, bytes] | None]"
+Edit = tuple[str, Callable[[dict[str, bytes]], dict[str, bytes] | None]]
 
 
-def edits(names: list[str]) -> Iterator[tuple[str, Callable[[dict[str, bytes]], dict[str, bytes] | None]]]:
+def edits(names: list[str]) -> Iterator[Edit]:
     """Everything that somebody may do to one or two files of a folder. An edit that does not apply gives None."""
     for name in names:
-        yield f"delete {name}", lambda files, name=name: {k: v for k, v in files.items() if k != name}
-        yield f"empty {name}", lambda files, name=name: {**files, name: b""}
-        yield (
-            f"halve {name}",
-            lambda files, name=name: {**files, name: files.get(name, b"")[: len(files.get(name, b"")) // 2]},
-        )
-        yield f"zero {name}", lambda files, name=name: {**files, name: bytes(len(files.get(name, b"")))}
-        yield f"lengthen {name}", lambda files, name=name: {**files, name: files.get(name, b"") + b"more"}
+        yield f"delete {name}", partial(_delete, name)
+        yield f"empty {name}", partial(_change, name, lambda data: b"")
+        yield f"halve {name}", partial(_change, name, lambda data: data[: len(data) // 2])
+        yield f"zero {name}", partial(_change, name, lambda data: bytes(len(data)))
+        yield f"lengthen {name}", partial(_change, name, lambda data: data + b"more")
         for other in _other_names(name, names):
-            yield f"rename {name} to {other}", lambda files, a=name, b=other: _move(files, a, b)
-            yield (
-                f"copy {name} to {other}",
-                lambda files, a=name, b=other: {**files, b: files[a]} if a in files else None,
-            )
-            yield f"swap {name} and {other}", lambda files, a=name, b=other: _swap(files, a, b)
+            yield f"rename {name} to {other}", partial(_move, name, other)
+            yield f"copy {name} to {other}", partial(_copy, name, other)
+            yield f"swap {name} and {other}", partial(_swap, name, other)
+
+
+def _delete(name: str, files: dict[str, bytes]) -> dict[str, bytes]:
+    return {known: data for known, data in files.items() if known != name}
+
+
+def _change(name: str, change: Callable[[bytes], bytes], files: dict[str, bytes]) -> dict[str, bytes]:
+    return {**files, name: change(files.get(name, b""))}
+
+
+def _copy(name: str, other: str, files: dict[str, bytes]) -> dict[str, bytes] | None:
+    return {**files, other: files[name]} if name in files else None
 
 
 def _other_names(name: str, names: list[str]) -> list[str]:
@@ -180,7 +188,7 @@ def _other_names(name: str, names: list[str]) -> list[str]:
     return [other for other in [*names, *fresh] if other != name]
 
 
-def _move(files: dict[str, bytes], name: str, other: str) -> dict[str, bytes] | None:
+def _move(name: str, other: str, files: dict[str, bytes]) -> dict[str, bytes] | None:
     if name not in files:
         return None
     moved = {k: v for k, v in files.items() if k != name}
@@ -188,7 +196,7 @@ def _move(files: dict[str, bytes], name: str, other: str) -> dict[str, bytes] | 
     return moved
 
 
-def _swap(files: dict[str, bytes], name: str, other: str) -> dict[str, bytes] | None:
+def _swap(name: str, other: str, files: dict[str, bytes]) -> dict[str, bytes] | None:
     return {**files, name: files[other], other: files[name]} if name in files and other in files else None
 
 

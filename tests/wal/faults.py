@@ -73,20 +73,26 @@ class Work:
         publish_snapshot(self.disk, number, self.model.payloads[:count])
 
     def steps(self) -> None:
-        assert self.log is None
         self.open()
         for _ in range(3):
             self.write(3)
-            assert self.log is not None
-            self.log.rotate()
-            self.pump()
+            self.turn()
             self.fold()
             retire(self.disk)
         self.write(10)
-        self.log.close()
-        self.log = None
+        self.close()
         self.open()
         self.write(2)
+
+    def turn(self) -> None:
+        assert self.log is not None
+        self.log.rotate()
+        self.pump()
+
+    def close(self) -> None:
+        assert self.log is not None
+        log, self.log = self.log, None
+        log.close()
 
 
 def attempt(call: int, error: int, *, forever: bool, cuts: int = 2) -> tuple[bool, list[str]]:

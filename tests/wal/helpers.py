@@ -15,6 +15,11 @@ def payloads(files: Files, options: Options = SMALL) -> list[bytes]:
         recovery.close()
 
 
+def state(log: Log) -> str:
+    """The state of a log, asked anew."""
+    return log.health.state
+
+
 def fill(log: Log, *items: bytes) -> int:
     """Append and make durable, in a log without a thread."""
     number = log.append(items)

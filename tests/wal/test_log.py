@@ -10,7 +10,7 @@ from holdfast.wal.layout import Mark, MarkFile
 from tests.features import feature
 from tests.wal.conftest import Open
 from tests.wal.disk import SimDisk
-from tests.wal.helpers import fill, payloads
+from tests.wal.helpers import fill, payloads, state
 from tests.wal.world import SMALL
 
 
@@ -171,7 +171,11 @@ def test_many_threads_append_and_each_number_is_durable_when_its_wait_ends(folde
 async def test_an_event_loop_is_told_from_the_writer_thread(folder: OsFiles, open_: Open) -> None:
     log = open_(folder, threaded=True)
     loop, durable = asyncio.get_running_loop(), asyncio.Event()
-    log.listen(lambda number: loop.call_soon_threadsafe(durable.set))
+
+    def tell(number: int) -> None:
+        loop.call_soon_threadsafe(durable.set)
+
+    log.listen(tell)
     log.append([b"from the loop"])
     async with asyncio.timeout(10):
         await durable.wait()
@@ -199,7 +203,7 @@ def test_after_a_failed_sync_nothing_is_acknowledged_accepted_or_synced_again(di
         log.wait_synced(number)
     assert isinstance(unknown.value, OutcomeUnknown)
     assert log.pump() is False
-    assert (told, len(failures), log.health.state) == ([], 1, "failed")
+    assert (told, len(failures), state(log)) == ([], 1, "failed")
     log.listen(told.append, failures.append)  # one who comes late is told too
     log.listen(told.append)
     assert len(failures) == 2
@@ -252,7 +256,7 @@ def test_a_mistake_in_a_listener_is_not_hidden(disk: SimDisk, open_: Open) -> No
     log.append([b"a"])
     with pytest.raises(ZeroDivisionError):
         log.pump()
-    assert log.health.state == "failed"
+    assert state(log) == "failed"
 
 
 def test_a_failure_while_closing_is_raised_and_everything_is_let_go(disk: SimDisk, open_: Open) -> None:
@@ -282,7 +286,7 @@ def test_a_clean_stop_writes_what_waits(disk: SimDisk, open_: Open) -> None:
     log.close()
     log.close()
     assert payloads(disk) == [b"still waiting"]
-    assert log.health.state == "closed"
+    assert state(log) == "closed"
 
 
 def test_a_closed_log_refuses_work(disk: SimDisk, open_: Open) -> None:
@@ -380,7 +384,7 @@ def test_a_writer_that_finds_a_later_epoch_stops(disk: SimDisk, open_: Open) -> 
     other.settle(Mark(1, log.epoch + 1))
     log.rotate()
     log.pump()
-    assert log.health.state == "failed"
+    assert state(log) == "failed"
     assert isinstance(log._failure, OwnerLost)
 
 
@@ -399,7 +403,7 @@ def test_a_segment_is_never_written_over_another_file(disk: SimDisk, open_: Open
     disk.close(disk.create("00000000000000000003.log"))
     log.rotate()
     log.pump()
-    assert log.health.state == "failed"
+    assert state(log) == "failed"
     assert "in the way" in log.health.problem
 
 
@@ -411,7 +415,7 @@ def test_a_full_disk_refuses_ordinary_appends_first_then_essential_ones_and_heal
     disk = SimDisk(room=40_000)
     options = Options(segment_bytes=4096, reserve_segments=2, retry_seconds=1.0)
     log = Recovery.begin(disk, options).serve(threaded=False, monotonic=clock)
-    accepted = []
+    accepted: list[bytes] = []
 
     def until_refused(essential: bool) -> int:
         for count in range(1000):
@@ -425,17 +429,17 @@ def test_a_full_disk_refuses_ordinary_appends_first_then_essential_ones_and_heal
         raise AssertionError("never refused")
 
     assert until_refused(essential=False) > 0
-    assert log.health.state == "full"
+    assert state(log) == "full"
     assert until_refused(essential=True) >= 8  # two segments of reserve
-    assert log.health.state == "read_only"
+    assert state(log) == "read_only"
     with pytest.raises(StoreFull):
         log.append([bytes(900)])
     disk.room = 1 << 20
     log.pump()
-    assert log.health.state == "read_only"  # it looks again when its time has come
+    assert state(log) == "read_only"  # it looks again when its time has come
     clock.now = 1.5
     log.pump()
-    assert log.health.state == "open"
+    assert state(log) == "open"
     log.append([b"last"])
     accepted.append(b"last")
     log.close()
@@ -458,14 +462,14 @@ def test_an_idle_full_log_heals_without_being_asked(folder: OsFiles) -> None:
     refuse.clear()
     log = Recovery.begin(files, Options(segment_bytes=4096, retry_seconds=0.001)).serve()
     refuse.set()
-    while log.health.state == "open":
+    while state(log) == "open":
         log.wait_synced(log.append([bytes(3000)]))
     refuse.clear()
     for _ in range(10_000):
-        if log.health.state == "open":
+        if state(log) == "open":
             break
         threading.Event().wait(0.001)
-    assert log.health.state == "open"
+    assert state(log) == "open"
     log.close()
 
 
@@ -507,7 +511,7 @@ def test_a_descriptor_shortage_stops_allocation_but_not_the_log(disk: SimDisk, o
     disk.fail_after(1, 24, "create", forever=True)
     fill(log, bytes(3000))
     fill(log, bytes(3000))
-    assert log.health.state == "full"
+    assert state(log) == "full"
     assert "open files" in log.health.problem
     disk.before = None
 
@@ -518,3 +522,66 @@ def test_short_writes_are_continued(disk: SimDisk, open_: Open) -> None:
     fill(log, b"payload" * 20, b"more")
     log.close()
     assert payloads(disk) == [b"payload" * 20, b"more"]
+
+
+@pytest.mark.parametrize("call", ["write", "truncate"])
+def test_a_write_or_an_undo_that_fails_is_a_failure(disk: SimDisk, open_: Open, call: str) -> None:
+    log = open_(disk)
+    fill(log, b"before")
+    seen = []
+
+    def fail(what: str, name: str) -> None:
+        """The disk is full; with "truncate", the way back is broken too. With "write" it is not full but broken."""
+        if what in ("write", call) and name.endswith(".log"):
+            seen.append(what)
+            raise OSError(28 if (what, call) == ("write", "truncate") else 5, "refused")
+
+    disk.before = fail
+    number = log.append([b"lost"])
+    log.pump()
+    disk.before = None
+    assert seen == (["write"] if call == "write" else ["write", "truncate"])
+    with pytest.raises(LogUnknown):
+        log.wait_synced(number)
+
+
+# ------------------------------------------------------------------------------------------------------------ admission
+
+
+def test_an_owner_may_ask_first_and_then_append_what_it_was_promised(disk: SimDisk, open_: Open) -> None:
+    log = open_(disk)
+    assert log.payload_limit == SMALL.payload_limit
+    with pytest.raises(TooLarge):
+        log.admit(log.payload_limit + 1)
+    log.admit(10)
+    log.append([bytes(2000), bytes(2000)])  # takes the one segment that is ready
+    with pytest.raises(LogBusy):
+        log.admit(2500)
+    log.admit(1500)
+    log.append([bytes(2500)], admitted=True)  # the owner has already acted on it: it must go, or the log fails
+    log.pump()
+    assert log.synced == log.accepted
+    log.close()
+    with pytest.raises(LogClosed):
+        log.admit(1)
+
+
+def test_what_was_admitted_and_finds_no_room_ends_the_log(disk: SimDisk, open_: Open) -> None:
+    log = open_(disk)
+    log.append([bytes(2000), bytes(2000)])
+    number = log.append([bytes(2500)], admitted=True)
+    disk.room = 0
+    log.pump()
+    disk.room = 1 << 40
+    with pytest.raises(LogUnknown):
+        log.wait_synced(number)
+
+
+def test_a_disowned_log_refuses_even_if_a_thread_that_is_gone_held_its_mutex(disk: SimDisk, open_: Open) -> None:
+    log = open_(disk)
+    log._mutex.acquire()
+    log.disown()
+    with pytest.raises(LogClosed):
+        log.append([b"x"])
+    assert state(log) == "closed"
+    log._writer.close()

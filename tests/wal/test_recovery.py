@@ -353,10 +353,14 @@ def test_a_refused_start_gives_the_lock_back() -> None:
             Recovery.begin(disk, SMALL).serve()
 
 
-def test_a_start_that_fails_half_way_gives_everything_back(disk: SimDisk) -> None:
-    recover(disk)
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_start_that_fails_half_way_gives_everything_back(disk: SimDisk, fresh: bool) -> None:
+    if not fresh:
+        recover(disk)
     messages = set()
     for call in range(1, 60):
+        if fresh:
+            disk = SimDisk()
         disk.fail_after(call, 5)
         try:
             Recovery.begin(disk, SMALL).serve(threaded=False, monotonic=still).abandon()

@@ -273,6 +273,9 @@ def test_a_backup_leaves_out_what_was_not_yet_durable(journal: SimDisk) -> None:
     assert recover_payloads(target)[-1] == b"2.0"
     journal.unlink("MARK")
     assert backup(journal, SimDisk()).last == 8
+    journal.close(journal.create("MARK"))
+    journal.names["MARK"].seen[:] = encode_slot(Mark(6, 1)).ljust(4128, b"\0")
+    assert backup(journal, SimDisk()).names == (FIRST, f"{4:020}.log", "FORMAT", "MARK")
 
 
 def test_a_restored_store_is_another_one_with_an_epoch_of_its_own(journal: SimDisk) -> None:
@@ -281,6 +284,7 @@ def test_a_restored_store_is_another_one_with_an_epoch_of_its_own(journal: SimDi
     _damage(journal, f"{6:020}.snap", 50)
     journal.names[f"{7:020}.log"].seen[96 + 96 : 96 + 110] = b"a torn tail..."
     target = SimDisk()
+    journal.close(journal.create(f"{9:020}.log"))
     done = restore(journal, target)
     assert f"{6:020}.snap" not in done.names
     recovery = Recovery.begin(target, SMALL)
@@ -317,7 +321,7 @@ def test_a_backup_begins_again_when_the_writer_went_on(disk: SimDisk, open_: Ope
         log.pump()
         publish_snapshot(disk, last, [b"%d" % n for n in range(item + 1)])
     fill(log, b"3")
-    moved = []
+    moved: list[bool] = []
 
     def move_on(call: str, name: str) -> None:
         if call == "link" and not moved:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -156,7 +157,7 @@ class Life:
         assert self.log is not None
         for _ in range(self.draw.choice((1, 1, 1, 2, 5))):
             payload = self._payload()
-            self.model.accepted(payload, self._call(lambda payload=payload: self.log.append([payload])))
+            self.model.accepted(payload, self._call(partial(self.log.append, [payload])))
         self.log.pump()
 
     def _payload(self) -> bytes:

@@ -44,15 +44,13 @@ def backup(files: Files, target: Files) -> BackedUp:
     """
     _assert_empty(target)
     with calls(f"{target.path}: writing a backup of {files.path}"):
-        for look in range(_LOOKS):
+        for _ in range(_LOOKS - 1):
             try:
                 return _backup(files, target)
             except (FileNotFoundError, LogDamaged, LogIO):
-                # The writer went on in between: it rotated, or removed what two snapshots make unnecessary.
-                if look == _LOOKS - 1:
-                    raise
+                # The writer may have gone on in between: it rotated, or removed what two snapshots make unnecessary.
                 _clear(target)
-    raise AssertionError("not reached")
+        return _backup(files, target)
 
 
 def _assert_empty(target: Files) -> None:

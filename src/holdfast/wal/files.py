@@ -151,10 +151,11 @@ class OsFiles:
         return os.fstat(handle).st_size
 
     def read(self, handle: int, size: int, offset: int) -> bytes:
-        data = os.pread(handle, size, offset)
-        while 0 < len(data) < size and (more := os.pread(handle, size - len(data), offset + len(data))):
-            data += more
-        return data
+        parts: list[bytes] = []
+        while size > 0 and (data := os.pread(handle, size, offset)):
+            parts.append(data)
+            size, offset = size - len(data), offset + len(data)
+        return b"".join(parts)
 
     def write(self, handle: int, data: bytes | memoryview, offset: int) -> int:
         return os.pwrite(handle, data, offset)
@@ -206,7 +207,7 @@ class OsFiles:
         return os.path.samestat(os.fstat(handle), there)
 
     def kind(self) -> str:
-        return file_system_of(self._path, _mounts())
+        return file_system_of(self._path, text_of("/proc/self/mountinfo"))
 
 
 def _sync_path(path: str) -> None:
@@ -217,12 +218,11 @@ def _sync_path(path: str) -> None:
         os.close(handle)
 
 
-def _mounts() -> str:
-    """The mount table of this process; "" where the system has none to read."""
-    table = "/proc/self/mountinfo"
-    if not os.path.exists(table):
+def text_of(path: str) -> str:
+    """What the system says in one of its files; "" where it has no such file."""
+    if not os.path.exists(path):
         return ""
-    with open(table, encoding="utf-8", errors="surrogateescape") as lines:
+    with open(path, encoding="utf-8", errors="surrogateescape") as lines:
         return lines.read()
 
 
@@ -295,8 +295,4 @@ def host() -> str:
 
 def boot() -> str:
     """Id of this start of the machine: a pid means something only together with it. "" if the system has none."""
-    source = "/proc/sys/kernel/random/boot_id"
-    if not os.path.exists(source):
-        return ""
-    with open(source, encoding="ascii") as lines:
-        return lines.read().strip()
+    return text_of("/proc/sys/kernel/random/boot_id").strip()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -53,14 +54,7 @@ class Lock:
     def __init__(self, files: Files, handle: int) -> None:
         self._files, self._handle = files, handle
         self._on_fork: list[Callable[[], None]] = []
-        mine = weakref.ref(self)
-
-        def in_child() -> None:
-            lock = mine()
-            if lock is not None:
-                lock.forget()
-
-        os.register_at_fork(after_in_child=in_child)
+        os.register_at_fork(after_in_child=partial(forget, weakref.ref(self)))
 
     def on_fork(self, call: Callable[[], None]) -> None:
         """Have `call` called in a forked child, where this lock is no longer held."""
@@ -71,17 +65,23 @@ class Lock:
         """Whether LOCK is still the file that this process has locked."""
         return self._handle >= 0 and self._files.same(self._handle, LOCK)
 
-    def forget(self) -> None:
-        """In a forked child: close the shared file, so that the lock is the parent's alone."""
-        self.release()
-        for call in self._on_fork:
-            call()
-
     def release(self) -> None:
         """Let go. Harmless when repeated."""
         handle, self._handle = self._handle, -1
         if handle >= 0:
             self._files.close(handle)
+
+
+def forget(reference: Callable[[], Lock | None]) -> None:
+    """In a forked child: close the shared file, so that the lock is the parent's alone, and tell those who rely on it.
+
+    Calls registered for a fork are never unregistered, so they must not keep the lock alive: hence the reference.
+    """
+    lock = reference()
+    if lock is not None:
+        lock.release()
+        for call in lock._on_fork:
+            call()
 
 
 def acquire(files: Files, pause: Callable[[float], None] = time.sleep) -> Lock:
