@@ -46,7 +46,7 @@ def _within(job: Job, which: JobFilter) -> bool:
 
 
 def _has_text(job: Job, text: str) -> bool:
-    return text in job.error or text in job.id or text.encode("utf-8", "ignore") in job.payload
+    return text in job.error or text in job.id or text.encode("utf-8", "surrogatepass") in job.payload
 
 
 def page_of(ledger: Ledger, which: JobFilter, page: Page) -> JobPage:
