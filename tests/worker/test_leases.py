@@ -80,6 +80,7 @@ async def test_a_claim_that_the_store_gave_to_another_is_cancelled_and_its_outco
             await asyncio.Event().wait()
         finally:
             reasons.append(ctx.cancel_reason)
+            rig.watch.note("stopped")
 
     job_id = await rig.enqueue("slow")
     async with rig.working() as worker:
