@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from holdfast.clock import Clock
     from holdfast.store import Store
+    from holdfast.stores.offline import OfflineStore
 
 _FORMS: Final = (
     "memory: (in this process, for tests), journal:./data, sqlite:///queue.db, postgresql://host/name, mysql://host/name, "
@@ -87,6 +88,13 @@ def _make_journal(folder: str, make: Callable[..., Store], clock: Clock, options
     from holdfast.stores.remote.auto import AutoStore
 
     return cast("Store", AutoStore(folder, lambda: store, role=role, clock=clock))
+
+
+def make_offline(folder: str, *, clock: Clock) -> OfflineStore:
+    """Return the last state of a journal as its files tell it, for reads alone, not read yet."""
+    from holdfast.stores.offline import open_offline
+
+    return open_offline(folder, clock=clock)
 
 
 def lives_in_process(url: str) -> bool:

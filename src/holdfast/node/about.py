@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from holdfast.app.holdfast import Holdfast
@@ -18,10 +18,27 @@ def own_version() -> str:
         return "unknown"
 
 
+class Lent:
+    """A store as the node lends it to its app: open already, and closed by the node alone."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def open(self) -> None:
+        """It is open."""
+
+    async def close(self) -> None:
+        """The node closes it."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the store's."""
+        return getattr(self._store, name)
+
+
 def lend(app: Holdfast, store: Store) -> None:
     """Let the tasks of `app` enqueue into the store that the node has open, whatever its own URL says."""
     connection = app._connection
-    connection._given = store
+    connection._given = cast("Store", Lent(store))
     connection.shown = type(store).__name__
 
 

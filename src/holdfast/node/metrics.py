@@ -1,4 +1,4 @@
-"""The metrics of a node, served on an address of their own."""
+"""The metrics of a node on an address of their own."""
 
 from __future__ import annotations
 
@@ -7,25 +7,9 @@ from typing import TYPE_CHECKING, Any
 from holdfast.hub.api import METRICS_TYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+    from collections.abc import Awaitable, Callable, MutableMapping
 
     from holdfast.hub.door import ASGI
-    from holdfast.store import Store
-
-
-class Metrics:
-    """Listens to store and worker of a node."""
-
-    def __init__(self) -> None:
-        self.observers: Sequence[Any] = ()
-
-    def door(self, store: Store) -> Store:
-        """Return the store with the metrics at its front door."""
-        return store
-
-    async def text(self) -> bytes:
-        """Everything as Prometheus text, true at this moment."""
-        return b""
 
 
 def metrics_app(text: Callable[[], Awaitable[bytes]]) -> ASGI:

@@ -25,9 +25,12 @@ from holdfast.hub.parts import NodeInfo, Parts
 from holdfast.node import sockets
 from holdfast.node.about import failure_of, lend, own_version, problem_of, recovery_seconds
 from holdfast.node.errors import PortInUse
-from holdfast.node.metrics import Metrics, metrics_app
+from holdfast.node.metrics import metrics_app
 from holdfast.node.programs import definitions, limited, validator
 from holdfast.node.server import serving
+from holdfast.telemetry.events import StoreLog, WorkerLog
+from holdfast.telemetry.front_door import FrontDoor
+from holdfast.telemetry.metrics import Metrics
 from holdfast.worker.options import WorkerOptions
 from holdfast.worker.worker import Worker
 
@@ -77,6 +80,11 @@ class Node:
         """What the node tells of itself."""
         problem = self._failure or problem_of(self._store) if self._info.state != "starting" else ""
         return msgspec.structs.replace(self._info, now=self._clock.now(), problem=problem)
+
+    @property
+    def zombies(self) -> int:
+        """How many handlers would not stop and still run."""
+        return self._worker.zombies if self._worker is not None else 0
 
     def stop(self) -> None:
         """Go one step further in stopping: drain, then cancel the handlers. Call it in the loop."""
@@ -157,7 +165,8 @@ class Node:
             options = {"snapshot_interval": settings.snapshot_interval}
         if self._url.startswith("journal:"):
             options["role"] = "owner"
-        self._store: Store = self._metrics.door(make_store(self._url, clock=self._clock, **options))
+        inner = make_store(self._url, clock=self._clock, **options)
+        self._store: Store = FrontDoor(inner, [self._metrics, StoreLog()], clock=self._clock)
         await self._store.open()
         stack.push_async_callback(self._store.close)
         await self._store.migrate()
@@ -191,7 +200,7 @@ class Node:
             await stack.enter_async_context(serving(Door(api, policy), tcp))
             self._tell(url=f"http://{settings.host}:{tcp.getsockname()[1]}")
         if metrics is not None:
-            door = Door(metrics_app(self._metrics.text), Policy(hosts=LOOPBACK_HOSTS | set(settings.hosts)))
+            door = Door(metrics_app(self._scrape), Policy(hosts=LOOPBACK_HOSTS | set(settings.hosts)))
             await stack.enter_async_context(serving(door, metrics))
             self._tell(metrics=f"http://{settings.metrics_host}:{metrics.getsockname()[1]}/metrics")
         elif self._info.url:
@@ -203,8 +212,11 @@ class Node:
             new_id=IdMaker(self._clock.now),
             node=self.info,
             validate=validator(self._app) if self._app is not None else None,
-            metrics=self._metrics.text,
+            metrics=self._scrape,
         )
+
+    async def _scrape(self) -> bytes:
+        return await self._metrics.scrape(self._store)
 
     # --- the worker
 
@@ -225,7 +237,7 @@ class Node:
             limited(app.programs, settings.task_timeout),
             options.checked(),
             self._clock,
-            app.hooks(self._metrics.observers),
+            app.hooks([self._metrics.worker, WorkerLog()]),
             state=state,
         )
 

@@ -1,0 +1,177 @@
+"""`holdfast doctor`: look for what is wrong or may go wrong."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+
+from holdfast.cli.exits import Exit
+from holdfast.cli.session import Session, shared
+from holdfast.errors import HoldfastError
+from holdfast.wal import OsFiles, read_holder, verify
+from holdfast.wire.place import find_node
+
+_ROOM_MIN: Final = 512 * 1024 * 1024
+_SYNCS: Final = 20
+_SLOW: Final = 0.020
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One look. `state`: ok, warn or fail. `advice`: what to do about it."""
+
+    name: str
+    state: str
+    found: str
+    advice: str = ""
+
+
+@click.command("doctor")
+@shared()
+def command(session: Session) -> int:
+    """Look for what is wrong or may go wrong with settings, data folder, disk and node. Exit code 12 when something is."""
+    checks = list(_all(session))
+    if session.out.as_json:
+        session.out.value(checks)
+    else:
+        session.out.table(
+            ["check", "state", "found", "what to do"], [(one.name, one.state, one.found, one.advice) for one in checks]
+        )
+    return Exit.UNHEALTHY if any(one.state == "fail" for one in checks) else Exit.OK
+
+
+def _all(session: Session) -> Iterator[Check]:
+    yield Check(name="python", state="ok", found=sys.version.split()[0])
+    missing = [name for name in ("litestar", "uvicorn", "prometheus_client", "ruamel.yaml") if not _installed(name)]
+    yield Check(
+        name="packages",
+        state="fail" if missing else "ok",
+        found=f"missing: {', '.join(missing)}" if missing else "all of holdfast[node]",
+        advice="pip install 'holdfast[node]'" if missing else "",
+    )
+    try:
+        data = session.data
+    except HoldfastError as error:
+        yield Check(name="settings", state="fail", found=str(error), advice="mend them; holdfast config shows all")
+        return
+    yield Check(name="settings", state="ok", found=f"store {session.settings.url or session.url}")
+    if data is None:
+        yield _attempt("store", lambda: _store(session))
+        return
+    yield _folder(data)
+    if data.is_dir():
+        yield _room(data)
+        yield _attempt("disk", lambda: _syncs(data))
+        yield _attempt("journal", lambda: _journal(data))
+        yield _attempt("node", lambda: _node(session, data))
+
+
+def _installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _attempt(name: str, look: Callable[[], Check]) -> Check:
+    """Return what a look finds; what it raises is a finding too."""
+    try:
+        return look()
+    except (HoldfastError, OSError) as error:
+        return Check(name=name, state="fail", found=str(error))
+
+
+def _store(session: Session) -> Check:
+    async def ask() -> Check:
+        async with session.store() as store:
+            stats = await store.stats()
+            return Check(name="store", state="ok", found=f"answers; {len(stats.queues)} queues")
+
+    return session.run(ask())
+
+
+def _folder(data: Path) -> Check:
+    if not data.exists():
+        return Check(name="folder", state="warn", found=f"{data} is not there", advice="holdfast run makes it")
+    mode = data.stat()
+    if mode.st_uid != os.geteuid():
+        advice = "run as its owner, or choose another folder with --data"
+        return Check(name="folder", state="fail", found=f"{data} belongs to user {mode.st_uid}", advice=advice)
+    if stat.S_IMODE(mode.st_mode) & 0o077:
+        found = f"{data} is open to others ({stat.S_IMODE(mode.st_mode):04o})"
+        return Check(name="folder", state="warn", found=found, advice=f"chmod 700 {data}")
+    return Check(name="folder", state="ok", found=f"{data}, for its owner alone")
+
+
+def _room(data: Path) -> Check:
+    free = shutil.disk_usage(data).free
+    state = "ok" if free >= _ROOM_MIN else "warn"
+    advice = "" if state == "ok" else "free some space: a full disk stops new jobs"
+    return Check(name="room", state=state, found=f"{free / 2**30:.1f} GiB free", advice=advice)
+
+
+def _syncs(data: Path) -> Check:
+    """How long the disk takes to make a small write durable: the floor of every single enqueue."""
+    times = []
+    with tempfile.TemporaryFile(dir=data) as file:
+        for _ in range(_SYNCS):
+            file.write(b"x" * 512)
+            file.flush()
+            begin = time.perf_counter()
+            os.fdatasync(file.fileno())
+            times.append(time.perf_counter() - begin)
+    middle = sorted(times)[_SYNCS // 2]
+    state = "ok" if middle < _SLOW else "warn"
+    advice = "" if state == "ok" else "single enqueues wait for this; batches and concurrent ones share it"
+    return Check(
+        name="disk", state=state, found=f"a sync takes {middle * 1_000:.2f} ms (median of {_SYNCS})", advice=advice
+    )
+
+
+def _journal(data: Path) -> Check:
+    if not (data / "FORMAT").exists():
+        return Check(name="journal", state="ok", found="none yet")
+    report = verify(OsFiles(data))
+    if report.damage is not None:
+        advice = "put the file back from a copy, or see holdfast journal repair"
+        return Check(name="journal", state="fail", found=str(report.damage), advice=advice)
+    bad = [one for one in report.files if one.bad_at >= 0]
+    if bad:
+        found = "; ".join(f"{one.name} at byte {one.bad_at}: {one.problem}" for one in bad)
+        return Check(name="journal", state="warn", found=found, advice="it opens; holdfast journal verify tells more")
+    return Check(name="journal", state="ok", found=f"opens; {report.last:,} numbers, snapshot at {report.snapshot:,}")
+
+
+def _node(session: Session, data: Path) -> Check:
+    if find_node(data) is None:
+        holder = read_holder(OsFiles(data))
+        found = (
+            f"none answers (the folder was last held by process {holder.pid} on {holder.host})"
+            if holder.pid
+            else "none"
+        )
+        return Check(name="node", state="warn", found=found, advice="holdfast run module:app")
+
+    async def ask() -> Check:
+        from holdfast.cli.commands.status import info_of
+
+        async with session.node() as store:
+            info = await info_of(store)
+        if info is None:
+            return Check(name="node", state="warn", found="it tells nothing of itself")
+        state = "fail" if info.problem else "ok"
+        return Check(
+            name="node", state=state, found=info.problem or f"{info.state}, pid {info.pid}, version {info.version}"
+        )
+
+    return session.run(ask())

@@ -1,0 +1,102 @@
+"""`holdfast status`: what the node does, and how many jobs are in each state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from holdfast.cli.output import when
+from holdfast.cli.session import Session, shared
+from holdfast.hub.parts import NodeInfo
+from holdfast.hub.why import span
+from holdfast.job.state import State
+
+if TYPE_CHECKING:
+    from holdfast.job.commands import Stats
+
+#: The older words for the same counts, for programs that know them.
+_OLDER: Final = {
+    "pending": ("scheduled", "queued", "retrying", "paused"),
+    "in_flight": ("running",),
+    "completed": ("succeeded",),
+    "dead": ("failed",),
+}
+
+
+@click.command("status")
+@shared(offline=True)
+def command(session: Session) -> int:
+    """Show what the node does, and how many jobs are in each state.
+
+    The numbers are the node's own, of this moment. Without a node there are none, unless --offline reads the files.
+    """
+    return session.run(_offline(session) if session.offline else _live(session))
+
+
+async def _live(session: Session) -> int:
+    async with session.node() as store:
+        stats = await store.stats()
+        workers = [one for one in await store.instances() if one.state not in ("lost", "stopped")]
+        info = await info_of(store)
+    facts = {"node": info, "workers": len(workers), "busy": sum(one.busy for one in workers)}
+    if session.out.as_json:
+        session.out.value({**totals(stats), **facts, "queues": stats.queues, "offline": False})
+        return 0
+    _show_node(session, info, len(workers))
+    _show_counts(session, stats)
+    return 0
+
+
+async def info_of(store: Any) -> NodeInfo | None:
+    """What the node tells of itself; a store that no node serves tells nothing."""
+    ask = getattr(store, "ask", None)
+    return await ask("GET", "/node", NodeInfo) if ask is not None else None
+
+
+async def _offline(session: Session) -> int:
+    async with session.files() as store:
+        stats = await store.stats()
+        age = session.clock.now() - store.as_of
+    if session.out.as_json:
+        facts = {"offline": True, "as_of": store.as_of, "age": age, "journal_number": store.number}
+        session.out.value({**totals(stats), **facts, "queues": stats.queues})
+        return 0
+    session.out.line(
+        f"offline: what the files in {session.data} said at {when(store.as_of)} UTC ({span(-age)}); "
+        "what is shown as running may be over"
+    )
+    _show_counts(session, stats)
+    return 0
+
+
+def totals(stats: Stats) -> dict[str, int]:
+    """Counts over all queues: by state, and in the older words."""
+    counts = {state.value: stats.total(state) for state in State}
+    return {**counts, **{word: sum(counts[state] for state in states) for word, states in _OLDER.items()}}
+
+
+def _show_node(session: Session, info: NodeInfo | None, workers: int) -> None:
+    if info is None:
+        return
+    since = f"{when(info.started_at)} UTC ({span(info.started_at - info.now)})"
+    recovery = f"{info.recovery:.3f} s" if info.recovery is not None else None
+    session.out.pairs(
+        [
+            ("node", f"{info.state}, pid {info.pid} on {info.host}, since {since}"),
+            ("problem", info.problem),
+            ("data", info.data),
+            ("url", info.url),
+            ("recovery", recovery),
+            ("workers", workers),
+        ]
+    )
+    session.out.line()
+
+
+def _show_counts(session: Session, stats: Stats) -> None:
+    states = [state.value for state in State]
+    rows = [[name, *(counts.get(state, 0) for state in states)] for name, counts in stats.queues.items()]
+    sums = totals(stats)
+    rows.append(["all", *(sums[state] for state in states)])
+    session.out.table(["queue", *states], rows)
