@@ -52,7 +52,7 @@ def _claim_from(
     ledger: Ledger, line: Line, count: int, want: Want, now: float, items: list[Claim[Job]]
 ) -> Generator[f.Fact, None, None]:
     lease_until = now + (line.queue.rescue_after or want.lease)
-    table, definitions = ledger.table, ledger.definitions
+    table, stopped = ledger.table, ledger.stopped
     epoch_token = ledger.epoch << 32
     instance, worker, version = want.instance, want.worker, want.version
     while count > 0:
@@ -60,8 +60,7 @@ def _claim_from(
         if seq is None:
             return
         job = table[seq]
-        definition = definitions.get(job.task)
-        if definition is not None and not definition.runs:
+        if job.task in stopped:
             yield f.Paused(seq, PAUSED_BY_TASK, now)
             continue
         attempt, token = job.attempt + 1, max(job.token + 1, epoch_token)
@@ -74,7 +73,7 @@ def _claim_from(
 def _next(ledger: Ledger, line: Line, want: Want) -> int | None:
     """The job to take next: the first one, but a process holds at most one suspect."""
     entry = line.ready.first()
-    if line.suspects:
+    if line.suspects.live:
         suspect = line.suspects.first()
         if suspect is not None and (entry is None or suspect < entry) and not _holds_suspect(ledger, want.instance):
             entry = suspect

@@ -8,6 +8,18 @@ from typing import Final
 #: The longest wait that an ending can ask for, in seconds: ten years.
 WAIT_MAX: Final = 10 * 365.25 * 86_400.0
 
+#: The last second of the year 9999: what calendars and databases can hold.
+TIME_MAX: Final = 253_402_300_799.0
+
+
+def storable_time(seconds: float) -> bool:
+    """Tell whether a time or delay is a number that every store can hold.
+
+    >>> [storable_time(value) for value in (0.0, 1.8e9, float("nan"), 1e300)]
+    [True, True, False, False]
+    """
+    return abs(seconds) <= TIME_MAX
+
 
 def encodable(text: str) -> bool:
     """Tell whether a text can be written as UTF-8: it holds no lone surrogate."""

@@ -6,7 +6,6 @@ acceptance, each batch one step; the store calls `continue_operation` until it i
 
 from __future__ import annotations
 
-from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,6 +15,7 @@ from holdfast.errors import ContentError, UnknownOperation
 from holdfast.job import commands as c
 from holdfast.job import facts as f
 from holdfast.job.external import EXTERNAL
+from holdfast.job.ledger.clean import storable_time
 from holdfast.job.ledger.enqueueing import accept, edit_event
 from holdfast.job.ledger.query import matching
 from holdfast.job.model import PRIORITY_MAX, PRIORITY_MIN, Job, NewJob, Operation, OperationState, Queue, Refusal
@@ -62,8 +62,8 @@ def _check(action: c.Action) -> None:
         return
     if action.priority is not None and not PRIORITY_MIN <= action.priority <= PRIORITY_MAX:
         raise ContentError(f"expected a priority from {PRIORITY_MIN} to {PRIORITY_MAX}, found {action.priority}.")
-    if action.run_at is not None and not isfinite(action.run_at):
-        raise ContentError(f"expected run_at in finite seconds since the epoch, found {action.run_at}.")
+    if action.run_at is not None and not storable_time(action.run_at):
+        raise ContentError(f"expected run_at in seconds since the epoch before the year 10000, found {action.run_at}.")
 
 
 def _name(action: c.Action) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import isfinite
 from typing import TYPE_CHECKING
 
 from holdfast.errors import ContentError, DuplicateJob, TaskInactive, TooLarge
@@ -15,7 +14,7 @@ from holdfast.job.commands import (
     OnDuplicate,
     Verdict,
 )
-from holdfast.job.ledger.clean import encodable
+from holdfast.job.ledger.clean import encodable, storable_time
 from holdfast.job.model import PRIORITY_MAX, PRIORITY_MIN, Job, NewJob, OnConflict, Queue
 from holdfast.job.state import Event, State
 
@@ -33,9 +32,20 @@ def enqueue(ledger: Ledger, command: Enqueue, now: float, _draw: Draw) -> Genera
         _check_content(new)
     _check_tasks(ledger, command)
     _check_taken(ledger, command, now)
+    ids, lines = ledger.index.ids, ledger.index.lines
     answers: list[Enqueued] = []
     for new in command.jobs:
-        answers.append((yield from _enqueue_one(ledger, new, now)))  # noqa: PERF401  # a comprehension can not yield
+        if new.id in ids:
+            answers.append(Enqueued(Verdict.DUPLICATE, ledger.table[ids[new.id]]))
+            continue
+        if new.unique is not None and (holder := ledger.holder(new.unique, now)) is not None:
+            answers.append((yield from _resolve(ledger, holder, new, now)))
+            continue
+        if new.queue not in lines:
+            yield f.QueueSaved(Queue(name=new.queue, created_at=now, updated_at=now))
+        job = accept(ledger, new, now)
+        yield f.Added(job)
+        answers.append(Enqueued(Verdict.NEW, job))
     return answers
 
 
@@ -58,7 +68,8 @@ def _check_tasks(ledger: Ledger, command: Enqueue) -> None:
 
 def _check_content(new: NewJob) -> None:
     """Refuse what no store could keep. The app says it better and earlier; a store must not rely on that."""
-    if not (new.id.isascii() and new.task.isascii() and new.queue.isascii()) or new.key or new.unique or new.tags:
+    plain = new.id.isascii() and new.task.isascii() and new.queue.isascii()
+    if not plain or new.key is not None or new.unique is not None or new.tags:
         for text in (new.id, new.task, new.queue, new.key or "", new.unique or "", *new.tags):
             if not encodable(text):
                 raise ContentError(f"job {new.id!r}: {text!r} holds a lone surrogate. Convert it to plain text.")
@@ -66,11 +77,13 @@ def _check_content(new: NewJob) -> None:
         raise ContentError(
             f"job {new.id}: expected a priority from {PRIORITY_MIN} to {PRIORITY_MAX}, found {new.priority}."
         )
+    if new.run_at is None and new.delay is None:
+        return
     if new.run_at is not None and new.delay is not None:
         raise ContentError(f"job {new.id}: expected run_at or delay, found both. Give one of them.")
-    if not isfinite(new.run_at or new.delay or 0.0):
+    if not storable_time(new.run_at or new.delay or 0.0):
         raise ContentError(
-            f"job {new.id}: expected run_at or delay in finite seconds, found {new.run_at or new.delay}."
+            f"job {new.id}: expected run_at or delay in seconds before the year 10000, found {new.run_at or new.delay}."
         )
 
 
@@ -80,6 +93,9 @@ def _check_taken(ledger: Ledger, command: Enqueue, now: float) -> None:
     An id that the engine made is never a duplicate: the same enqueue came twice, and is answered with the first job.
     """
     known = ledger.index.ids
+    ids = {new.id for new in command.jobs}
+    if len(ids) == len(command.jobs) and known.keys().isdisjoint(ids) and not any(new.unique for new in command.jobs):
+        return
     seen: set[str] = set()
     uniques: dict[str, str] = {}
     taken: dict[str, str] = {}
@@ -97,21 +113,6 @@ def _check_taken(ledger: Ledger, command: Enqueue, now: float) -> None:
                 taken[new.unique] = holder_id
     if taken:
         raise DuplicateJob(taken)
-
-
-def _enqueue_one(ledger: Ledger, new: NewJob, now: float) -> Generator[f.Fact, None, Enqueued]:
-    existing = ledger.job(new.id)
-    if existing is not None:
-        return Enqueued(Verdict.DUPLICATE, existing)
-    if new.unique is not None:
-        holder = ledger.holder(new.unique, now)
-        if holder is not None:
-            return (yield from _resolve(ledger, holder, new, now))
-    if new.queue not in ledger.index.lines:
-        yield f.QueueSaved(Queue(name=new.queue, created_at=now, updated_at=now))
-    job = accept(ledger, new, now)
-    yield f.Added(job)
-    return Enqueued(Verdict.NEW, job)
 
 
 def accept(ledger: Ledger, new: NewJob, now: float) -> Job:

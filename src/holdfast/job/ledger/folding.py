@@ -67,7 +67,7 @@ def succeeded(job: Job, fact: f.Succeeded) -> Job:
         end=End.SUCCEEDED,
         ended_at=fact.at,
         duration=fact.duration,
-        log=_joined(last.log, fact.log),
+        log=_joined(last.log, fact.log) if fact.log else last.log,
         trace_id=fact.trace_id,
         span_id=fact.span_id,
     )

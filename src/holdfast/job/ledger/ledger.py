@@ -41,6 +41,7 @@ class Ledger:
         self.table: dict[int, Job] = {}
         self.index = Indexes(self.table)
         self.definitions: dict[str, Definition] = {}
+        self.stopped: set[str] = set()  # tasks whose definition is canceled or deleted
         self.schedules: dict[str, Schedule] = {}
         self.workers: dict[str, WorkerConfig] = {}
         self.instances: dict[str, Instance] = {}
@@ -201,7 +202,10 @@ def _definition_saved(ledger: Ledger, fact: f.DefinitionSaved) -> None:
     definition = fact.definition
     for alias in [known.alias for known in ledger.definitions.values() if known.id == definition.id]:
         del ledger.definitions[alias]
+        ledger.stopped.discard(alias)
     ledger.definitions[definition.alias] = definition
+    if not definition.runs:
+        ledger.stopped.add(definition.alias)
 
 
 def _schedule_saved(ledger: Ledger, fact: f.ScheduleSaved) -> None:
