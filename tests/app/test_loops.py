@@ -201,6 +201,7 @@ def test_the_child_of_a_fork_opens_everything_anew(plain: Holdfast, add: Task[[i
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
+        signal.alarm(30)  # a child that waits for a thread of its parent's would wait for ever
         try:
             empty = plain.sync(plain.jobs.count())
             handle = add.sync.enqueue(3, 4)
