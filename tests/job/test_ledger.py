@@ -1,68 +1,36 @@
-"""Corners of the ledger that a store's port does not show: bad facts, bad commands, openings, what is refused in words."""
-
-from typing import Any
+"""Corners of the ledger that a store's port does not show: bad facts, openings, budgets, what is kept."""
 
 import pytest
 from msgspec.structs import replace
 
-from holdfast.errors import ConfigError, ContentError, IllegalTransition
+from holdfast.errors import (
+    IllegalTransition,
+)
 from holdfast.job import commands as c
+from holdfast.job import draw
 from holdfast.job import facts as f
 from holdfast.job.ledger import Ledger, canonical, execute, fold, validate
+from holdfast.job.ledger.clean import clean, encodable
+from holdfast.job.ledger.settling import DATA_MAX
 from holdfast.job.model import (
     ATTEMPTS_KEPT,
     CRASHES_MAX,
+    RELEASES_MAX,
+    SNOOZES_MAX,
     Instance,
     InstanceState,
     Job,
-    NewJob,
-    Schedule,
 )
 from holdfast.job.retry import RetryPolicy
 from holdfast.job.state import End, Event, State
 from tests.features import feature
-from tests.job.histories import ERROR, Draw, Life
-
-
-class Bench:
-    """A ledger and a clock that moves by hand."""
-
-    def __init__(self) -> None:
-        self.ledger = Ledger()
-        self.now = 1_000.0
-        self.log: list[f.Fact] = []
-        self.do(c.Open(alone=True))
-
-    def do(self, command: object) -> Any:
-        facts, answer = execute(self.ledger, command, self.now, Draw(1))
-        self.log += facts
-        assert validate(self.ledger) == []
-        return answer
-
-    def add(self, *ids: str, **fields: Any) -> None:
-        self.do(c.Enqueue(jobs=tuple(NewJob(**{"id": job_id, "task": "t", **fields}) for job_id in ids)))
-
-    def claim(self, limit: int = 1, instance: str = "i1") -> list[c.Claim[Job]]:
-        want = c.Want(queues=(c.QueueWant("default", limit),), limit=limit, instance=instance, worker="w")
-        return list(self.do(want).items)
-
-    def settle(self, claim: c.Claim[Job], ending: c.Ending) -> c.Settled:
-        [settled] = self.do(c.SettleAll((c.Settlement(claim, ending),)))
-        assert isinstance(settled, c.Settled)
-        return settled
-
-    def job(self, job_id: str) -> Job:
-        job = self.ledger.job(job_id)
-        assert job is not None
-        return job
+from tests.job.bench import Bench
+from tests.job.histories import ERROR, Draw
 
 
 @pytest.fixture
 def bench() -> Bench:
     return Bench()
-
-
-# --- facts that can not be
 
 
 @feature("B24", "B44")
@@ -118,9 +86,6 @@ def test_a_bound_job_and_a_linked_key_are_remembered() -> None:
     assert ledger.index.line("default").ready.live == {}
 
 
-# --- opening
-
-
 @feature("B39", "T19")
 def test_opening_ends_the_claims_of_this_machine_and_gives_remote_ones_a_new_lease(bench: Bench) -> None:
     bench.add("mine", "unknown", "remote")
@@ -163,9 +128,6 @@ def test_each_opening_puts_tokens_above_all_earlier_ones(bench: Bench) -> None:
     assert max(tokens) < 2**53
 
 
-# --- what is kept
-
-
 @feature("B20", "H7")
 def test_a_long_life_keeps_its_newest_attempts_and_counts_all(bench: Bench) -> None:
     bench.add("x")
@@ -200,114 +162,97 @@ def test_instances_that_ended_long_ago_are_forgotten(bench: Bench) -> None:
     assert bench.ledger.beats == {}
 
 
-@feature("A17")
-def test_what_operators_do_is_in_the_audit_trail(bench: Bench) -> None:
-    bench.add("x", delay=60.0)
-    bench.do(c.Order(action=c.Cancel(), selection=c.Selection(ids=("x",)), who="ann"))
-    bench.do(c.Order(action=c.Retry(), selection=c.Selection(filter=c.JobFilter()), who="bob"))
-    bench.do(c.ChangeQueue(name="default", who="ann", paused=True, why="deploy"))
-    assert [(entry.who, entry.action) for entry in bench.ledger.audit] == [
-        ("ann", "cancel"),
-        ("bob", "retry"),
-        ("ann", "change_queue"),
-    ]
-    bench.do(c.ChangeQueue(name="default", who="ann", paused=True))
-    assert len(bench.ledger.audit) == 3
+@feature("B19")
+def test_a_line_that_was_left_by_thousands_stays_in_order_and_small(bench: Bench) -> None:
+    ids = [f"x{n}" for n in range(4_000)]
+    bench.add(*ids)
+    line = bench.ledger.index.line("default")
+    for start in range(3_999, 1, -2):
+        execute(bench.ledger, c.Order(action=c.Pause(), selection=c.Selection(ids=(ids[start],))), bench.now, Draw(1))
+    assert validate(bench.ledger) == []
+    assert len(line.ready) == 2_001
+    for start in range(2, 3_900, 2):
+        execute(bench.ledger, c.Order(action=c.Pause(), selection=c.Selection(ids=(ids[start],))), bench.now, Draw(1))
+    assert [claim.id for claim in bench.claim(100)] == [ids[0], ids[1], *ids[3_900:3_999:2]]
 
 
-# --- bad commands
-
-
-@feature("T12", "T13")
-def test_a_queue_takes_only_sane_values_and_tells_all_faults_at_once(bench: Bench) -> None:
+@feature("B3", "B12")
+def test_the_next_token_is_above_the_last_and_above_all_earlier_openings(bench: Bench) -> None:
     bench.add("x")
-    before = canonical(bench.ledger)
-    with pytest.raises(ConfigError) as caught:
-        bench.do(c.ChangeQueue(name="default", mode="fast", limit=0, poll_interval=-1.0, keep_failed=-5.0))
-    assert len(caught.value.faults) == 4
-    assert canonical(bench.ledger) == before
-    bench.do(c.ChangeQueue(name="default", keep_failed=0.0, keep_succeeded_count=0))
+    assert bench.ledger.next_token(bench.job("x")) == bench.ledger.epoch << 32
+    [claim] = bench.claim()
+    assert bench.ledger.next_token(bench.job("x")) == claim.token + 1
 
 
-@feature("T4")
-def test_a_status_that_does_not_exist_is_refused(bench: Bench) -> None:
-    bench.do(c.DefineAll((c.Define(alias="t"),)))
-    with pytest.raises(ConfigError, match="expected active or canceled, found 'sleeping'"):
-        bench.do(c.ChangeDefinition(alias="t", status="sleeping"))
-
-
-@feature("T3")
-def test_a_change_that_changes_nothing_is_no_fact(bench: Bench) -> None:
-    bench.do(c.DefineAll((c.Define(alias="t"),)))
-    count = len(bench.log)
-    bench.do(c.ChangeDefinition(alias="t", title="", status="active", new_alias="t", deleted=False))
-    bench.do(c.DefineAll((c.Define(alias="t"),)))
-    assert len(bench.log) == count
-    bench.do(c.ChangeDefinition(alias="t", title="x"))
-    assert len(bench.log) == count + 1
-
-
-@feature("A14")
-def test_a_selection_names_ids_or_a_filter_and_not_both(bench: Bench) -> None:
-    for selection in (c.Selection(), c.Selection(ids=("x",), filter=c.JobFilter())):
-        with pytest.raises(ContentError, match="exactly one"):
-            bench.do(c.Order(action=c.Cancel(), selection=selection))
-
-
-@feature("G19")
-def test_a_time_and_a_delay_together_are_refused(bench: Bench) -> None:
-    with pytest.raises(ContentError, match="found both"):
-        bench.add("x", run_at=5.0, delay=5.0)
-    assert bench.ledger.table == {}
-
-
-@feature("T26")
-def test_pages_have_a_sane_length_and_a_cursor_of_ours(bench: Bench) -> None:
-    from holdfast.job.ledger.query import page_of
-
-    for limit in (0, -1, 1_001):
-        with pytest.raises(ContentError, match="1 to 1,000 rows"):
-            page_of(bench.ledger, c.JobFilter(), c.Page(limit=limit))
-    for cursor in ("x", "-1", "1.0", "9" * 30, "²"):
-        with pytest.raises(ContentError, match="cursor"):
-            page_of(bench.ledger, c.JobFilter(), c.Page(cursor=cursor))
-
-
-@feature("A14", "B48")
-def test_a_finished_operation_goes_on_to_nothing(bench: Bench) -> None:
+@feature("A2", "A9")
+@pytest.mark.parametrize(
+    ("ending", "most", "word"),
+    [(c.Snoozed(0.0), SNOOZES_MAX, "snoozed more than"), (c.Released("stop"), RELEASES_MAX, "released more than")],
+    ids=["snoozes", "releases"],
+)
+def test_a_spent_limit_says_so(bench: Bench, ending: c.Ending, most: int, word: str) -> None:
     bench.add("x")
-    order = c.Order(action=c.Cancel(), selection=c.Selection(filter=c.JobFilter()))
-    operation = bench.do(order).operation
-    first = bench.do(c.ContinueOperation(id=operation.id))
-    assert bench.do(c.ContinueOperation(id=operation.id)) == first
-    assert bench.do(c.CancelOperation(id=operation.id)) == first.operation
+    for _ in range(most):
+        [claim] = bench_claim(bench)
+        execute(bench.ledger, c.SettleAll((c.Settlement(claim, ending),)), bench.now, Draw(1))
+    assert bench.settle(bench.claim()[0], ending).state is State.FAILED
+    last = bench.job("x").last
+    assert last is not None
+    assert word in last.reason
 
 
-@feature("T31")
-def test_a_schedule_that_was_fired_by_another_is_left_alone(bench: Bench) -> None:
-    bench.do(c.SaveSchedule(Schedule(name="s", rule="* * * * *", task="t", next_run_at=5.0)))
-    count = len(bench.log)
-    assert bench.do(c.FireSchedule(name="s", due=4.0, jobs=(NewJob(id="x", task="t"),), next_run_at=9.0)) is False
-    assert len(bench.log) == count
+def bench_claim(bench: Bench) -> list[c.Claim[Job]]:
+    """Claim without looking at everything each time."""
+    want = c.Want(queues=(c.QueueWant("default", 1),), limit=1, instance="i1", worker="w")
+    return list(execute(bench.ledger, want, bench.now, Draw(1))[1].items)
 
 
-@feature("G16", "T19")
-def test_heartbeats_are_no_facts(bench: Bench) -> None:
+@feature("G8")
+def test_data_over_its_limit_is_left_out_and_the_attempt_says_so(bench: Bench) -> None:
     bench.add("x")
-    instance = Instance(id="i1", worker="w", state=InstanceState.READY)
-    bench.do(c.Beat(instance=instance))
+    big = b'{"big":"' + b"x" * DATA_MAX + b'"}'
+    bench.settle(bench.claim()[0], c.Failed(ERROR, retryable=False, update=big))
+    job = bench.job("x")
+    assert job.last is not None
+    assert (job.data, "left out" in job.last.reason) == (b"", True)
+
+
+@feature("A6")
+def test_a_late_report_marks_its_own_attempt_alone(bench: Bench) -> None:
+    bench.add("x", retry=RetryPolicy(9, 0.0))
+    stale = []
+    for _ in range(3):
+        stale += bench.claim()
+        bench.now += 100.0
+        bench.do(c.Rescue())
     bench.claim()
-    count = len(bench.log)
-    for _ in range(10):
-        bench.now += 10.0
-        bench.do(c.Beat(instance=replace(instance, busy=1, load=0.5), lease=30.0))
-    assert len(bench.log) == count
-    assert bench.do(c.Rescue()).lost == 0
+    for claim in (stale[1], stale[1], replace(stale[1], token=1)):
+        assert bench.settle(claim, c.Succeeded(b"1")).accepted is c.Accepted.STALE
+    assert [attempt.end for attempt in bench.job("x").attempts] == [End.LOST, End.STALE, End.LOST, None]
+    assert bench.ledger.stale_refused == 3
 
 
-def test_a_decision_that_is_refused_changes_nothing() -> None:
-    life = Life(3).live(100)
-    before = canonical(life.ledger)
-    jobs = (NewJob(id="new", task="t"), NewJob(id=life.ids[0], task="t", own_id=True))
-    assert life.do(c.Enqueue(jobs=jobs)) is None
-    assert canonical(life.ledger) == before
+@feature("B33")
+def test_retention_waits_for_an_open_window_and_not_for_ever(bench: Bench) -> None:
+    bench.add("x", "y", unique_window=500.0)
+    bench.add("z", unique="u", unique_window=500.0)
+    bench.do(c.ChangeQueue(name="default", keep_succeeded=1.0))
+    for claim in bench.claim(3):
+        bench.settle(claim, c.Succeeded(b"1"))
+    bench.now += 10.0
+    assert bench.do(c.Rescue()).pruned == 2
+    assert [job.id for job in bench.ledger.table.values()] == ["z"]
+    bench.now += 500.0
+    assert bench.do(c.Rescue()).pruned == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"), [("plain", "plain"), ("é", "é"), ("a\ud800b", "a\\ud800b"), ("\udfff", "\\udfff"), ("", "")]
+)
+def test_texts_from_outside_become_storable_and_show_what_was_changed(text: str, cleaned: str) -> None:
+    assert clean(text) == cleaned
+    assert encodable(clean(text))
+
+
+def test_chance_comes_from_outside() -> None:
+    assert set(vars(draw.Draw)) >= {"unit", "job_id"}
