@@ -32,6 +32,8 @@ def backoff(policy: RetryPolicy, failures: int, jitter: float) -> float:
     """
     if failures < 1:
         raise ValueError(f"failures counts from 1, found {failures}")
-    # 2.0 ** 1024 would overflow; past 64 doublings every sane cap has long been reached.
-    full = min(policy.cap, policy.base * policy.factor ** min(failures - 1, 64))
+    try:
+        full = min(policy.cap, policy.base * policy.factor ** (failures - 1))
+    except OverflowError:
+        full = policy.cap
     return full / 2 + full / 2 * jitter

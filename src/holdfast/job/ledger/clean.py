@@ -8,8 +8,8 @@ from typing import Final
 #: The longest wait that an ending can ask for, in seconds: ten years.
 WAIT_MAX: Final = 10 * 365.25 * 86_400.0
 
-#: The last second of the year 9999: what calendars and databases can hold.
-TIME_MAX: Final = 253_402_300_799.0
+#: The last time that can be stored, in seconds since the epoch: microseconds of it fit 63 bits in every database.
+TIME_MAX: Final = 1e12
 
 
 def storable_time(seconds: float) -> bool:

@@ -63,7 +63,7 @@ def _check(action: c.Action) -> None:
     if action.priority is not None and not PRIORITY_MIN <= action.priority <= PRIORITY_MAX:
         raise ContentError(f"expected a priority from {PRIORITY_MIN} to {PRIORITY_MAX}, found {action.priority}.")
     if action.run_at is not None and not storable_time(action.run_at):
-        raise ContentError(f"expected run_at in seconds since the epoch before the year 10000, found {action.run_at}.")
+        raise ContentError(f"expected run_at of at most 1e12 seconds since the epoch, found {action.run_at}.")
 
 
 def _name(action: c.Action) -> str:

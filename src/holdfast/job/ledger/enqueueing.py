@@ -83,7 +83,7 @@ def _check_content(new: NewJob) -> None:
         raise ContentError(f"job {new.id}: expected run_at or delay, found both. Give one of them.")
     if not storable_time(new.run_at or new.delay or 0.0):
         raise ContentError(
-            f"job {new.id}: expected run_at or delay in seconds before the year 10000, found {new.run_at or new.delay}."
+            f"job {new.id}: expected run_at or delay of at most 1e12 seconds, found {new.run_at or new.delay}."
         )
 
 
