@@ -161,7 +161,7 @@ class Content(StoreSuite):
     async def test_a_search_for_any_text_is_answered(self, h: StoreHarness, text: str) -> None:
         job = await h.add(payload=b'"plain"')
         found = await h.store.find(JobFilter(text=text), Page())
-        assert len(found.items) == (text in f'"plain" {job.id}')
+        assert len(found.items) == (text in '"plain"' or text in job.id)
 
     @feature("G8")
     async def test_data_beyond_its_limit_is_left_out_and_the_settle_goes_through(self, h: StoreHarness) -> None:
@@ -210,7 +210,7 @@ class Content(StoreSuite):
             await h.add(run_at=run_at)
             await h.order(Edit(run_at=run_at), other.id)
         except ContentError:
-            assert abs(run_at) > 1e12, "a sane time was refused"
+            assert abs(run_at) > 253_402_300_799.0, "a time before the year 10,000 was refused"
         assert (await h.claim_ids())[0] == urgent.id
         await h.store.rescue()
         for job in await h.all_jobs():
