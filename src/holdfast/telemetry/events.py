@@ -74,9 +74,11 @@ class StoreLog(StoreObserver):
     def settled(self, settlements: Sequence[Settlement[Any]], answers: Sequence[Settled]) -> None:
         """Attempts ended."""
         if _store.isEnabledFor(logging.WARNING):
+            plain = not _store.isEnabledFor(logging.DEBUG)  # then a job that succeeded is not told, and costs no call
             for settlement, answer in zip(settlements, answers, strict=True):
-                if answer.state is not State.SUCCEEDED or _store.isEnabledFor(logging.DEBUG):
-                    self._ended(settlement, answer)
+                if plain and answer.state is State.SUCCEEDED and answer.accepted is Accepted.APPLIED:
+                    continue
+                self._ended(settlement, answer)
 
     def _ended(self, settlement: Settlement[Any], answer: Settled) -> None:
         claim, ending = settlement.claim, settlement.ending

@@ -58,7 +58,7 @@ def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception as error:  # noqa: BLE001  # a value's own text may raise anything; the event must still be told
-        return f"{record.msg} [whose values can not be shown: {type(error).__name__}]"
+        return f"{safe_str(record.msg)} [whose values can not be shown: {type(error).__name__}]"
 
 
 def _time(record: logging.LogRecord) -> datetime:

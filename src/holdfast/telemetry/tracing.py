@@ -113,18 +113,26 @@ def with_trace(tracer: Tracer) -> Callable[[Sequence[NewJob]], Sequence[NewJob]]
 
 
 def _with_headers(job: NewJob, tracer: Tracer) -> NewJob:
-    headers = _objects.decode(job.headers) if job.headers else {}
-    if HEADER in headers:
+    headers = _decoded(job.headers)
+    if headers is None or HEADER in headers:
         return job
     return replace(job, headers=_encode({**headers, **tracer.outgoing()}))
+
+
+def _decoded(headers: bytes) -> dict[str, Any] | None:
+    """The headers; None when somebody has put something else there, which tracing then leaves alone."""
+    try:
+        return _objects.decode(headers) if headers else {}
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def traced(tracer: Tracer) -> Middleware:
     """Return the middleware that opens a span around each attempt, and writes its ids to the attempt."""
 
     async def around(ctx: Context, call_next: CallNext) -> object:
-        headers = getattr(ctx.claim.item, "headers", b"")
-        with tracer.attempt(ctx, _objects.decode(headers) if headers else {}) as span:
+        headers = _decoded(getattr(ctx.claim.item, "headers", b"")) or {}
+        with tracer.attempt(ctx, headers) as span:
             ctx.trace_id, ctx.span_id = span.trace_id, span.span_id
             return await call_next()
 
