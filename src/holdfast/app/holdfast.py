@@ -7,18 +7,16 @@ uses the loop that holds the store if there is one. After a fork the child opens
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, overload
 
-from holdfast.app.byname import job_of
 from holdfast.app.connection import Connection
-from holdfast.app.control import Definitions, Jobs, Queues
 from holdfast.app.decorator import TaskDecorator, TaskParameters
 from holdfast.app.host import AppHost
-from holdfast.app.inline import Inline
 from holdfast.app.sync import SyncApp
 from holdfast.clock import Clock, SystemClock
 from holdfast.errors import ConfigError
@@ -32,6 +30,8 @@ from holdfast.worker.hooks import Hooks
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from holdfast.app.control import Definitions, Jobs, Queues
+    from holdfast.app.inline import Inline
     from holdfast.app.session import Session
     from holdfast.job.model import Job
     from holdfast.store import Store
@@ -59,9 +59,6 @@ class Holdfast:
         self.clock: Clock = clock or SystemClock()
         self.tasks = Registry()
         self.programs = TaskPrograms(self.tasks)
-        self.jobs = Jobs(self.open)
-        self.queues = Queues(self.open)
-        self.definitions = Definitions(self.open)
         self._connection = Connection(url, self.clock, store, options)
         module = sys._getframe(1).f_globals.get("__name__", "__main__")
         self.host = AppHost(self, module, self._connection, self.tasks)
@@ -133,6 +130,8 @@ class Holdfast:
             bound = task.using(**options)
             answer = await self.host.submit(bound.job_from(arguments or {}), bound.on_duplicate)
             return JobHandle(self.host, answer, task.decode_result)
+        from holdfast.app.byname import job_of
+
         session = await self._connection.session()
         found = await session.definition(alias, self.tasks.aliases())
         job, on_duplicate = job_of(found, arguments or {}, options, self.host.new_id)
@@ -179,6 +178,29 @@ class Holdfast:
         """What a worker of this app listens to."""
         return Hooks(middleware=tuple(self._middleware), on_error=self._on_error, observers=observers)
 
+    # --- control, imported when it is used -------------------------------------------------------------------------
+
+    @functools.cached_property
+    def jobs(self) -> Jobs:
+        """Read jobs and steer them."""
+        from holdfast.app.control import Jobs
+
+        return Jobs(self.open)
+
+    @functools.cached_property
+    def queues(self) -> Queues:
+        """Look at queues and change their policy."""
+        from holdfast.app.control import Queues
+
+        return Queues(self.open)
+
+    @functools.cached_property
+    def definitions(self) -> Definitions:
+        """The tasks that the store knows."""
+        from holdfast.app.control import Definitions
+
+        return Definitions(self.open)
+
     # --- running ---------------------------------------------------------------------------------------------------
 
     def run(self, queues: Mapping[str, Concurrency] | None = None, **options: Any) -> int:
@@ -222,6 +244,8 @@ class Holdfast:
         Nothing is stored; the value of `with` keeps the jobs that were run. With inline=False they are stored as ever,
         for `drain` and `assert_enqueued`.
         """
+        from holdfast.app.inline import Inline
+
         before, chosen = self.host.inline, Inline(self)
         self.host.inline = chosen if inline else None
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.batch import Gatherer
@@ -123,6 +122,8 @@ class Session:
         try:
             return await self.store.definition(alias)
         except UnknownTask:
+            import difflib
+
             stored = await self.store.definitions(DefinitionFilter())
             names = sorted({*known, *(definition.alias for definition in stored)})
             raise UnknownTask(alias, difflib.get_close_matches(alias, names) or names) from None
