@@ -186,6 +186,9 @@ def test_definitions_are_found_by_alias_or_id_and_listed_by_what_is_asked(bench:
         bench.do(c.ChangeDefinition(alias="a", new_alias="b"))
     with pytest.raises(Conflict):
         bench.do(c.DefineAll((c.Define(alias="a", only_new=True),)))
+    renamed = bench.do(c.ChangeDefinition(alias="a", new_alias="c"))
+    assert find_definition(bench.ledger, "id-a") is find_definition(bench.ledger, "c") is renamed
+    bench.do(c.ChangeDefinition(alias="c", new_alias="a"))
     bench.do(c.ChangeDefinition(alias="b", deleted=True))
     assert [one.alias for one in definitions_of(bench.ledger, c.DefinitionFilter())] == ["a"]
     assert [one.alias for one in definitions_of(bench.ledger, c.DefinitionFilter(deleted=True))] == ["a", "b"]
@@ -200,6 +203,8 @@ def test_pages_lead_on_and_text_is_searched(bench: Bench) -> None:
         second = page_of(bench.ledger, c.JobFilter(), page)
         assert [job.id for job in (*first.items, *second.items)] == ids
         assert second.cursor == ""
+    few = page_of(bench.ledger, c.JobFilter(text="x2"), c.Page(limit=1))
+    assert ([job.id for job in few.items], few.cursor) == (["x2"], "")
     assert [count_of(bench.ledger, c.JobFilter(text=text)) for text in ("sky", "x2", "sea", "\ud800")] == [3, 1, 0, 0]
     bench.claim(3)
     assert stats_of(bench.ledger).oldest_ready_at == {}
