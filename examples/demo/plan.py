@@ -10,7 +10,7 @@ from examples.demo.work import check, choose_files
 JOBS = 100
 BROKEN = 2
 _TASKS = ("pack.async", "pack.thread", "pack.process")
-_METHODS = ("xz", "bz2", "zlib")
+_METHODS = ("xz", "xz", "bz2", "zlib")
 
 
 class Piece(NamedTuple):

@@ -12,7 +12,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from holdfast.job.model import Job
+    from holdfast.job.model import Attempt, Job
 
 
 def console() -> Console:
@@ -46,6 +46,24 @@ def attempts_table(jobs: Iterable[Job]) -> Table:
         ends = Counter(attempt.end.value if attempt.end else "running" for attempt in attempts)
         table.add_row(task, str(len(members)), _counts(states), str(len(attempts)), _counts(ends))
     return table
+
+
+def interrupted(jobs: Iterable[Job]) -> Table:
+    """Those that a kill cut off, and how they went on."""
+    table = Table(title="Cut off by a kill, and run again")
+    for heading in ("job", "task", "attempts", "what its attempts say"):
+        table.add_column(heading)
+    for job in jobs:
+        if any(attempt.end in ("lost", "crashed", "stale") for attempt in job.attempts):
+            story = "; then ".join(_told(attempt) for attempt in job.attempts)
+            table.add_row(job.id, job.task, str(job.attempt), story)
+    return table
+
+
+def _told(attempt: Attempt) -> str:
+    end = attempt.end.value if attempt.end else "running"
+    why = attempt.reason or attempt.error
+    return f"{end} ({why})" if why else end
 
 
 def dead_letters(jobs: Iterable[Job]) -> Table:

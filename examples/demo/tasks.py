@@ -11,11 +11,11 @@ from holdfast import Context, Holdfast
 
 app = Holdfast(os.environ.get("HOLDFAST_URL", "memory:"))
 
-#: Seconds to wait before the second and the third try.
+#: Seconds to wait before the second and the later tries.
 SOON = (0.2, 0.4)
 
 
-@app.task("pack.async", queue="light", max_attempts=3, backoff=SOON)
+@app.task("pack.async", queue="light", max_attempts=6, backoff=SOON)
 async def pack_async(ctx: Context, source: str, folder: str, method: str, *, stumbles: bool = False) -> str:
     """Pack in a thread that the handler waits for: the loop stays free for the others."""
     if stumbles and ctx.attempt == 1:
@@ -24,7 +24,7 @@ async def pack_async(ctx: Context, source: str, folder: str, method: str, *, stu
     return await asyncio.to_thread(pack, Path(source), Path(folder), method)
 
 
-@app.task("pack.thread", queue="light", max_attempts=3, backoff=SOON)
+@app.task("pack.thread", queue="light", max_attempts=6, backoff=SOON)
 def pack_in_thread(ctx: Context, source: str, folder: str, method: str, *, stumbles: bool = False) -> str:
     """Pack in a thread of the worker."""
     if stumbles and ctx.attempt == 1:
@@ -32,7 +32,7 @@ def pack_in_thread(ctx: Context, source: str, folder: str, method: str, *, stumb
     return pack(Path(source), Path(folder), method)
 
 
-@app.task("pack.process", queue="heavy", executor="process", max_attempts=3, backoff=SOON)
+@app.task("pack.process", queue="heavy", executor="process", max_attempts=6, backoff=SOON)
 def pack_in_process(source: str, folder: str, method: str) -> str:
     """Pack in a child process: whatever happens in it, the worker lives on."""
     return pack(Path(source), Path(folder), method)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 COMPRESS: Mapping[str, Callable[[bytes], bytes]] = {
     "zlib": lambda data: zlib.compress(data, 9),
     "bz2": lambda data: bz2.compress(data, 9),
-    "xz": lambda data: lzma.compress(data, preset=9),
+    "xz": lambda data: lzma.compress(data, preset=9 | lzma.PRESET_EXTREME),
 }
 EXPAND: Mapping[str, Callable[[bytes], bytes]] = {
     "zlib": zlib.decompress,
