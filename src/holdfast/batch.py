@@ -32,7 +32,8 @@ Answer = TypeVar("Answer")
 class Gatherer(Generic[Item, Answer]):
     """Gathers items for `write`, which takes a list and returns the answers in the same order.
 
-    answered: called in the loop for each item given by `add`, with its answer, or with None and its error.
+    answered: told in the loop of each batch that was written, with its answers. failed: told of each item given by `add`
+    that was not, with its error.
     size: bytes of an item, for the bound `bytes_max` (default: only `items_max` bounds). batch_max: items of one write.
     turns_max: how many turns of the loop a batch may gather on, as long as each brings more; then a store that answers at
     once gets batches too, and an idle caller still waits for no more than one empty turn.
@@ -43,7 +44,8 @@ class Gatherer(Generic[Item, Answer]):
         self,
         write: Callable[[list[Item]], Awaitable[Sequence[Answer]]],
         *,
-        answered: Callable[[Item, Answer | None, Exception | None], None] | None = None,
+        answered: Callable[[Sequence[Item], Sequence[Answer]], None] | None = None,
+        failed: Callable[[Item, Exception], None] | None = None,
         size: Callable[[Item], int] | None = None,
         items_max: int = ITEMS_MAX,
         bytes_max: int = BYTES_MAX,
@@ -51,11 +53,11 @@ class Gatherer(Generic[Item, Answer]):
         turns_max: int = 0,
         whole: tuple[type[Exception], ...] = WHOLE,
     ) -> None:
-        self._write, self._answered, self._size = write, answered, size
+        self._write, self._answered, self._failed, self._size = write, answered, failed, size
         self._items_max, self._bytes_max, self._batch_max, self._whole = items_max, bytes_max, batch_max, whole
         self._turns_max = turns_max
         self._items: list[Item] = []
-        self._callers: list[asyncio.Future[Answer] | None] = []
+        self._callers: dict[int, asyncio.Future[Answer]] = {}  # by the place of their item
         self._bytes = 0
         self._waiting: deque[asyncio.Future[None]] = deque()  # for room
         self._flusher: asyncio.Task[None] | None = None
@@ -69,18 +71,15 @@ class Gatherer(Generic[Item, Answer]):
         """Write `item` with others; return its answer or raise its error. Waits for room first."""
         await self.room()
         caller: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._gather(item, caller)
+        self._callers[len(self._items)] = caller
+        self.add(item)
         return await caller
 
     def add(self, item: Item) -> None:
-        """Gather `item` without waiting, also past the bound; `answered` is told what came of it."""
-        self._gather(item, None)
-
-    def _gather(self, item: Item, caller: asyncio.Future[Answer] | None) -> None:
+        """Gather `item` without waiting, also past the bound; `answered` or `failed` is told what came of it."""
         if self._closed:
             raise StoreClosed("expected an open batch, found it closed. Give nothing after close().")
         self._items.append(item)
-        self._callers.append(caller)
         self._given += 1
         if self._size is not None:
             self._bytes += self._size(item)
@@ -141,11 +140,13 @@ class Gatherer(Generic[Item, Answer]):
             if len(self._items) == before:
                 return
 
-    def _take(self) -> tuple[list[Item], list[asyncio.Future[Answer] | None]]:
-        items, callers = self._items, self._callers
-        self._items, self._callers = items[self._batch_max :], callers[self._batch_max :]
-        if len(items) > self._batch_max:
-            items, callers = items[: self._batch_max], callers[: self._batch_max]
+    def _take(self) -> tuple[list[Item], dict[int, asyncio.Future[Answer]]]:
+        items, callers, most = self._items, self._callers, self._batch_max
+        self._items, self._callers = items[most:], {}
+        if len(items) > most:
+            items = items[:most]
+            self._callers = {place - most: caller for place, caller in callers.items() if place >= most}
+            callers = {place: caller for place, caller in callers.items() if place < most}
         if self._size is not None:
             self._bytes = sum(map(self._size, self._items)) if self._items else 0
         return items, callers
@@ -159,7 +160,7 @@ class Gatherer(Generic[Item, Answer]):
                 turn.set_result(None)
                 free -= 1
 
-    async def _send(self, items: list[Item], callers: list[asyncio.Future[Answer] | None]) -> None:
+    async def _send(self, items: list[Item], callers: dict[int, asyncio.Future[Answer]]) -> None:
         try:
             answers = await self._write(items)
         except asyncio.CancelledError:
@@ -167,36 +168,31 @@ class Gatherer(Generic[Item, Answer]):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the items and is given to them
             await self._send_each(items, callers, error)
-        else:
-            for item, caller, answer in zip(items, callers, answers, strict=True):
-                self._tell(item, caller, answer, None)
-
-    async def _send_each(
-        self, items: list[Item], callers: list[asyncio.Future[Answer] | None], error: Exception
-    ) -> None:
-        if len(items) == 1 or self.whole(error):
-            for item, caller in zip(items, callers, strict=True):
-                self._tell(item, caller, None, error)
             return
-        for item, caller in zip(items, callers, strict=True):
-            await self._send([item], [caller])
+        if self._answered is not None:
+            self._answered(items, answers)
+        for place, caller in callers.items():
+            if not caller.done():  # else it was cancelled and left
+                caller.set_result(answers[place])
 
-    def _tell(
-        self, item: Item, caller: asyncio.Future[Answer] | None, answer: Answer | None, error: Exception | None
-    ) -> None:
+    async def _send_each(self, items: list[Item], callers: dict[int, asyncio.Future[Answer]], error: Exception) -> None:
+        if len(items) == 1 or self.whole(error):
+            for place, item in enumerate(items):
+                self._fail(item, callers.get(place), error)
+            return
+        for place, item in enumerate(items):
+            await self._send([item], {0: callers[place]} if place in callers else {})
+
+    def _fail(self, item: Item, caller: asyncio.Future[Answer] | None, error: Exception) -> None:
         if caller is None:
-            if self._answered is not None:
-                self._answered(item, answer, error)
-        elif caller.done():
-            return  # its caller was cancelled and left
-        elif error is not None:
+            if self._failed is not None:
+                self._failed(item, error)
+        elif not caller.done():
             caller.set_exception(error)
-        else:
-            caller.set_result(answer)  # type: ignore[arg-type]  # None only beside an error, or as the answer itself
 
-    def _leave(self, callers: Sequence[asyncio.Future[Answer] | None]) -> None:
-        for caller in callers:
-            if caller is not None and not caller.done():
+    def _leave(self, callers: dict[int, asyncio.Future[Answer]]) -> None:
+        for caller in callers.values():
+            if not caller.done():
                 caller.set_exception(OutcomeUnknown("the write was cancelled: it may or may not be stored. Ask by id."))
 
     # --- ending ----------------------------------------------------------------------------------------------------
@@ -229,6 +225,6 @@ class Gatherer(Generic[Item, Answer]):
             flusher.cancel()
             await asyncio.wait([flusher])
         self._leave(self._callers)
-        self._items, self._callers = [], []
+        self._items, self._callers = [], {}
         self._told = self._given
         self._release_drains()

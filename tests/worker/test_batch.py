@@ -145,17 +145,19 @@ async def test_a_caller_that_is_cancelled_while_it_waits_for_room_takes_nobodys_
     assert list(await asyncio.gather(first, second, third)) == [0, 10, 30]
 
 
-async def test_added_items_are_answered_through_the_callback() -> None:
-    told: list[tuple[int, int | None, str]] = []
+async def test_added_items_are_answered_through_the_callbacks() -> None:
+    told: list[tuple[int, object]] = []
     writer = Writer()
     writer.bad[2] = ValueError("bad")
     gatherer = Gatherer(
-        writer.write, answered=lambda item, answer, error: told.append((item, answer, str(error or "")))
+        writer.write,
+        answered=lambda items, answers: told.extend(zip(items, answers, strict=True)),
+        failed=lambda item, error: told.append((item, str(error))),
     )
     for n in (1, 2, 3):
         gatherer.add(n)
     await gatherer.drain()
-    assert told == [(1, 10, ""), (2, None, "bad"), (3, 30, "")]
+    assert told == [(1, 10), (2, "bad"), (3, 30)]
 
 
 async def test_a_batch_gathers_on_while_each_turn_brings_more() -> None:

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from holdfast.worker.execution import Execution
 
@@ -32,17 +32,25 @@ class HeldClaims:
     def add(self, execution: Execution) -> Execution | None:
         """Hold it. Returns the older execution of the same item, which has lost its claim by that."""
         ref = execution.claim.ref
-        older = self._by_ref.get(ref)
+        older = self._by_ref.setdefault(ref, execution)
+        if older is execution:
+            return None
         self._by_ref[ref] = execution
         return older
 
     def remove(self, execution: Execution) -> None:
         """The claim is over, or no longer ours."""
-        ref = execution.claim.ref
-        if self._by_ref.get(ref) is execution:
-            del self._by_ref[ref]
-            if self._waiting and not self._by_ref:
-                self._tell()
+        self.remove_all((execution,))
+
+    def remove_all(self, executions: Iterable[Execution]) -> None:
+        """These claims are over."""
+        by_ref = self._by_ref
+        for execution in executions:
+            ref = execution.claim.ref
+            if by_ref.get(ref) is execution:
+                del by_ref[ref]
+        if self._waiting and not by_ref:
+            self._tell()
 
     def _tell(self) -> None:
         for waiter in self._waiting:

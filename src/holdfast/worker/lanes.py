@@ -83,6 +83,7 @@ class Lanes:
         self._compete = len(self._lanes) > 1 and self.slots < total
         if len(self._lanes) == 1:
             self._lanes[0].concurrency = self.slots
+        self.any_serial = any(lane.serial for lane in self._lanes)
         self.busy = 0
         self.on_room: Callable[[], None] | None = (
             None  # called when a lane may ask for more; set by whoever waits for it

@@ -51,11 +51,13 @@ class Leases:
         host: Host,
         nowhere: Lane,
         claiming_since: Callable[[], float | None],
+        release: Callable[[Execution], None],
         alarm: Alarm,
         listeners: Listeners,
     ) -> None:
         self._held, self._runner, self._lease = held, runner, lease
         self._timing, self._monotonic, self._host, self._nowhere = timing, monotonic, host, nowhere
+        self._release_unheard = release
         self._claiming_since, self._alarm, self._beaten = claiming_since, alarm, listeners.beaten
         self._unknown: dict[tuple[int | str, int], float] = {}  # (ref, token) -> when a beat first showed it
         self._timer: Timer | None = None
@@ -105,7 +107,7 @@ class Leases:
         unheard = Execution(claim, self._host, lane=self._nowhere, grant=Grant(sent, sent))
         unheard.ended, unheard.ending = True, Released("its claim was never heard of", counted=False)
         self._held.add(unheard)
-        self._runner.outbox.add(unheard)
+        self._release_unheard(unheard)
 
     # --- ends ------------------------------------------------------------------------------------------------------
 

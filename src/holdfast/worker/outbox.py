@@ -18,7 +18,7 @@ from holdfast.worker.options import CLAIM_MAX
 from holdfast.worker.reports import as_progress, encode_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from holdfast.job.commands import Settled
     from holdfast.store import Source
@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 
 #: Turns of the loop for which a batch gathers on while each brings more: some milliseconds at most.
 TURNS_MAX: Final = 16
+_STALE: Final = Accepted.STALE
 
 
 class Outbox:
-    """Takes ended executions and settles them; `over` is told of each that is done with."""
+    """Takes ended executions and settles them; `over` is told of those that are done with."""
 
     def __init__(
         self,
@@ -45,14 +46,19 @@ class Outbox:
         lease: float,
         alarm: Alarm,
         listeners: Listeners,
-        over: Callable[[Execution], None],
+        over: Callable[[Sequence[Execution]], None],
     ) -> None:
         self._source, self._held, self._reports = source, held, reports
         self._timing, self._monotonic, self._lease = timing, monotonic, lease
         self._alarm, self._over = alarm, over
         self._settled, self._unsettled = listeners.settled, listeners.unsettled
         self._gatherer: Gatherer[Execution, Settled] = Gatherer(
-            self._write, answered=self._answered, batch_max=CLAIM_MAX, turns_max=TURNS_MAX, whole=(*WHOLE, *AWAY)
+            self._write,
+            answered=self._answered,
+            failed=self._refused,
+            batch_max=CLAIM_MAX,
+            turns_max=TURNS_MAX,
+            whole=(*WHOLE, *AWAY),
         )
         self.add = self._gatherer.add  # the hot path: no call in between
         self.stale = 0
@@ -115,15 +121,12 @@ class Outbox:
 
     # --- answers ---------------------------------------------------------------------------------------------------
 
-    def _answered(self, execution: Execution, answer: Settled | None, error: Exception | None) -> None:
-        if answer is None:
-            assert error is not None, "an item is answered or has failed"
-            self._refused(execution, error)
-            return
-        if answer.accepted is Accepted.STALE:
-            self.stale += 1
-        self._held.remove(execution)
-        self._over(execution)
+    def _answered(self, batch: Sequence[Execution], answers: Sequence[Settled]) -> None:
+        for answer in answers:
+            if answer.accepted is _STALE:
+                self.stale += 1
+        self._held.remove_all(batch)
+        self._over(batch)
 
     def _refused(self, execution: Execution, error: Exception) -> None:
         """The store raised for this very item. Its content may be why: the attempt then fails with what the store said."""
@@ -137,7 +140,7 @@ class Outbox:
         # Nothing more can be said to the store: the lease ends, and any worker rescues the job.
         tell(self._unsettled, execution, error)
         self._held.remove(execution)
-        self._over(execution)
+        self._over((execution,))
 
 
 def _failure(execution: Execution, error: Exception) -> Failed:

@@ -14,7 +14,7 @@ from holdfast.worker.insist import insist
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from holdfast.job.commands import Settled
     from holdfast.store import Source
@@ -47,7 +47,9 @@ class Reports:
         self._lease, self._alarm, self._lost = lease, alarm, lost
         self._inbox: deque[Told] = deque()
         self._waking = False
-        self._gatherer: Gatherer[Execution, Settled | None] = Gatherer(self._write, answered=self._answered)
+        self._gatherer: Gatherer[Execution, Settled | None] = Gatherer(
+            self._write, answered=self._answered, failed=self._failed
+        )
         self.any = False  # whether anything was ever reported: most workers never have to look
 
     def tell(self, execution: Execution, value: bytes, update: bytes | None, lines: list[Line]) -> None:
@@ -99,12 +101,18 @@ class Reports:
             told=lambda error: self._alarm("", None, error),
         )
 
-    def _answered(self, execution: Execution, answer: Settled | None, error: Exception | None) -> None:
+    def _answered(self, batch: Sequence[Execution], answers: Sequence[Settled | None]) -> None:
+        for execution, answer in zip(batch, answers, strict=True):
+            if answer is not None and answer.accepted is Accepted.STALE and not execution.ended:
+                self._lost(execution)
+            self._go_on(execution)
+
+    def _failed(self, execution: Execution, error: Exception) -> None:
+        self._alarm(execution.queue, execution.claim.item, error)
+        self._go_on(execution)
+
+    def _go_on(self, execution: Execution) -> None:
         execution.reporting = False
-        if error is not None:
-            self._alarm(execution.queue, execution.claim.item, error)
-        elif answer is not None and answer.accepted is Accepted.STALE and not execution.ended:
-            self._lost(execution)
         if execution.report is not None and not execution.ended:
             self._gather(execution)
 

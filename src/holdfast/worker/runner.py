@@ -26,7 +26,7 @@ from holdfast.worker.hooks import tell
 from holdfast.worker.program import Executor
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from holdfast.job.commands import Ending
     from holdfast.worker.deadlines import Deadlines
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     InChild = Callable[[Execution, Program[Any], float], Awaitable[Ending]]
 
+_Task: Final = asyncio.Task
 _ASYNC: Final = Executor.ASYNC
 _PROCESS: Final = Executor.PROCESS
 #: A child is killed when its grace is over; only if even that hangs is its attempt abandoned, so many seconds later.
@@ -72,6 +73,7 @@ class Runner:
         self._get, self._lanes, self._held, self._threads = programs.get, lanes, held, threads
         self._options, self._middleware, self._run_child = options, middleware, in_child
         self._loop, self._monotonic, self._alarm, self._listeners = loop, monotonic, alarm, listeners
+        self._started = listeners.started
         self._is_leaving, self._on_zombies = is_leaving, on_zombies
         self._variables = contextvars.copy_context()
         self.on_change: Callable[[], None] | None = None  # for a drain: something ended, was settled or abandoned
@@ -81,7 +83,7 @@ class Runner:
 
     def join(self, outbox: Outbox, reports: Reports, deadlines: Deadlines) -> None:
         """Take the parts that know the runner themselves."""
-        self.outbox, self._reports, self._deadlines = outbox, reports, deadlines
+        self._add, self._reports, self._deadlines = outbox.add, reports, deadlines
 
     # --- accept ----------------------------------------------------------------------------------------------------
 
@@ -101,9 +103,10 @@ class Runner:
         if e.program is None:
             self._loop.call_soon(self._no_handler, e)
             return
-        if self._listeners.started:
-            tell(self._listeners.started, e)
-        e.handler = asyncio.Task(self._attempt(e), loop=self._loop, name=e.claim.id, context=self._variables.copy())
+        if self._started:
+            tell(self._started, e)
+        # The class itself, because loop.create_task adds a call and no task factory has a say in this.
+        e.handler = _Task(self._attempt(e), loop=self._loop, name=e.claim.id, context=self._variables.copy())
 
     def _no_handler(self, e: Execution) -> None:
         ending = without_handler(e.claim, self._options.lease)
@@ -122,17 +125,20 @@ class Runner:
             limit = program.time_limit(e.claim)
             if limit is not None and program.executor is not _PROCESS:
                 self._limit(e, limit)  # the limit of a child process counts from its own start
-            if e.cancel_reason is not None:
-                raise asyncio.CancelledError(e.cancel_reason)
+            reason = e.cancel_reason
+            if reason is not None:
+                raise asyncio.CancelledError(reason)  # asked before it has begun
             if program.executor is _ASYNC and not self._middleware:
-                value = await program.bind(e.claim, e)()
+                ending = program.ending(await program.bind(e.claim, e)())
             else:
                 value = await self._call(e, program)()
-            ending = value if type(value) in _CHILD_ENDINGS else program.ending(value)
+                ending = value if type(value) in _CHILD_ENDINGS else program.ending(value)  # type: ignore[assignment]
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything; see `_raised`
             self._raised(e, error)
         else:
-            self._returned(e, ending)
+            if e.cancel_reason is not None and not e.ended:
+                ending = self._after_cancel(e, ending)
+            self._ended(e, ending, None)
 
     def _limit(self, e: Execution, limit: float) -> None:
         e._deadline = e.started + limit
@@ -162,11 +168,6 @@ class Runner:
         if e.cancel_reason is not None and not isinstance(ending, _DECIDED):
             raise asyncio.CancelledError(e.cancel_reason)  # it stopped because it was told to, or was killed
         return ending
-
-    def _returned(self, e: Execution, ending: Ending) -> None:
-        if e.cancel_reason is not None and not e.ended:
-            ending = self._after_cancel(e, ending)
-        self._ended(e, ending, None)
 
     def _raised(self, e: Execution, error: BaseException) -> None:
         if self._loop.is_closed():
@@ -200,18 +201,21 @@ class Runner:
             self._late(e)
             return
         e.duration = self._monotonic() - e.started
-        self._end(e, ending)
-        if type(ending) is not Succeeded and isinstance(ending, _FAILURES):
-            self._alarm(e.queue, e.claim.item, error or _as_error(e, ending))
-        lane = e.lane
-        if not lane.serial:
-            self._next(lane)
-
-    def _end(self, e: Execution, ending: Ending) -> None:
         if self._reports.any:
             self._reports.collect()
         e.ended, e.ending = True, ending
-        self.outbox.add(e)
+        self._add(e)
+        if type(ending) is not Succeeded and isinstance(ending, _FAILURES):
+            self._alarm(e.queue, e.claim.item, error or _as_error(e, ending))
+        if not e.lane.serial:
+            self._next(e.lane)
+
+    def _end(self, e: Execution, ending: Ending) -> None:
+        """End an attempt that has no handler, or not any more."""
+        if self._reports.any:
+            self._reports.collect()
+        e.ended, e.ending = True, ending
+        self._add(e)
 
     def _next(self, lane: Lane) -> None:
         following = self._lanes.pass_on(lane)
@@ -221,10 +225,12 @@ class Runner:
         if on_room is not None and self._lanes.thirsty(lane):
             on_room()
 
-    def settled(self, e: Execution) -> None:
-        """The store has taken the outcome, or will never: now the slot of a serial queue is free."""
-        if e.lane.serial and not e.abandoned and e.handler is None and e.started >= 0:
-            self._next(e.lane)
+    def settled(self, batch: Sequence[Execution]) -> None:
+        """The store has taken these outcomes, or never will: now the slots of serial queues are free."""
+        if self._lanes.any_serial:
+            for e in batch:
+                if e.lane.serial and not e.abandoned and e.handler is None and e.started >= 0:
+                    self._next(e.lane)
         if self.on_change is not None:
             self.on_change()
 

@@ -302,6 +302,7 @@ class Worker(Generic[T]):
             host=self,
             nowhere=Lane("", 1, serial=False, weight=1),
             claiming_since=lambda: self._claimer.claiming_since,
+            release=self._outbox.add,
             alarm=self._alarm,
             listeners=self._listeners,
         )
