@@ -7,43 +7,63 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytest.register_assert_rewrite("holdfast.testing.contract_history")
+pytest.register_assert_rewrite("holdfast.testing.contract", "holdfast.testing.contract_history")
 
 from holdfast.clock import ManualClock  # noqa: E402  # the suites' asserts are rewritten before they are imported
 from holdfast.histories.figures import SeriesTally, WorkerTally  # noqa: E402
 from holdfast.histories.ledger import SLICE, LedgerJobs, walk, walk_up  # noqa: E402
 from holdfast.histories.ledger_workers import LedgerWorkers  # noqa: E402
 from holdfast.history import JobFilter, Page  # noqa: E402
-from holdfast.job.ledger import validate  # noqa: E402
-from holdfast.job.model import Attempt, Job, NewJob  # noqa: E402
+from holdfast.job.model import Attempt, Job, NewJob, WorkerConfig  # noqa: E402
 from holdfast.job.state import End, State  # noqa: E402
 from holdfast.stores.memory import MemoryStore  # noqa: E402
-from holdfast.testing.contract.harness import StoreHarness  # noqa: E402
 from holdfast.testing.contract_history import (  # noqa: E402
     HistoryHarness,
     JobRepositoryContract,
     WorkerRepositoryContract,
 )
+from tests.contract.adapters import MemoryHarness  # noqa: E402
 from tests.features import feature  # noqa: E402
+from tests.journal.harness import JournalHarness  # noqa: E402
 
 
 class LedgerHarness(HistoryHarness):
-    """A memory store and the history of its ledger."""
+    """A store over a ledger, and the history of it."""
 
-    def __init__(self) -> None:
-        clock = ManualClock()
-        self.memory = MemoryStore(clock=clock)
-        super().__init__(StoreHarness(self.memory, clock), LedgerJobs(self.memory), LedgerWorkers(self.memory))
+    def __init__(self, store: MemoryHarness | JournalHarness) -> None:
+        super().__init__(store, LedgerJobs(store.store), LedgerWorkers(store.store))
 
     async def close(self) -> None:
-        assert validate(self.memory.ledger) == []
+        assert self.store.faults() == []
         await super().close()
 
 
+@pytest.fixture(params=[MemoryHarness, JournalHarness], ids=["memory", "journal"])
+def history_factory(request: pytest.FixtureRequest) -> Callable[[], HistoryHarness]:
+    make: Callable[[], MemoryHarness | JournalHarness] = request.param
+    return lambda: LedgerHarness(make())
+
+
 class TestLedger(JobRepositoryContract, WorkerRepositoryContract):
-    @pytest.fixture
-    def history_factory(self) -> Callable[[], HistoryHarness]:
-        return LedgerHarness
+    pass
+
+
+@feature("H17")
+async def test_records_and_workers_are_there_after_a_restart() -> None:
+    h = JournalHarness()
+    await h.open()
+    history = LedgerHarness(h)
+    await history.record(queue="a")
+    await history.report(1, End.FAILED, ended_at=901.0, error="broke")
+    await history.workers.upsert(WorkerConfig(name="w"))
+    await history.workers.update_heartbeat("w", 7.0)
+    job = await history.jobs.get("x")
+    await h.restart()
+    history = LedgerHarness(h)
+    assert await history.jobs.get("x") == job
+    assert (await history.workers.get("w")).last_heartbeat_at == 7.0
+    assert (await history.jobs.queue_stats())[0].records[State.RETRYING] == 1
+    await history.close()
 
 
 async def filled(count: int) -> MemoryStore:

@@ -275,7 +275,7 @@ def test_counts_from_many_threads_are_all_there() -> None:
         start.wait()
         for _ in range(500):
             tally.count("enqueued", [("q", "t")] * 3)
-            tally.ran([("q", "t", 1.0)])
+            tally.ran({("q", "t"): [1.0]})
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:

@@ -13,10 +13,11 @@ meet. What is counted where stands in `_COUNTERS`.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.errors import HoldfastError, MissingExtra
-from holdfast.job.commands import Accepted, Crashed, Failed, Replay, TimedOut, Verdict
+from holdfast.job.commands import Accepted, Crashed, Failed, Replay, Succeeded, TimedOut, Verdict
 from holdfast.job.state import FINAL, End, State
 from holdfast.telemetry.observer import StoreObserver
 from holdfast.telemetry.scrape import Page, Reading
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from holdfast.worker.context import Context
 
 LABELS_MAX: Final = 200
+_COMPLETED: Final = ("completed",)
 _FAILURES: Final = (Failed, TimedOut, Crashed)
 #: The counter of an attempt that ended and put its job into this state.
 _BY_STATE: Final = {
@@ -91,14 +93,15 @@ class Metrics(StoreObserver):
 
     def settled(self, settlements: Sequence[Settlement[Any]], answers: Sequence[Settled]) -> None:
         """Count how attempts ended, and how long they took."""
-        ends: dict[str, list[Pair]] = {}
-        runs: list[tuple[str, str, float]] = []
+        ends: defaultdict[str, list[Pair]] = defaultdict(list)
+        runs: defaultdict[Pair, list[float]] = defaultdict(list)
         for settlement, answer in zip(settlements, answers, strict=True):
             claim = settlement.claim
+            pair = (claim.queue, claim.task)
             for name in _names(settlement.ending, answer):
-                ends.setdefault(name, []).append((claim.queue, claim.task))
+                ends[name].append(pair)
             if settlement.duration is not None and answer.accepted is Accepted.APPLIED:
-                runs.append((claim.queue, claim.task, settlement.duration))
+                runs[pair].append(settlement.duration)
         for name, pairs in ends.items():
             self.tally.count(name, pairs)
         self.tally.ran(runs)
@@ -127,8 +130,10 @@ class Metrics(StoreObserver):
             self.tally.count_unnamed("enqueued", answer.done)  # by filter: their ids are not told
 
 
-def _names(ending: Ending, answer: Settled) -> list[str]:
+def _names(ending: Ending, answer: Settled) -> Sequence[str]:
     """Which counters an ended attempt adds to."""
+    if type(ending) is Succeeded and answer.accepted is Accepted.APPLIED:
+        return _COMPLETED
     if answer.accepted is Accepted.STALE:
         return ["stale_refused"]
     if answer.accepted is Accepted.REPEATED:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 Pair = tuple[str, str]  # queue, task
 
@@ -78,12 +78,12 @@ class Tally:
 
     def count(self, name: str, jobs: Iterable[Pair]) -> None:
         """Add one to the counter `name` for each of `jobs` (queue, task)."""
-        pair_of = self.labels.pair
         with self._lock:
             counter = self._counters[name]
-            for queue, task in jobs:
-                pair = pair_of(queue, task)
-                counter[pair] = counter.get(pair, 0) + 1
+            # A batch has few pairs: they are counted first, and looked up once each.
+            for job, number in Counter(jobs).items():
+                pair = self.labels.pair(*job)
+                counter[pair] = counter.get(pair, 0) + number
 
     def count_unnamed(self, name: str, number: int) -> None:
         """Add `number` to the counter `name`, for jobs whose queue and task nobody told."""
@@ -96,17 +96,17 @@ class Tally:
         with self._lock:
             self._orders[action] = self._orders.get(action, 0) + number
 
-    def ran(self, runs: Iterable[tuple[str, str, float]]) -> None:
-        """Add run times: queue, task, seconds."""
-        pair_of = self.labels.pair
+    def ran(self, runs: Mapping[Pair, Sequence[float]]) -> None:
+        """Add run times, in seconds, by (queue, task)."""
         with self._lock:
-            for queue, task, seconds in runs:
-                pair = pair_of(queue, task)
+            for job, times in runs.items():
+                pair = self.labels.pair(*job)
                 cells = self._durations.get(pair)
                 if cells is None:
                     cells = self._durations[pair] = [0.0] * (len(BUCKETS) + 2)
-                cells[bisect_left(BUCKETS, seconds)] += 1
-                cells[-1] += seconds
+                for seconds in times:
+                    cells[bisect_left(BUCKETS, seconds)] += 1
+                cells[-1] += sum(times)
 
     def read(self) -> Counts:
         """Return all that was counted."""
