@@ -25,3 +25,12 @@ def fill(log: Log, *items: bytes) -> int:
     number = log.append(items)
     log.pump()
     return number
+
+
+class Time:
+    """A clock that a test moves."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now

@@ -120,6 +120,19 @@ SAMPLE = sample(frames=6)
 @given(name=st.sampled_from(sorted(SAMPLE.files)), changes=st.lists(MUTATION, min_size=1, max_size=4))
 @example(name="MARK", changes=[("cut", 0, b"")])
 def test_no_bytes_do_more_than_be_refused(name: str, changes: list[tuple[str, int, bytes]]) -> None:
+    _open_or_refuse(name, changes)
+
+
+@pytest.mark.soak
+@settings(max_examples=100_000)
+@given(name=st.sampled_from(sorted(SAMPLE.files)), changes=st.lists(MUTATION, min_size=1, max_size=8))
+def test_a_hundred_thousand_mutations_do_no_more_than_be_refused(
+    name: str, changes: list[tuple[str, int, bytes]]
+) -> None:
+    _open_or_refuse(name, changes)
+
+
+def _open_or_refuse(name: str, changes: list[tuple[str, int, bytes]]) -> None:
     disk = WatchedDisk({**SAMPLE.files, name: _mutated(SAMPLE.files[name], changes)})
     try:
         recovery = Recovery.begin(disk, SMALL)

@@ -34,6 +34,8 @@ for line in sys.stdin:
                 log.append([b"from the child"])
             except Exception as error:
                 print("child", os.getpid(), type(error).__name__, flush=True)
+            else:
+                print("child", os.getpid(), "accepted", flush=True)
             import signal
             signal.pause()
     elif line == "spawn\\n":
@@ -133,6 +135,41 @@ def test_a_copy_of_a_folder_in_use_is_a_journal_of_its_own(folder: OsFiles, owne
     owner.kill()
     assert payloads(copied, Options()) == [b"from the owner", b"in the copy"]
     assert payloads(folder, Options()) == [b"from the owner", b"more"]
+
+
+WRITER = """
+import sys
+from holdfast.wal import OsFiles, Options, Recovery
+recovery = Recovery.begin(OsFiles(sys.argv[1]), Options(segment_bytes=16384))
+number = sum(1 for _ in recovery.replay())
+log = recovery.serve()
+while True:
+    payloads = [b"%d" % (number + item) + bytes(number % 700) for item in range(number % 4 + 1)]
+    last = log.append(payloads)
+    number += len(payloads)
+    log.wait_synced(last)
+    sys.stdout.write(f"{number}\\n")
+    sys.stdout.flush()
+"""
+
+
+@feature("B57", "BW22")
+def test_a_writer_that_is_killed_at_any_moment_has_lost_nothing_that_it_acknowledged(folder: OsFiles) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(holdfast.__file__))}
+    for cycle in range(8):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, folder.path], stdout=subprocess.PIPE, text=True, env=environment
+        )
+        assert writer.stdout is not None
+        lines = [writer.stdout.readline() for _ in range(37 * cycle + 5)]
+        writer.kill()
+        # What was printed before the kill was acknowledged too; the last line may be torn.
+        lines += [line for line in writer.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
+        writer.wait()
+        writer.stdout.close()
+        found = [int(payload.rstrip(b"\0")) for payload in payloads(folder, Options(segment_bytes=16384))]
+        assert found == list(range(len(found)))
+        assert len(found) >= int(lines[-1])
 
 
 def test_of_many_processes_that_open_at_once_exactly_one_succeeds(folder: OsFiles) -> None:

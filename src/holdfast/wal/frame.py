@@ -46,6 +46,11 @@ def seed_of(salt: bytes) -> int:
     return crc32(salt)
 
 
+def header_crc(head: bytes, seed: int) -> int:
+    """The checksum of a frame header, over all of `head`: the length most of all."""
+    return crc32(head, seed)
+
+
 def encode_group(
     payloads: Sequence[bytes], *, after: int, synced: int, previous_crc: int, seed: int, kind: int = DATA
 ) -> tuple[bytes, int]:
@@ -59,6 +64,6 @@ def encode_group(
         number += 1
         size = len(payload)
         head = pack(b"HFR", VERSION, kind, MUST_UNDERSTAND, 0, size, crc32(payload, seed), number, synced, crc)
-        crc = crc32(head, seed)
+        crc = header_crc(head, seed)
         parts += (head, CRC.pack(crc), payload, _PADDING[-size & 7])
     return b"".join(parts), crc

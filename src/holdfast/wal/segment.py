@@ -15,7 +15,18 @@ import msgspec
 
 from holdfast.wal import frame as frames
 from holdfast.wal.errors import NewerFormat
-from holdfast.wal.frame import CRC, DATA, FIELDS, HEADER_SIZE, MAX_PAYLOAD, MUST_UNDERSTAND, SEAL, Frame, seed_of
+from holdfast.wal.frame import (
+    CRC,
+    DATA,
+    FIELDS,
+    HEADER_SIZE,
+    MAX_PAYLOAD,
+    MUST_UNDERSTAND,
+    SEAL,
+    Frame,
+    header_crc,
+    seed_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,7 +132,7 @@ class Cursor:
         window, seed = self._window, self._seed
         magic, version, kind, flags, _, size, payload_crc, number, synced, previous = FIELDS.unpack_from(window, at)
         crc = CRC.unpack_from(window, at + FIELDS.size)[0]
-        if magic != b"HFR" or crc32(window[at : at + FIELDS.size], seed) != crc:
+        if magic != b"HFR" or header_crc(window[at : at + FIELDS.size], seed) != crc:
             self.why = "no valid frame header"
             return None
         if version > frames.VERSION:
@@ -194,7 +205,7 @@ def headers_in(window: bytes, seed: int) -> Iterator[tuple[int, int]]:
     while at >= 0:
         if not at & 7 and at + HEADER_SIZE <= len(window):
             head = window[at : at + FIELDS.size]
-            if crc32(head, seed) == CRC.unpack_from(window, at + FIELDS.size)[0]:
+            if header_crc(head, seed) == CRC.unpack_from(window, at + FIELDS.size)[0]:
                 fields = FIELDS.unpack(head)
                 yield fields[7], fields[8]
         at = window.find(frames.MAGIC, at + 1)
