@@ -77,6 +77,11 @@ class SimHarness(StoreHarness):
         await self.store.close()
         await self.start()
 
+    async def reopen_after_kill(self) -> None:
+        """The process is killed; the next one finds all that was seen."""
+        self.disk = self.disk.killed()
+        await self.start()
+
     async def start(self) -> None:
         """Open a new store on the disk as it is."""
         self.store = self.on(self.disk, self.clock)
