@@ -12,6 +12,7 @@ from holdfast.errors import BadArguments, BadTime
 from holdfast.job.commands import Canceled, Claim, Failed, Snoozed, Succeeded
 from holdfast.job.model import Job
 from holdfast.job.outcome import Cancel, Done, Fail, Snooze
+from holdfast.job.retry import backoff
 from holdfast.task import Task, TaskProgram
 from tests.features import feature
 
@@ -146,25 +147,12 @@ def test_the_traceback_begins_at_the_handler_and_is_cut(app: Holdfast) -> None:
     assert "test_program.py" in ending.error.traceback
 
 
-@pytest.mark.parametrize("is_async", [False, True])
-async def test_own_delays_are_taken_one_after_the_other(app: Holdfast, is_async: bool) -> None:
-    def work() -> None:
-        raise ConnectionError("no")
-
+async def test_own_delays_are_taken_one_after_the_other(app: Holdfast) -> None:
     async def wait() -> None:
         raise ConnectionError("no")
 
-    task: Task[..., Any] = app.task("x", backoff=["1s", "10s"], max_attempts=9)(wait if is_async else work)
-    program = TaskProgram(task)
-    waits = []
-    for failures in range(4):
-        call = program.bind(claim(task, failures=failures), None)  # type: ignore[arg-type]
-        with pytest.raises(ConnectionError) as caught:
-            await call() if is_async else call()
-        ending = program.failed(caught.value)
-        assert isinstance(ending, Failed)
-        waits.append(ending.retry_in)
-    assert waits == [1.0, 10.0, 10.0, 10.0]
+    policy = app.task("own", backoff=["1s", "10s"], max_attempts=9)(wait).policy.retry
+    assert [backoff(policy, failures, jitter=0.5) for failures in (1, 2, 3, 4)] == [1.0, 10.0, 10.0, 10.0]
 
 
 def test_the_time_limit_is_the_jobs_own_or_the_tasks(app: Holdfast, program: TaskProgram) -> None:

@@ -82,7 +82,7 @@ async def test_objects_and_methods_are_handlers_too(app: Holdfast) -> None:
 
 def test_own_delays_are_a_retry_policy_too(app: Holdfast) -> None:
     policy = app.task("x", backoff=["1s", 10, "5m"])(nothing).policy
-    assert policy.delays == (1.0, 10.0, 300.0)
+    assert policy.retry.delays == (1.0, 10.0, 300.0)
     assert policy.retry.max_attempts == 4
     assert app.task("y", max_attempts=9, backoff=[1])(nothing).policy.retry.max_attempts == 9
     given = RetryPolicy(max_attempts=2, base=5.0)

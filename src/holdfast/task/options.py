@@ -114,7 +114,7 @@ def _field(name: str, value: Any, policy: Policy) -> dict[str, Any]:
         case "timeout":
             return {"timeout": read_timeout(value)}
         case _:
-            own, _ = read_retry(None, value)
+            own = read_retry(None, value)
             return {"retry": msgspec.structs.replace(policy.retry, max_attempts=own.max_attempts)}
 
 

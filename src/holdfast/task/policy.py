@@ -31,7 +31,6 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     alias: str
     queue: str = DEFAULT_QUEUE
     retry: RetryPolicy = RetryPolicy()
-    delays: tuple[float, ...] = ()  # own waits before the next attempts; the last one repeats
     timeout: float | None = None
     executor: ExecutorName = "async"
     retry_on: tuple[type[BaseException], ...] = (BaseException,)
@@ -66,14 +65,11 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
 def make_policy(alias: str, function: Callable[..., Any], options: TaskOptions) -> Policy:
     """Return the checked policy of a task. Raises ConfigError that lists every fault."""
     faults = _Faults()
-    retry, delays = faults.of(
-        lambda: read_retry(options.retry, options.max_attempts, options.backoff), (RetryPolicy(), ())
-    )
+    retry = faults.of(lambda: read_retry(options.retry, options.max_attempts, options.backoff), RetryPolicy())
     policy = Policy(
         alias=faults.of(lambda: check_name(alias, "alias"), ""),
         queue=faults.of(lambda: check_name(options.queue, "queue"), ""),
         retry=retry,
-        delays=delays,
         timeout=faults.of(lambda: read_timeout(options.timeout), None),
         executor=faults.of(lambda: _read_executor(options.executor, function), "async"),
         retry_on=faults.of(
@@ -111,8 +107,8 @@ def read_timeout(value: Duration | None) -> float | None:
     return None if value is None else seconds(value, "timeout", positive=True)
 
 
-def read_retry(retry: Any, max_attempts: int | None, backoff: Any = None) -> tuple[RetryPolicy, tuple[float, ...]]:
-    """Return the policy, and own delays if there are any: of `retry=`, or of `max_attempts=` and `backoff=`."""
+def read_retry(retry: Any, max_attempts: int | None, backoff: Any = None) -> RetryPolicy:
+    """Return the policy of `retry=`, or of `max_attempts=` and `backoff=`."""
     if retry is not None:
         if max_attempts is not None or backoff is not None:
             raise ConfigError("retry: expected retry= alone, found max_attempts= or backoff= beside it. Leave one out.")
@@ -120,21 +116,20 @@ def read_retry(retry: Any, max_attempts: int | None, backoff: Any = None) -> tup
             raise ConfigError(
                 f"retry: expected a RetryPolicy, found {retry!r:.80}. For your own delays use backoff=[…]."
             )
-        return _check_retry(retry), ()
+        return _check_retry(retry)
     if backoff is not None:
         return _read_backoff(backoff, max_attempts)
-    return RetryPolicy(max_attempts=_read_attempts(5 if max_attempts is None else max_attempts)), ()
+    return RetryPolicy(max_attempts=_read_attempts(5 if max_attempts is None else max_attempts))
 
 
-def _read_backoff(backoff: Any, max_attempts: int | None) -> tuple[RetryPolicy, tuple[float, ...]]:
+def _read_backoff(backoff: Any, max_attempts: int | None) -> RetryPolicy:
     if isinstance(backoff, str) or not hasattr(backoff, "__iter__"):
         raise ConfigError(f'backoff: expected a list of delays like ["1s", "10s"], found {backoff!r:.80}.')
     delays = tuple(seconds(delay, "backoff") for delay in backoff)
     if not delays:
         raise ConfigError("backoff: expected at least one delay, found none. For no retries write max_attempts=1.")
     attempts = _read_attempts(len(delays) + 1 if max_attempts is None else max_attempts)
-    # What the store computes by itself, for a lost worker, stays near to these.
-    return RetryPolicy(max_attempts=attempts, base=delays[0], factor=1.0, cap=max(delays)), delays
+    return RetryPolicy(max_attempts=attempts, delays=delays)
 
 
 def _read_attempts(value: object) -> int:

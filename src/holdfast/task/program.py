@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import traceback
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +15,7 @@ from holdfast.job.outcome import Cancel, Done, Fail, Snooze
 from holdfast.worker.program import Executor, ProcessCall
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from holdfast.job.commands import Claim, Ending
     from holdfast.job.model import Job
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 #: Errors that the next attempt would only repeat.
 _FINAL_ERRORS: Final = (BadArguments, UsageError)
 _FRAMES_MAX: Final = 60
-#: Set on an error that is to be retried after the task's own delay, in seconds; read by `failed`.
-_RETRY_IN: Final = "__holdfast_retry_in__"
 _SUCCEEDED: Final = Succeeded()
 
 
@@ -49,10 +46,7 @@ class TaskProgram:
 
     def bind(self, claim: Claim[Job], ctx: Context) -> Callable[[], Any]:
         """Return the call of the handler, ready to make. Raises BadArguments when the payload does not fit."""
-        call = self._bind(claim.item.payload, ctx)
-        if self._policy.delays:
-            return self._with_own_delay(call, claim.item.failures)
-        return call
+        return self._bind(claim.item.payload, ctx)
 
     def process_call(self, claim: Claim[Job]) -> ProcessCall:
         """Return what a child process needs. Raises UsageError when it could not find the task."""
@@ -84,30 +78,7 @@ class TaskProgram:
             and not isinstance(error, policy.no_retry_on)
             and not isinstance(error, _FINAL_ERRORS)
         )
-        retry_in = error.__dict__.get(_RETRY_IN) if policy.delays else None
-        return Failed(_info(error, _traceback_of(error)), retryable=retryable, retry_in=retry_in)
-
-    def _with_own_delay(self, call: Callable[[], Any], failures: int) -> Callable[[], Any]:
-        delays = self._policy.delays
-        delay = delays[min(failures, len(delays) - 1)]
-
-        def run() -> Any:
-            try:
-                answer = call()
-            except BaseException as error:
-                error.__dict__[_RETRY_IN] = delay
-                raise
-            return _marked(answer, delay) if asyncio.iscoroutine(answer) else answer
-
-        return run
-
-
-async def _marked(work: Awaitable[Any], delay: float) -> Any:
-    try:
-        return await work
-    except BaseException as error:
-        error.__dict__[_RETRY_IN] = delay
-        raise
+        return Failed(_info(error, _traceback_of(error)), retryable=retryable)
 
 
 class TaskPrograms:

@@ -23,10 +23,11 @@ class RetryDoc(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     base: float = 2.0
     factor: float = 2.0
     cap: float = 3_600.0
+    delays: tuple[float, ...] = ()
 
     def policy(self) -> RetryPolicy:
         """Return it as the core knows it."""
-        return RetryPolicy(self.max_attempts, self.base, self.factor, self.cap)
+        return RetryPolicy(self.max_attempts, self.base, self.factor, self.cap, self.delays)
 
 
 class CancelDoc(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,7 +222,7 @@ def attempt_of(doc: AttemptDoc) -> Attempt:
 
 def retry_doc(policy: RetryPolicy) -> RetryDoc:
     """Return a retry policy as a document."""
-    return RetryDoc(max_attempts=policy.max_attempts, base=policy.base, factor=policy.factor, cap=policy.cap)
+    return RetryDoc(**msgspec.structs.asdict(policy))
 
 
 def job_doc(job: Job, *, all_attempts: bool = True) -> JobDoc:

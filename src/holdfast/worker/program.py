@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from holdfast.job.commands import Claim, Ending
     from holdfast.worker.context import Context
 
-T_contra = TypeVar("T_contra", contravariant=True)
+T = TypeVar("T")
 
 
 class Executor(StrEnum):
@@ -40,7 +40,7 @@ class ProcessCall(msgspec.Struct, frozen=True):
     attempt: int
 
 
-class Program(Protocol[T_contra]):
+class Program(Protocol[T]):
     """How one task's items are run."""
 
     @property
@@ -53,18 +53,18 @@ class Program(Protocol[T_contra]):
         """Seconds between cancelling a handler and abandoning it."""
         ...
 
-    def time_limit(self, claim: Claim[T_contra]) -> float | None:
+    def time_limit(self, claim: Claim[T]) -> float | None:
         """Seconds this attempt may take; None: no limit."""
         ...
 
-    def bind(self, claim: Claim[T_contra], ctx: Context) -> Callable[[], Any]:
+    def bind(self, claim: Claim[T], ctx: Context) -> Callable[[], Any]:
         """Decode the arguments and return the call, ready to make. An async handler's call returns a coroutine.
 
         Raises BadArguments when the payload does not fit: the attempt fails and is not retried.
         """
         ...
 
-    def process_call(self, claim: Claim[T_contra]) -> ProcessCall:
+    def process_call(self, claim: Claim[T]) -> ProcessCall:
         """The same for a child process. Raises UsageError when the task can not be found from its name."""
         ...
 
@@ -78,10 +78,10 @@ class Program(Protocol[T_contra]):
         ...
 
 
-class Programs(Protocol[T_contra]):
+class Programs(Protocol[T]):
     """All programs that a worker can run."""
 
-    def get(self, task: str) -> Program[T_contra] | None:
+    def get(self, task: str) -> Program[T] | None:
         """The program of a task; None when this worker has no handler for it."""
         ...
 

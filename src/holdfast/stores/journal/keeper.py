@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-import holdfast
 from holdfast.errors import StoreError, StoreUnavailable
 from holdfast.stores.journal.folding import Folded
 from holdfast.wal import LogClosed, LogFailed, LogFull, retire
@@ -158,7 +157,7 @@ class Keeper:
     # --- the process
 
     def _fold_outside(self, files: Files, number: int, base: int) -> Folded:
-        home = str(Path(holdfast.__file__).parent.parent)
+        home = str(Path(__file__).parents[3])
         paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
         # -P: a file of the working folder that is called like a library must not be imported.
         command = [sys.executable, "-P", "-m", "holdfast.stores.journal.fold_main", files.path, str(number), str(base)]
