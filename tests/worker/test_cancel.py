@@ -126,7 +126,7 @@ async def test_an_attempt_past_its_limit_is_cancelled_and_ends_as_timed_out(rig:
     assert (job.last.end, round(job.last.duration or 0.0, 3)) == (End.TIMED_OUT, 7.1)
     assert "within 7 s" in job.error
     [(_, failed, error)] = rig.errors
-    assert (failed, type(error)) == (job_id, asyncio.CancelledError)
+    assert (failed, type(error)) == (job_id, TimeoutError)
 
 
 async def test_the_jobs_own_limit_comes_before_the_tasks(rig: Rig) -> None:

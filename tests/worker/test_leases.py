@@ -4,7 +4,7 @@ import asyncio
 import threading
 
 from holdfast.errors import LeaseLost, StoreUnavailable
-from holdfast.job.commands import QueueWant, Want
+from holdfast.job.commands import QueueWant, Signals, Want
 from holdfast.job.model import InstanceState, WorkerConfig
 from holdfast.job.state import End, State
 from holdfast.worker.context import CancelReason, Context
@@ -249,3 +249,28 @@ async def test_rescue_brings_back_what_another_worker_left(rig: Rig) -> None:
         rig.advance(5.0)
         [job] = await rig.ended(job_id)
     assert [attempt.end for attempt in job.attempts] == [End.LOST, End.SUCCEEDED]
+
+
+async def test_a_claim_that_came_after_the_beat_was_sent_is_not_lost_by_its_answer(rig: Rig) -> None:
+    release = asyncio.Event()
+
+    @rig.task
+    async def slow() -> None:
+        rig.watch.note("running")
+        await release.wait()
+
+    async with rig.working() as worker:
+        await rig.watch.times("beaten", 2)
+        sent = rig.clock.monotonic()
+        rig.advance(0.1)
+        job_id = await rig.enqueue("slow")
+        await rig.watch.times("running", 1)
+        rig.advance(0.1)
+        worker.beaten(
+            Signals(()), sent, rig.clock.monotonic()
+        )  # the answer took its time, and knows nothing of the job
+        worker.beaten(Signals(()), sent + 0.1, rig.clock.monotonic())
+        assert worker.counts["lost"] == 0
+        release.set()
+        [job] = await rig.ended(job_id)
+    assert (job.state, job.attempt) == (State.SUCCEEDED, 1)

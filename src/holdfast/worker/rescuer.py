@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ async def rescue_for_ever(
     while True:
         try:
             while (await source.rescue()).more:
-                pass
+                await asyncio.sleep(0)  # a store in memory answers at once, and handlers want their turn
         except Exception as error:  # noqa: BLE001 - whatever the store raises, the next rescue may go well
             alarm("", None, error)
         await timing.sleep(every(lease, draw()))

@@ -206,7 +206,10 @@ class Runner:
         e.ended, e.ending = True, ending
         self._add(e)
         if type(ending) is not Succeeded and isinstance(ending, _FAILURES):
-            self._alarm(e.queue, e.claim.item, error or _as_error(e, ending))
+            # Past its limit a handler raises CancelledError, or whatever else; the limit is what went wrong.
+            if error is None or isinstance(ending, TimedOut):
+                error = _as_error(e, ending)
+            self._alarm(e.queue, e.claim.item, error)
         if not e.lane.serial:
             self._next(e.lane)
 
