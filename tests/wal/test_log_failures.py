@@ -20,6 +20,7 @@ def test_after_a_failed_sync_nothing_is_acknowledged_accepted_or_synced_again(di
     log.pump()
     disk.before = None
     before = list(disk.trace)
+    assert [call for call, name in before if "sync" in call and name.endswith(".log")] == ["sync!"]
     with pytest.raises(LogFailed, match="Input/output error"):
         log.append([b"more"])
     with pytest.raises(LogFailed):
