@@ -80,10 +80,10 @@ def _synced_after_failure(trace: str) -> list[str]:
     failed: set[str] = set()
     at_work: dict[str, str] = {}  # thread: the descriptor of the call that it is in
     wrong, failures = [], 0
-    for thread, call, handle, rest in re.findall(
+    for thread, call, known, rest in re.findall(
         r"^(\d+) +(?:<\.\.\. )?(fdatasync|close)(?:\((\d+))?(.*)$", trace, re.MULTILINE
     ):
-        handle = handle or at_work.get(thread, "")
+        handle = known or at_work.get(thread, "")
         at_work[thread] = handle
         if call == "close":
             failed.discard(handle)
