@@ -25,7 +25,6 @@ NUMBERS = {
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=[kind.__name__ for kind in KINDS])
 
 
-@feature("B20", "B21")
 @each_kind
 def test_every_fact_is_read_as_it_was_written(kind: type[msgspec.Struct]) -> None:
     @settings(max_examples=40, derandomize=True, deadline=None)
@@ -37,7 +36,6 @@ def test_every_fact_is_read_as_it_was_written(kind: type[msgspec.Struct]) -> Non
     check()
 
 
-@feature("B20")
 @settings(max_examples=100, derandomize=True, deadline=None)
 @given(st.lists(st.one_of([structs(kind) for kind in KINDS]), max_size=6))
 def test_facts_of_all_kinds_stand_in_one_step_in_their_order(facts: list[typing.Any]) -> None:
@@ -51,12 +49,10 @@ def test_a_job_is_read_as_it_was_written(job: Job) -> None:
     assert f.decode_job(f.encode_job(job)) == job
 
 
-@feature("B21")
 def test_the_numbers_of_facts_never_change() -> None:
     assert {kind.__name__: kind.__struct_config__.tag for kind in KINDS} == NUMBERS
 
 
-@feature("B21")
 def test_job_facts_are_those_that_name_a_job() -> None:
     named = {kind for kind in KINDS if hasattr(kind, "seq")}
     assert set(typing.get_args(f.JobFact)) == named
@@ -78,26 +74,22 @@ GOLDEN = {
 }
 
 
-@feature("B21")
 @pytest.mark.parametrize(("golden", "fact"), GOLDEN.items(), ids=[type(fact).__name__ for fact in GOLDEN.values()])
 def test_what_the_first_version_wrote_stays_readable(golden: str, fact: f.Fact) -> None:
     assert f.decode_facts(bytes.fromhex(golden)) == [fact]
 
 
-@feature("B21")
 def test_fields_that_later_versions_add_have_defaults_so_old_facts_can_be_shorter() -> None:
     short = msgspec.msgpack.encode([[4, 7, 9, 12.5]])
     assert f.decode_facts(short) == [f.Succeeded(7, 9, 12.5)]
 
 
-@feature("B24")
 @pytest.mark.parametrize("data", [b"", b"\xc1", b"\x91\x92\x63\x01", b"\x01", b"\x91\x92\x10\xa1x", bytes(range(256))])
 def test_bytes_that_are_no_facts_are_refused(data: bytes) -> None:
     with pytest.raises(msgspec.MsgspecError):
         f.decode_facts(data)
 
 
-@feature("B24")
 @settings(max_examples=300, derandomize=True, deadline=None)
 @given(st.binary(max_size=40))
 def test_any_bytes_are_facts_or_refused_by_type(data: bytes) -> None:

@@ -33,7 +33,7 @@ def bench() -> Bench:
     return Bench()
 
 
-@feature("B24", "B44")
+@feature("B44")
 def test_a_fact_about_a_job_that_is_not_there_is_refused(bench: Bench) -> None:
     before = canonical(bench.ledger)
     for fact in (f.Purged(9), f.Readied(9, Event.DUE, 1.0), f.Succeeded(9, 1, 1.0), f.Paused(9, "x", 1.0)):
@@ -44,7 +44,7 @@ def test_a_fact_about_a_job_that_is_not_there_is_refused(bench: Bench) -> None:
     assert canonical(bench.ledger) == before
 
 
-@feature("B24", "B44")
+@feature("B44")
 def test_a_fact_that_the_table_forbids_is_refused(bench: Bench) -> None:
     bench.add("x")
     seq = bench.job("x").seq
@@ -59,7 +59,6 @@ def test_a_fact_that_the_table_forbids_is_refused(bench: Bench) -> None:
     assert validate(bench.ledger) == []
 
 
-@feature("B24")
 def test_a_job_is_added_once_and_in_order() -> None:
     job = Job(seq=1, id="x", task="t")
     with pytest.raises(ValueError, match="twice"):
@@ -72,7 +71,6 @@ def test_a_job_is_added_once_and_in_order() -> None:
         ledger.apply(f.Added(replace(job, seq=3, id="y")))
 
 
-@feature("B49", "S5")
 def test_a_bound_job_and_a_linked_key_are_remembered() -> None:
     ledger = Ledger()
     ledger.apply(f.Added(Job(seq=1, id="x", task="t", key="k", sticky="pods")))
@@ -86,7 +84,7 @@ def test_a_bound_job_and_a_linked_key_are_remembered() -> None:
     assert ledger.index.line("default").ready.live == {}
 
 
-@feature("B39", "T19")
+@feature("T19")
 def test_opening_ends_the_claims_of_this_machine_and_gives_remote_ones_a_new_lease(bench: Bench) -> None:
     bench.add("mine", "unknown", "remote")
     for name, local in (("i1", True), ("i3", False)):
@@ -128,7 +126,6 @@ def test_each_opening_puts_tokens_above_all_earlier_ones(bench: Bench) -> None:
     assert max(tokens) < 2**53
 
 
-@feature("B20", "H7")
 def test_a_long_life_keeps_its_newest_attempts_and_counts_all(bench: Bench) -> None:
     bench.add("x")
     for _ in range(ATTEMPTS_KEPT + 20):

@@ -4,7 +4,6 @@ import gc
 
 from holdfast.job import commands as c
 from holdfast.job.model import Job, NewJob
-from tests.features import feature
 from tests.job.histories import ERROR, Life
 
 COUNT = 10_000
@@ -31,7 +30,6 @@ def claim(life: Life, count: int) -> list[c.Claim[Job]]:
     return list(life.do(c.Want(queues=(c.QueueWant("a", count),), limit=count, instance="i", worker="w")).items)
 
 
-@feature("B7", "B20")
 def test_the_collector_follows_no_job_whatever_its_state() -> None:
     life = Life(1)
     enqueue(life, 1_000)

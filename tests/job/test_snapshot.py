@@ -4,11 +4,13 @@ import msgspec
 import pytest
 
 from holdfast.errors import StoreCorrupt
+from holdfast.job import commands as c
 from holdfast.job import facts as f
 from holdfast.job.ledger import Ledger, canonical
 from holdfast.job.ledger import snapshot as s
 from holdfast.job.model import Job
 from tests.features import feature
+from tests.job.bench import Bench
 from tests.job.histories import Life
 
 
@@ -21,7 +23,7 @@ def life() -> Life:
     return life
 
 
-@feature("B4", "B17", "B29")
+@feature("B4", "B17")
 def test_a_stream_of_records_makes_the_same_ledger(life: Life) -> None:
     records = list(s.records_of(life.ledger))
     fresh = Ledger()
@@ -41,7 +43,6 @@ def test_jobs_come_by_their_number_and_tell_it_without_being_decoded(life: Life)
     assert s.seq_of_record(records[0]) is s.seq_of_record(records[-1]) is None
 
 
-@feature("B29")
 @pytest.mark.parametrize("part_bytes", [1, 2, 7, 100, 10_000])
 def test_records_cut_into_parts_come_back_whole(part_bytes: int) -> None:
     ledger = Life(6).live(60).ledger
@@ -79,3 +80,16 @@ def test_a_damaged_job_is_refused() -> None:
     record = s.job_record(Job(seq=1, id="x", task="t"))
     with pytest.raises(msgspec.MsgspecError):
         s.restore(Ledger(), [s.head_record(2), record[:-3]])
+
+
+@feature("B17", "B9")
+def test_a_restored_ledger_knows_whose_window_holds_a_unique_key() -> None:
+    bench = Bench()
+    for job_id, window in (("first", 10.0), ("second", 500.0)):
+        bench.add(job_id, unique="u", unique_window=window)
+        bench.settle(bench.claim()[0], c.Succeeded(b"1"))
+        bench.now += 20.0
+    fresh = Ledger()
+    s.restore(fresh, s.records_of(bench.ledger))
+    holders = [ledger.holder("u", bench.now) for ledger in (bench.ledger, fresh)]
+    assert [holder.id for holder in holders if holder is not None] == ["second", "second"]

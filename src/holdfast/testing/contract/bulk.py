@@ -48,7 +48,7 @@ class BulkControl(StoreSuite):
         assert {await h.state(job.id) for job in mine} == {State.CANCELED}
         assert (await h.state(other.id)) is State.QUEUED
 
-    @feature("A14", "H10")
+    @feature("A14")
     async def test_what_is_refused_is_counted_and_named(self, h: StoreHarness) -> None:
         failed = await h.in_state(State.FAILED)
         done = await h.in_state(State.SUCCEEDED)

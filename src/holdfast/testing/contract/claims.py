@@ -56,7 +56,7 @@ class Claiming(SourceSuite):
         await h.claim_one("i1")
         assert await h.claim(instance="i2") == ()
 
-    @feature("A7", "T16", "G18")
+    @feature("T16")
     async def test_many_claimers_at_once_get_each_item_exactly_once(self, h: H) -> None:
         ids = await h.make(100)
         rounds = await asyncio.gather(*(h.claim(7, f"i{n}") for n in range(20)))
@@ -64,7 +64,7 @@ class Claiming(SourceSuite):
         assert sorted(taken) == sorted(ids)
         assert all(len(claims) <= 7 for claims in rounds)
 
-    @feature("A7", "T16")
+    @feature("T16")
     async def test_many_workers_at_once_drain_a_source_and_each_item_succeeds_once(self, h: H) -> None:
         ids = await h.make(60)
         done: list[str] = []

@@ -100,7 +100,7 @@ class Content(StoreSuite):
         assert settled.accepted is Accepted.APPLIED
         await readable(h, job.id)
 
-    @feature("G28", "H10")
+    @feature("G28")
     @every_text
     async def test_an_error_of_any_text_is_settled_and_shown(self, h: StoreHarness, text: str) -> None:
         job = await h.add()

@@ -78,7 +78,7 @@ class Endings(SourceSuite):
         await h.make(max_attempts=1)
         assert await each(h, [Failed(ERROR)]) == [State.FAILED]
 
-    @feature("T18", "A21")
+    @feature("T18")
     async def test_every_kind_of_failure_spends_the_same_budget(self, h: H) -> None:
         [item_id] = await h.make(max_attempts=4)
         assert await each(h, [Failed(ERROR), TimedOut(ERROR), Crashed(ERROR)]) != []

@@ -40,7 +40,7 @@ class Instances(StoreSuite):
         await h.beat("i1", state=InstanceState.DRAINING)
         assert (await instance(h, "i1")).state is InstanceState.DRAINING
 
-    @feature("A13", "H15")
+    @feature("A13")
     async def test_a_silent_process_is_held_lost_when_its_lease_is_over(self, h: StoreHarness) -> None:
         await h.beat("quiet", state=InstanceState.READY)
         await h.beat("alive", state=InstanceState.READY)
@@ -106,7 +106,6 @@ class WorkerConfigs(StoreSuite):
         assert [config.name for config in await h.store.workers()] == ["a", "w"]
         assert (await h.store.workers())[1] == again
 
-    @feature("H13")
     async def test_a_configuration_can_be_forgotten(self, h: StoreHarness) -> None:
         await h.store.configure_worker(WorkerConfig(name="w"))
         await h.store.delete_worker("w")

@@ -137,7 +137,7 @@ class Intake(StoreSuite):
 class Duplicates(StoreSuite):
     """Ids are taken once."""
 
-    @feature("A1", "B9", "G4")
+    @feature("A1", "B9")
     async def test_an_id_of_the_callers_that_is_taken_refuses_the_whole_batch(self, h: StoreHarness) -> None:
         await h.store.enqueue([h.new(id="order-1", own_id=True)])
         with pytest.raises(DuplicateJob) as caught:
@@ -145,7 +145,7 @@ class Duplicates(StoreSuite):
         assert caught.value.taken == {"order-1": "order-1"}
         assert [job.id for job in await h.all_jobs()] == ["order-1"]
 
-    @feature("A1", "G4")
+    @feature("A1")
     async def test_an_id_that_stands_twice_in_one_batch_refuses_it(self, h: StoreHarness) -> None:
         with pytest.raises(DuplicateJob):
             await h.store.enqueue([h.new(id="a", own_id=True), h.new(id="a", own_id=True)])
@@ -207,7 +207,6 @@ class Duplicates(StoreSuite):
             places = [stored.index(job.id) for job in batch]
             assert places == sorted(places)
 
-    @feature("G25")
     async def test_unknown_ids_are_read_as_none_in_their_place(self, h: StoreHarness) -> None:
         job = await h.add()
         assert await h.store.jobs(["nobody", job.id, "nobody"]) == [None, job, None]

@@ -38,7 +38,7 @@ ENDS: list[tuple[Ending, End]] = [
 class Attempts(StoreSuite):
     """One record per attempt."""
 
-    @feature("T17", "H6")
+    @feature("T17")
     @pytest.mark.parametrize(("ending", "end"), ENDS, ids=[end.value for _, end in ENDS])
     async def test_an_attempt_tells_who_ran_it_when_and_why_it_ended(
         self, h: StoreHarness, ending: Ending, end: End
@@ -60,7 +60,7 @@ class Attempts(StoreSuite):
         if isinstance(ending, Snoozed | Released | Canceled):
             assert attempt.reason == ending.reason
 
-    @feature("T17", "A14", "H7")
+    @feature("T17", "A14")
     async def test_all_attempts_are_kept_in_order(self, h: StoreHarness) -> None:
         job = await h.add()
         await h.claim_and_settle(Failed(ErrorInfo("E", "first")))

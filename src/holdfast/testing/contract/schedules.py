@@ -72,7 +72,7 @@ class Schedules(StoreSuite):
         assert [found.name for found in await h.store.schedules()] == ["a", "c"]
         assert [found.name for found in await h.store.schedules(deleted=True)] == ["a", "b", "c"]
 
-    @feature("T31", "A29")
+    @feature("T31")
     async def test_a_tick_enqueues_its_jobs_and_moves_the_schedule_on_in_one_step(self, h: StoreHarness) -> None:
         due = (await saved(h)).next_run_at
         assert due is not None
@@ -87,7 +87,7 @@ class Schedules(StoreSuite):
         )
         assert await h.claim_ids() == ["tick-1"]
 
-    @feature("T31", "A29")
+    @feature("T31")
     async def test_a_tick_fires_once(self, h: StoreHarness) -> None:
         due = (await saved(h)).next_run_at
         assert due is not None
@@ -97,7 +97,6 @@ class Schedules(StoreSuite):
         assert len(await h.all_jobs()) == 1
         assert (await schedule(h)).count == 1
 
-    @feature("A29")
     async def test_of_many_schedulers_at_once_exactly_one_fires_each_tick(self, h: StoreHarness) -> None:
         first = (await saved(h)).next_run_at
         assert first is not None
