@@ -116,7 +116,7 @@ def _mutated(data: bytes, changes: list[tuple[str, int, bytes]]) -> bytes:
 SAMPLE = sample(frames=6)
 
 
-@settings(max_examples=1500)
+@settings(max_examples=800)
 @given(name=st.sampled_from(sorted(SAMPLE.files)), changes=st.lists(MUTATION, min_size=1, max_size=4))
 @example(name="MARK", changes=[("cut", 0, b"")])
 def test_no_bytes_do_more_than_be_refused(name: str, changes: list[tuple[str, int, bytes]]) -> None:
@@ -142,7 +142,7 @@ def _open_or_refuse(name: str, changes: list[tuple[str, int, bytes]]) -> None:
         verify(disk)
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(
     data=st.binary(max_size=300), kind=st.sampled_from(["FORMAT", "MARK", FIRST, "00000000000000000003.snap", "LOCK"])
 )
