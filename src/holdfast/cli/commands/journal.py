@@ -31,12 +31,10 @@ def _folder(session: Session) -> Path:
     data = session.data
     if data is None:
         raise ConfigError(f"expected a journal, found the store {session.url!r}. Name its folder with --data.")
-    if not data.is_dir() or not any(data.iterdir()):
-        raise (
-            NodeNotRunning(str(data))
-            if not data.exists()
-            else ConfigError(f"{data}: expected a journal, found an empty folder.")
-        )
+    if not data.is_dir():
+        raise ConfigError(f"{data}: expected the folder of a journal, found none. Name it with --data.")
+    if not any(data.iterdir()):
+        raise ConfigError(f"{data}: expected a journal, found an empty folder. Name another with --data.")
     return data
 
 

@@ -1,0 +1,98 @@
+"""`holdfast journal` and `doctor`: damage is told with file and offset, and nothing is lost by looking."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from holdfast.wal.layout import CRC, crc32
+from tests.cli.conftest import Command
+from tests.node.processes import NodeProcess, eventually
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> Path:
+    """The folder of a node that ran ten jobs and was stopped."""
+    node = NodeProcess(tmp_path / "data")
+    ids = [node.enqueue("mail.welcome", user_id=number) for number in range(10)]
+    eventually(lambda: all(node.state(job_id) == "succeeded" for job_id in ids))
+    assert node.stop() == 0
+    node.kill()
+    return node.data
+
+
+def damage(data: Path) -> Path:
+    """Alter a byte of the journal below what was acknowledged."""
+    [segment] = data.glob("*.log")
+    content = bytearray(segment.read_bytes())
+    content[600] ^= 0xFF
+    segment.write_bytes(content)
+    return segment
+
+
+def test_a_sound_journal_is_verified_and_dumped_as_lines_that_people_read(cli: Command, stopped: Path) -> None:
+    answer = cli("journal", "verify", "--data", stopped)
+    assert (answer.code, "the journal opens" in answer.out) == (0, True)
+    assert cli("journal", "verify", "--data", stopped, "--json").json["ok"] is True
+
+
+def test_the_dump_holds_every_step(stopped: Path) -> None:
+    from tests.node.processes import holdfast
+
+    lines = [json.loads(line) for line in holdfast("journal", "dump", "--data", stopped).stdout.splitlines()]
+    facts = [fact for line in lines for fact in line["facts"]]
+    assert [line["number"] for line in lines] == sorted(line["number"] for line in lines)
+    assert sum(fact["fact"] == "Succeeded" for fact in facts) == 10
+    assert "user_id" in json.dumps(facts)
+
+
+def test_damage_is_refused_with_file_and_offset_and_repaired_only_when_told(cli: Command, stopped: Path) -> None:
+    segment = damage(stopped)
+    for command in (["jobs", "ls"], ["status", "--offline"]):
+        answer = cli(*command, "--data", stopped)
+        assert answer.code == 7, command
+        assert segment.name in answer.err
+        assert "at byte" in answer.err
+        assert "holdfast journal repair" in answer.err
+    assert cli("run", "--data", stopped, "--port", 0, "--metrics-port", 0).code == 7
+    assert cli("journal", "verify", "--data", stopped).code == 12
+    refused = cli("journal", "repair", "--data", stopped)
+    assert (refused.code, "--accept-loss" in refused.err) == (7, True)
+    assert "lost: numbers" in cli("journal", "repair", "--accept-loss", "--data", stopped).out
+    assert cli("journal", "verify", "--data", stopped).code == 0
+    assert cli("jobs", "ls", "--data", stopped).code == 0
+
+
+def test_a_backup_of_a_live_node_is_restored_elsewhere(cli: Command, tmp_path: Path, stopped: Path) -> None:
+    assert cli("journal", "backup", tmp_path / "copy", "--data", stopped).code == 0
+    assert cli("journal", "restore", tmp_path / "copy", "--data", tmp_path / "new").code == 0
+    found = cli("status", "--offline", "--json", "--data", tmp_path / "new").json
+    assert found["completed"] == 10
+    again = cli("journal", "backup", tmp_path / "copy", "--data", stopped)
+    assert (again.code, "expected an empty or missing folder" in again.err) == (3, True)
+
+
+def test_a_journal_of_a_newer_format_is_refused(cli: Command, stopped: Path) -> None:
+    head = bytearray((stopped / "FORMAT").read_bytes()[:-4])
+    head[8] += 1  # the format's number stands behind the eight letters
+    (stopped / "FORMAT").write_bytes(bytes(head) + CRC.pack(crc32(head)))
+    for command in (["status", "--offline"], ["run", "--port", "0", "--metrics-port", "0"]):
+        answer = cli(*command, "--data", stopped)
+        assert answer.code == 7, command
+        assert "newer Holdfast" in answer.err
+
+
+def test_a_folder_that_holds_no_journal_is_told(cli: Command, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("none", "empty"):
+        assert cli("journal", "verify", "--data", tmp_path / name).code == 3
+
+
+def test_doctor_finds_what_is_wrong(cli: Command, stopped: Path) -> None:
+    checks = {one["name"]: one for one in cli("doctor", "--data", stopped, "--json").json}
+    assert {name for name, one in checks.items() if one["state"] == "fail"} == set()
+    assert checks["node"]["state"] == "warn"
+    damage(stopped)
+    answer = cli("doctor", "--data", stopped)
+    assert answer.code == 12
+    assert "at byte" in answer.out
