@@ -18,6 +18,7 @@ from holdfast.testing.contract.intake import Duplicates, Intake
 from holdfast.testing.contract.lines import FleetLimits, KeyOrder
 from holdfast.testing.contract.queues import Queues
 from holdfast.testing.contract.reads import Finishing, Pages, Statistics
+from holdfast.testing.contract.readying import Lifecycle, Readied
 from holdfast.testing.contract.records import Attempts, Results
 from holdfast.testing.contract.retention import Retention
 from holdfast.testing.contract.schedules import Schedules
@@ -53,5 +54,7 @@ class StoreContract(
     WorkerConfigs,
     Retention,
     Content,
+    Readied,
+    Lifecycle,
 ):
     """Inherit it, supply the fixture `store_factory`, and every test of the contract runs."""
