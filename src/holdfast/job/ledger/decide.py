@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.job import commands as c
 from holdfast.job.ledger import admin, claiming, control, enqueueing, external, settling, upkeep
+from holdfast.job.ledger.ledger import APPLIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -58,11 +59,15 @@ def execute(ledger: Ledger, command: object, now: float, draw: Draw) -> tuple[li
     """
     facts: list[Fact] = []
     decision = decide(ledger, command, now, draw)
-    apply, keep, following = ledger.apply, facts.append, decision.__next__
+    keep, following, special, plain = facts.append, decision.__next__, APPLIES.get, ledger.apply
     while True:
         try:
             fact = following()
         except StopIteration as end:
             return facts, end.value
-        apply(fact)
+        apply = special(type(fact))  # `ledger.apply`, without a call for each fact
+        if apply is not None:
+            apply(ledger, fact)
+        else:
+            plain(fact)
         keep(fact)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from holdfast.job.draw import Draw
     from holdfast.job.ledger.ledger import Ledger
 
+_NEW, _QUEUED, _SCHEDULED = Verdict.NEW, State.QUEUED, State.SCHEDULED
+
 
 def enqueue(ledger: Ledger, command: Enqueue, now: float, _draw: Draw) -> Generator[f.Fact, None, list[Enqueued]]:
     """Store all jobs of the batch, or raise and store none."""
@@ -45,7 +47,7 @@ def enqueue(ledger: Ledger, command: Enqueue, now: float, _draw: Draw) -> Genera
             yield f.QueueSaved(Queue(name=new.queue, created_at=now, updated_at=now))
         job = accept(ledger, new, now)
         yield f.Added(job)
-        answers.append(Enqueued(Verdict.NEW, job))
+        answers.append(Enqueued(_NEW, job))
     return answers
 
 
@@ -140,7 +142,7 @@ def accept(ledger: Ledger, new: NewJob, now: float) -> Job:
         created_at=now,
         updated_at=now,
         queued_at=now if ready else None,
-        state=State.QUEUED if ready else State.SCHEDULED,
+        state=_QUEUED if ready else _SCHEDULED,
     )
 
 

@@ -10,10 +10,13 @@ from msgspec.structs import replace
 from holdfast.job import facts as f
 from holdfast.job.external import EXTERNAL
 from holdfast.job.model import ATTEMPTS_KEPT, Attempt, CancelAsk, Job
-from holdfast.job.state import FAILURES, FINAL, End, Event, State, step
+from holdfast.job.state import FAILURES, FINAL, TRANSITIONS, End, Event, State, step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+# Reading a member off its enum costs as much as the look-up that it is for.
+_CLAIM, _SUCCEED, _SUCCEEDED = Event.CLAIM, Event.SUCCEED, End.SUCCEEDED
 
 
 def fold(job: Job | None, fact: f.JobFact) -> Job | None:
@@ -50,7 +53,7 @@ def claimed(job: Job, fact: f.Claimed) -> Job:
     past = job.past if job.last is None else (*job.past, job.last)[-ATTEMPTS_KEPT:]
     return replace(
         job,
-        state=step(job.state, Event.CLAIM, job.id),
+        state=TRANSITIONS.get((job.state, _CLAIM)) or step(job.state, _CLAIM, job.id),
         attempt=fact.attempt,
         token=fact.token,
         last=attempt,
@@ -64,7 +67,7 @@ def succeeded(job: Job, fact: f.Succeeded) -> Job:
     last = _last(job)
     ended = replace(
         last,
-        end=End.SUCCEEDED,
+        end=_SUCCEEDED,
         ended_at=fact.at,
         duration=fact.duration,
         log=_joined(last.log, fact.log) if fact.log else last.log,
@@ -73,7 +76,7 @@ def succeeded(job: Job, fact: f.Succeeded) -> Job:
     )
     return replace(
         job,
-        state=step(job.state, Event.SUCCEED, job.id),
+        state=TRANSITIONS.get((job.state, _SUCCEED)) or step(job.state, _SUCCEED, job.id),
         last=ended,
         result=fact.result,
         data=job.data if fact.data is None else fact.data,

@@ -14,7 +14,7 @@ no facts: after a restart the store sets them anew.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from msgspec.structs import replace
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 #: The audit trail that a ledger keeps in memory.
 AUDIT_KEPT: Final = 1_000
+_QUEUED: Final = State.QUEUED
 
 
 class Ledger:
@@ -105,7 +106,7 @@ class Ledger:
 
     def apply(self, fact: f.Fact) -> None:
         """Make `fact` true. Raises IllegalTransition or ValueError for a fact that can not be: the log is damaged."""
-        special = _APPLIES.get(type(fact))
+        special = APPLIES.get(type(fact))
         if special is not None:
             special(self, fact)
         else:
@@ -145,7 +146,7 @@ def _added(ledger: Ledger, fact: f.Added) -> None:
         raise ValueError(f"job {job.id} was added as seq {seq}, but the next is {ledger.next_seq}")
     ledger.next_seq = seq + 1
     ledger.table[seq] = job
-    if job.state is State.QUEUED and job.key is None and job.unique is None and job.sticky is None and not job.suspect:
+    if job.state is _QUEUED and job.key is None and job.unique is None and job.sticky is None and not job.suspect:
         ledger.index.accepted(job)
     else:
         ledger.index.move(None, job)
@@ -158,7 +159,7 @@ def _recorded(ledger: Ledger, fact: f.Recorded) -> None:
 
 def _claimed(ledger: Ledger, fact: f.Claimed) -> None:
     table, seq = ledger.table, fact.seq
-    old = _present(ledger, fact)
+    old = table.get(seq) or _missing(fact)
     new = table[seq] = folding.claimed(old, fact)
     if old.key is None and old.unique is None and not old.suspect:
         ledger.index.claimed(new, fact.instance, fact.lease_until)
@@ -169,7 +170,7 @@ def _claimed(ledger: Ledger, fact: f.Claimed) -> None:
 
 def _succeeded(ledger: Ledger, fact: f.Succeeded) -> None:
     table, seq = ledger.table, fact.seq
-    old = _present(ledger, fact)
+    old = table.get(seq) or _missing(fact)
     new = table[seq] = folding.succeeded(old, fact)
     if old.key is None and old.unique is None and old.last is not None:
         ledger.index.succeeded(new, old.last.instance)
@@ -177,11 +178,8 @@ def _succeeded(ledger: Ledger, fact: f.Succeeded) -> None:
         ledger.index.move(old, new)
 
 
-def _present(ledger: Ledger, fact: f.JobFact) -> Job:
-    job = ledger.table.get(fact.seq)
-    if job is None:
-        raise ValueError(f"{type(fact).__name__} about job seq {fact.seq}, which is not there")
-    return job
+def _missing(fact: f.JobFact) -> NoReturn:
+    raise ValueError(f"{type(fact).__name__} about job seq {fact.seq}, which is not there")
 
 
 def _refused(ledger: Ledger, fact: f.Refused) -> None:
@@ -245,7 +243,8 @@ def _audited(ledger: Ledger, fact: f.Audited) -> None:
     ledger.audit.append(fact)
 
 
-_APPLIES: Final[Mapping[type, Callable[[Ledger, Any], None]]] = {
+#: What is more than a change of one job by `fold`.
+APPLIES: Final[Mapping[type, Callable[[Ledger, Any], None]]] = {
     f.Added: _added,
     f.Claimed: _claimed,
     f.Succeeded: _succeeded,
