@@ -10,4 +10,5 @@ async def rig() -> AsyncIterator[Rig]:
     rig = Rig()
     await rig.store.open()
     yield rig
+    await rig.open_gates()
     await rig.store.close()

@@ -1,5 +1,6 @@
 """A source whose network can be cut, for the worker's tests."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ class CutSource:
         self.lose_answer_of_next_settle = False
         self.refuse: dict[str, Exception] = {}  # job id -> what its settle raises, with content
         self.settles: list[list[str]] = []
+        self.slow_progress: asyncio.Event | None = None  # reports wait until it is set
 
     def _check(self) -> None:
         if self.away:
@@ -47,6 +49,8 @@ class CutSource:
 
     async def progress(self, reports: Sequence[Progress[Any]]) -> list[Settled]:
         self._check()
+        if self.slow_progress is not None:
+            await self.slow_progress.wait()
         return await self._store.progress(reports)
 
     async def heartbeat(self, beat: Beat) -> Signals:

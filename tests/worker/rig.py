@@ -171,6 +171,17 @@ class Rig:
         self.watch = Watch()
         self.errors: list[tuple[str, str | None, BaseException]] = []
         self.source: Any = self.store  # what workers are given
+        self._gates: list[asyncio.Event] = []
+
+    def gate(self) -> asyncio.Event:
+        """An event that is set at the end of the test at the latest, so that no handler that waits for it hangs on."""
+        self._gates.append(asyncio.Event())
+        return self._gates[-1]
+
+    async def open_gates(self) -> None:
+        for gate in self._gates:
+            gate.set()
+        await asyncio.sleep(0)
 
     def note_error(self, queue: str, job: Any, error: BaseException) -> None:
         self.errors.append((queue, getattr(job, "id", None), error))
@@ -202,9 +213,14 @@ class Rig:
     async def working(self, **options: Any) -> AsyncIterator[Worker[Job]]:
         """A worker that is made to leave at once at the end of the block: its handlers are cancelled."""
         async with self.worker(**options) as worker:
-            yield worker
-            worker.stop()
-            worker.stop()
+            try:
+                yield worker
+            except BaseException:
+                worker.stop()  # a test that fails must not wait for handlers that it can release no more
+                raise
+            finally:
+                worker.stop()
+                worker.stop()
 
     async def once(self, *, limit: int | None = None, concurrency: int | None = None, **options: Any) -> Pass:
         hooks = Hooks(on_error=self.note_error, observers=(self.watch,))

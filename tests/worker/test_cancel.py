@@ -144,7 +144,7 @@ async def test_the_jobs_own_limit_comes_before_the_tasks(rig: Rig) -> None:
 
 
 async def test_a_handler_that_swallows_its_cancel_is_abandoned_and_its_late_answer_is_refused(rig: Rig) -> None:
-    release = asyncio.Event()
+    release = rig.gate()
 
     @rig.task(limit=1.0, grace=2.0)
     async def swallows() -> str:
@@ -197,7 +197,7 @@ async def test_a_thread_that_does_not_stop_is_abandoned(rig: Rig) -> None:
 
 
 async def test_zombies_above_a_quarter_of_the_slots_drain_the_worker_with_exit_code_75(rig: Rig) -> None:
-    release = asyncio.Event()
+    release = rig.gate()
 
     @rig.task(limit=1.0, grace=1.0)
     async def swallows() -> None:
@@ -221,7 +221,7 @@ async def test_zombies_above_a_quarter_of_the_slots_drain_the_worker_with_exit_c
 
 
 async def test_a_quarter_of_the_slots_may_be_zombies(rig: Rig) -> None:
-    release = asyncio.Event()
+    release = rig.gate()
 
     @rig.task(limit=1.0, grace=1.0)
     async def swallows() -> None:

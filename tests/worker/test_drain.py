@@ -109,7 +109,7 @@ async def test_a_handler_that_finishes_in_spite_of_the_cancel_has_done_its_work(
 
 
 async def test_a_handler_that_does_not_stop_is_abandoned_and_its_job_released(rig: Rig) -> None:
-    release = asyncio.Event()
+    release = rig.gate()
 
     @rig.task(grace=3.0)
     async def swallows() -> None:
@@ -160,7 +160,7 @@ async def test_a_thread_is_waited_for_and_asked_to_stop(rig: Rig) -> None:
 
 async def test_the_third_step_waits_for_nothing(rig: Rig) -> None:
     source = rig.source = CutSource(rig.store)
-    release = asyncio.Event()
+    release = rig.gate()
 
     @rig.task
     async def swallows() -> None:

@@ -173,8 +173,10 @@ async def test_a_claim_whose_answer_was_lost_is_released_unspent_after_a_whole_b
     async with rig.working():
         await rig.watch.times("error", 1)
         await beat(rig)
-        assert (await rig.job(job_id)).state is State.RUNNING
-        await beat(rig)
+        await rig.pass_time(5.0)
+        job = await rig.job(job_id)
+        assert (job.state, job.attempt) == (State.RUNNING, 1)
+        await rig.pass_time(6.0)
         [job] = await rig.ended(job_id)
     assert [attempt.end for attempt in job.attempts] == [End.RELEASED, End.SUCCEEDED]
     assert (job.failures, job.losses, job.releases) == (0, 0, 0)

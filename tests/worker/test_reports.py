@@ -12,6 +12,7 @@ from holdfast.job.retry import RetryPolicy
 from holdfast.job.state import State
 from holdfast.worker.context import CancelReason, Context
 from tests.features import feature
+from tests.worker.cut import CutSource
 from tests.worker.rig import Rig
 
 
@@ -70,6 +71,32 @@ async def test_what_is_told_right_before_the_end_is_written_before_the_outcome(r
         {"seen": True},
         ["first"],
     )
+
+
+async def test_an_outcome_waits_for_a_report_that_is_still_being_written(rig: Rig) -> None:
+    source = rig.source = CutSource(rig.store)
+    source.slow_progress = asyncio.Event()
+    go = asyncio.Event()
+
+    @rig.task
+    async def tells(ctx: Context) -> None:
+        ctx.log("first")
+        ctx.progress(50, update={"seen": True})
+        rig.watch.note("told")
+        await go.wait()
+        ctx.log("last")
+
+    job_id = await rig.enqueue("tells")
+    async with rig.working() as worker:
+        await rig.watch.times("told", 1)
+        go.set()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not source.settles
+        source.slow_progress.set()
+        [job] = await rig.ended(job_id)
+        assert worker.counts["stale"] == 0
+    assert (progress(job), [line[2] for line in lines(job)]) == (50, ["first", "last"])
 
 
 async def test_a_thread_tells_as_an_async_handler_does(rig: Rig) -> None:
