@@ -276,3 +276,23 @@ async def test_a_claim_that_came_after_the_beat_was_sent_is_not_lost_by_its_answ
         release.set()
         [job] = await rig.ended(job_id)
     assert (job.state, job.attempt) == (State.SUCCEEDED, 1)
+
+
+async def test_beats_go_through_a_connection_of_their_own_where_the_source_has_one(rig: Rig) -> None:
+    class Own(CutSource):
+        closed = 0
+
+        async def close(self) -> None:
+            self.closed += 1
+
+    own = Own(rig.store)
+
+    class WithOwn(CutSource):
+        def beat_source(self) -> CutSource:
+            return own
+
+    source = rig.source = WithOwn(rig.store)
+    async with rig.working():
+        await beat(rig)
+    assert (source.beats, own.closed) == (0, 1)
+    assert own.beats >= 3
