@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
-from holdfast.wal.layout import CRC, crc32
+from holdfast.wal.frame import CRC
 from tests.cli.conftest import Command
 from tests.node.processes import NodeProcess, eventually
 

@@ -39,7 +39,7 @@ def free_port() -> int:
 def environment(**variables: str) -> dict[str, str]:
     """Return the environment of a process: ours without settings of Holdfast, with `variables`."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
-    return {**ours, "PYTHONPATH": str(ROOT), **variables}
+    return {**ours, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", **variables}
 
 
 def holdfast(*arguments: object, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
