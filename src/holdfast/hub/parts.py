@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from holdfast.hub.repeats import Repeats
 from holdfast.store import Store
 
 
@@ -45,3 +46,4 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     node: Callable[[], NodeInfo]
     validate: Callable[[str, bytes], None] | None = None
     metrics: Callable[[], Awaitable[bytes]] | None = None
+    repeats: Repeats = msgspec.field(default_factory=Repeats)

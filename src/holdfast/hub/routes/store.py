@@ -50,7 +50,8 @@ async def enqueue_batch(call: Call) -> list[EnqueuedDoc]:
 
 async def claim(call: Call) -> Claims[JobDoc]:
     """Hand out ready jobs."""
-    return claims_doc(await call.store.claim(msgspec.structs.replace(call.body, local=False)))
+    want: Want = msgspec.structs.replace(call.body, local=False)
+    return claims_doc(await call.parts.repeats.claim(call.store, want))
 
 
 async def settle(call: Call) -> list[Settled]:

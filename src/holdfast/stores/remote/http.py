@@ -20,7 +20,7 @@ from holdfast.errors import ConfigError, OutcomeUnknown, StoreUnavailable
 from holdfast.wire.place import short_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncGenerator, Mapping
 
 HEAD_MAX: Final = 64 * 1024
 #: A kept connection that was idle for longer is not used again, in seconds; the server keeps it twice as long.
@@ -85,6 +85,25 @@ class _Connection:
         return fresh and not self.reader.at_eof() and not self.writer.is_closing()
 
 
+class _Pool:
+    """The kept connections of one loop."""
+
+    def __init__(self) -> None:
+        self.kept: list[_Connection] = []
+        self.keeper = self._keep()
+
+    async def _keep(self) -> AsyncGenerator[None, None]:
+        # A loop ends its async generators before it closes: the last moment to close connections well.
+        try:
+            yield
+        finally:
+            for connection in self.kept:
+                connection.writer.close()
+            closing = [connection.writer.wait_closed() for connection in self.kept]
+            self.kept.clear()
+            await asyncio.gather(*closing, return_exceptions=True)
+
+
 class _NoAnswer(Exception):
     """The connection ended before the first byte of an answer."""
 
@@ -97,9 +116,7 @@ class HttpClient:
         self._headers = {"Host": address.host_header, "Accept": "application/json"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
-        self._kept: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, list[_Connection]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Pool] = weakref.WeakKeyDictionary()
 
     async def request(
         self, method: str, path: str, body: bytes | None = None, *, timeout: float = 30.0, repeatable: bool = False
@@ -134,7 +151,7 @@ class HttpClient:
         return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b"")
 
     async def _exchange(self, message: bytes, *, repeatable: bool) -> Answer:
-        kept = self._kept.setdefault(asyncio.get_running_loop(), [])
+        kept = await self._pool()
         while kept:
             connection = kept.pop()
             if not connection.usable:
@@ -178,10 +195,20 @@ class HttpClient:
             connection.writer.close()
         return answer
 
+    async def _pool(self) -> list[_Connection]:
+        """The kept connections of this loop."""
+        loop = asyncio.get_running_loop()
+        pool = self._pools.get(loop)
+        if pool is None:
+            pool = self._pools[loop] = _Pool()
+            await anext(pool.keeper)
+        return pool.kept
+
     async def close(self) -> None:
-        """Let the connections of this loop go."""
-        for connection in self._kept.pop(asyncio.get_running_loop(), []):
-            connection.writer.close()
+        """Let the connections of this loop go. Those of another loop go with it, if it is run by asyncio.run."""
+        pool = self._pools.pop(asyncio.get_running_loop(), None)
+        if pool is not None:
+            await pool.keeper.aclose()
 
 
 async def _read_answer(reader: asyncio.StreamReader) -> tuple[Answer, bool]:

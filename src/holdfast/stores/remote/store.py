@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import uuid
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -124,8 +125,9 @@ class RemoteStore:
 
     async def claim(self, want: c.Want) -> c.Claims[Job]:
         """Hand out ready jobs."""
-        want = msgspec.structs.replace(want, local=False)
-        return claims_of(await self.ask("POST", "/store/claim", c.Claims[JobDoc], want))
+        request = want.request or uuid.uuid4().hex
+        want = msgspec.structs.replace(want, local=False, request=request)
+        return claims_of(await self.ask("POST", "/store/claim", c.Claims[JobDoc], want, repeatable=True))
 
     async def settle(self, settlements: Sequence[c.Settlement[Job]]) -> list[c.Settled]:
         """End attempts, each on its own."""
