@@ -20,8 +20,8 @@ from holdfast.errors import ConfigError, NodeNotRunning
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
+    from holdfast.connect import OfflineStore
     from holdfast.store import Store
-    from holdfast.stores.offline import OfflineStore
 
 T = TypeVar("T")
 F = TypeVar("F", bound="Callable[..., Any]")

@@ -28,7 +28,7 @@ async def rescue_for_ever(
     while True:
         try:
             while (await source.rescue()).more:
-                await asyncio.sleep(0)  # a store in memory answers at once, and handlers want their turn
+                await asyncio.sleep(0)
         except Exception as error:  # noqa: BLE001 - whatever the store raises, the next rescue may go well
             alarm("", None, error)
         await timing.sleep(every(lease, draw()))
