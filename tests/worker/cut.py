@@ -21,6 +21,8 @@ class CutSource:
         self.lose_answer_of_next_settle = False
         self.refuse: dict[str, Exception] = {}  # job id -> what its settle raises, with content
         self.settles: list[list[str]] = []
+        self.settle_away = False  # only outcomes are refused
+        self.slow_claim: asyncio.Event | None = None  # answers of claims wait until it is set
         self.slow_progress: asyncio.Event | None = None  # reports wait until it is set
 
     def _check(self) -> None:
@@ -30,6 +32,8 @@ class CutSource:
     async def claim(self, want: Want) -> Claims[Any]:
         self._check()
         claims = await self._store.claim(want)
+        if self.slow_claim is not None:
+            await self.slow_claim.wait()
         if self.lose_answer_of_next_claim and claims.items:
             self.lose_answer_of_next_claim = False
             raise StoreUnavailable("the answer was lost on the way")
@@ -37,6 +41,8 @@ class CutSource:
 
     async def settle(self, settlements: Sequence[Settlement[Any]]) -> list[Settled]:
         self._check()
+        if self.settle_away:
+            raise StoreUnavailable("outcomes do not get through")
         self.settles.append([settlement.claim.id for settlement in settlements])
         for settlement in settlements:
             if settlement.claim.id in self.refuse and getattr(settlement.ending, "result", None) is not None:

@@ -257,3 +257,28 @@ async def test_when_the_whole_loop_is_cancelled_jobs_are_released_and_not_failed
         await running
     job = await rig.job(job_id)
     assert (job.state, job.failures) == (State.QUEUED, 0)
+
+
+async def test_a_claim_that_is_out_when_the_stop_comes_is_waited_for_and_given_back(rig: Rig) -> None:
+    source = rig.source = CutSource(rig.store)
+    source.slow_claim = rig.gate()
+    ran: list[str] = []
+
+    @rig.task
+    async def never(ctx: Context) -> None:
+        ran.append(ctx.id)
+
+    job_id = await rig.enqueue("never")
+    worker = rig.worker()
+    running = asyncio.create_task(worker.run())
+    await rig.watch.times("beaten", 2)
+    while (await rig.job(job_id)).state is not State.RUNNING:  # noqa: ASYNC110 - the answer is held back
+        await asyncio.sleep(0)
+    worker.stop()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not running.done()
+    source.slow_claim.set()
+    assert await stopped(running) == 0
+    job = await rig.job(job_id)
+    assert (ran, job.state, job.releases) == ([], State.QUEUED, 0)

@@ -296,3 +296,28 @@ async def test_beats_go_through_a_connection_of_their_own_where_the_source_has_o
         await beat(rig)
     assert (source.beats, own.closed) == (0, 1)
     assert own.beats >= 3
+
+
+async def test_an_item_that_comes_back_to_the_worker_that_still_runs_it_ends_the_older_attempt(rig: Rig) -> None:
+    reasons: list[CancelReason | None] = []
+
+    @rig.task
+    async def slow(ctx: Context) -> int:
+        rig.watch.note("running")
+        if ctx.attempt == 1:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                reasons.append(ctx.cancel_reason)
+        return ctx.attempt
+
+    job_id = await rig.enqueue("slow")
+    async with rig.working(queues={"default": 2}) as worker:
+        await rig.watch.times("running", 1)
+        rig.store.ledger.index.leases[1] = 0.0  # as if the lease had passed
+        await rig.store.rescue()
+        [job] = await rig.ended(job_id)
+        await rig.watch.times("lost", 1)
+        await rig.watch.times("claimed", 3)
+        assert worker.busy == 0
+    assert (job.result, reasons) == (b"2", [CancelReason.LOST])

@@ -2,14 +2,16 @@
 
 import asyncio
 
+from holdfast.batch import ITEMS_MAX
 from holdfast.errors import StoreUnavailable, TooLarge
 from holdfast.job.commands import QueueWant, Want
+from holdfast.job.model import NewJob
 from holdfast.job.retry import RetryPolicy
 from holdfast.job.state import End, State
 from holdfast.worker.context import Context
 from tests.features import feature
 from tests.worker.cut import CutSource
-from tests.worker.rig import LEASE, Rig
+from tests.worker.rig import LEASE, PATIENCE, Rig
 
 
 async def let_time_pass(rig: Rig, job_id: str, state: State) -> None:
@@ -170,3 +172,26 @@ async def test_the_slot_of_a_serial_queue_is_free_when_the_store_has_taken_the_o
         source.away = False
         await let_time_pass(rig, second, State.SUCCEEDED)
     assert (await rig.job(first)).state is State.SUCCEEDED
+
+
+async def test_when_too_many_outcomes_wait_for_the_store_nothing_more_is_claimed(rig: Rig) -> None:
+    source = rig.source = CutSource(rig.store)
+    source.settle_away = True
+    count = ITEMS_MAX + 3_000
+    new = [NewJob(id=str(n), task="flash") for n in range(count)]
+    for start in range(0, count, 1_000):
+        await rig.store.enqueue(new[start : start + 1_000])
+
+    @rig.task
+    async def flash() -> None: ...
+
+    async with rig.working(queues={"default": 500}):
+        for _ in range(2_000):
+            await asyncio.sleep(0)
+        claimed = sum(found for found, _ in rig.watch.of("claimed"))
+        assert ITEMS_MAX <= claimed <= ITEMS_MAX + 2_000
+        source.settle_away = False
+        async with asyncio.timeout(PATIENCE):
+            while rig.watch.count("settled") < count:
+                rig.advance(0.5)
+                await asyncio.sleep(0)
