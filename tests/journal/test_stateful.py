@@ -58,6 +58,8 @@ class JournalMachine(StoreMachine):
         if not self.removed:
             assert_same(now, replayed(self.h.disk, self.h.log.synced))
 
+    snapshot_more = snapshot  # a rule that stands twice is chosen twice as often
+
     @rule()
     def restart(self) -> None:
         """A clean stop and start."""
