@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from holdfast.clock import Clock
     from holdfast.store import Store
-    from holdfast.stores.offline import OfflineStore as OfflineStore  # also for those who may not name an adapter
+    from holdfast.stores.offline import OfflineStore as OfflineStore  # noqa: PLC0414 - for those who may not name an adapter
 
 _FORMS: Final = (
     "memory: (in this process, for tests), journal:./data, sqlite:///queue.db, postgresql://host/name, mysql://host/name, "

@@ -27,8 +27,10 @@ async def rescue_for_ever(
     """Rescue until cancelled. The first comes at once: who starts after a crash finds what the crash left."""
     while True:
         try:
-            while (await source.rescue()).more:
-                await asyncio.sleep(0)
+            done = await source.rescue()
+            while done.more:
+                await asyncio.sleep(0)  # a store in memory answers at once, and handlers want their turn
+                done = await source.rescue()
         except Exception as error:  # noqa: BLE001 - whatever the store raises, the next rescue may go well
             alarm("", None, error)
         await timing.sleep(every(lease, draw()))
