@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import copysign, isfinite, isnan
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -154,6 +155,8 @@ class NewJobDoc(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 # --- out and back --------------------------------------------------------------------------------------------------
 
+#: Longer than any clock runs, in seconds, and still a number in JSON.
+_ENDLESS: Final = 1e300
 _JSON_BYTES: Final = ("payload", "headers", "data", "result", "progress", "log", "opaque")
 _RAW: Final = msgspec.json.Decoder(Raw)
 #: What opens fewer levels than this is never too deep, and what surrounds it in a document opens fewer than _DEEPER.
@@ -221,8 +224,20 @@ def attempt_of(doc: AttemptDoc) -> Attempt:
 
 
 def retry_doc(policy: RetryPolicy) -> RetryDoc:
-    """Return a retry policy as a document."""
-    return RetryDoc(**msgspec.structs.asdict(policy))
+    """Return a retry policy as a document. What JSON has no number for becomes one that means the same to a clock."""
+    return RetryDoc(
+        max_attempts=policy.max_attempts,
+        base=_finite(policy.base),
+        factor=_finite(policy.factor),
+        cap=_finite(policy.cap),
+        delays=tuple(map(_finite, policy.delays)),
+    )
+
+
+def _finite(number: float) -> float:
+    if isfinite(number):
+        return number
+    return 0.0 if isnan(number) else copysign(_ENDLESS, number)
 
 
 def job_doc(job: Job, *, all_attempts: bool = True) -> JobDoc:

@@ -16,7 +16,7 @@ from holdfast.wire import requests as r
 from holdfast.wire.documents import from_raw, to_raw
 
 if TYPE_CHECKING:
-    from holdfast.wire.requests import ActionAnswer, ActionDoc, ActionRequest, OperationDoc
+    from holdfast.wire.requests import ActionAnswer, ActionDoc, ActionRequest, Moment, OperationDoc
 
 _ACTION: Final = msgspec.msgpack.Decoder(c.Action)
 _FILTER: Final = msgspec.msgpack.Decoder(c.JobFilter)
@@ -50,11 +50,18 @@ def action_of(doc: ActionDoc) -> c.Action:
             return c.Edit(
                 queue=_queue(doc.queue),
                 priority=None if doc.priority is None else check_priority(doc.priority),
-                run_at=None if doc.run_at is None else instant(doc.run_at, "run_at"),
+                run_at=_moment(doc.run_at),
                 payload=_payload(doc.payload),
             )
         case r.DeleteAction():
             return c.Delete(hard=doc.hard)
+
+
+def _moment(when: Moment | None) -> float | None:
+    """A moment; numbers may lie before 1970, which only means now."""
+    if isinstance(when, float | int) and when < 0:
+        return -instant(-when, "run_at")
+    return None if when is None else instant(when, "run_at")
 
 
 def _queue(name: str | None) -> str | None:

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 from msgspec import UNSET
 
-from holdfast.errors import ContentError, OutcomeUnknown
+from holdfast.errors import ContentError, OutcomeUnknown, StoreClosed
 from holdfast.job import commands as c
 from holdfast.job.model import Instance, Queue, WorkerConfig
 from holdfast.store import Capabilities
@@ -53,6 +53,7 @@ class RemoteStore:
 
     def __init__(self, client: HttpClient, *, clock: Clock) -> None:
         self._client, self._clock = client, clock
+        self._is_open = False
         self._ahead = 0.0  # seconds by which the store's clock is ahead of ours
         self._capabilities = Capabilities(durable=True, push=True, many_processes=True, transactional=False)
 
@@ -74,6 +75,8 @@ class RemoteStore:
         repeatable: bool = False,
     ) -> Any:
         """Send one request below /api/v1 and return its answer as `kind`. Raises the error that the other side names."""
+        if not self._is_open:
+            raise StoreClosed("the store is not open: await store.open() first, and do not use it after close().")
         try:
             content = None if body is UNSET else _encode(body)
         except UnicodeEncodeError as error:
@@ -94,12 +97,18 @@ class RemoteStore:
     async def open(self) -> None:
         """Ask what the store can do and what time it has."""
         before = self._clock.now()
-        doc: _StoreDoc = await self.ask("GET", "/store", _StoreDoc)
+        self._is_open = True
+        try:
+            doc: _StoreDoc = await self.ask("GET", "/store", _StoreDoc)
+        except BaseException:
+            await self.close()
+            raise
         self._ahead = doc.now - (before + self._clock.now()) / 2
         self._capabilities = msgspec.structs.replace(doc.capabilities, many_processes=True, transactional=False)
 
     async def close(self) -> None:
         """Let the connections go."""
+        self._is_open = False
         await self._client.close()
 
     async def migrate(self) -> list[str]:
