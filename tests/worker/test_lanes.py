@@ -46,7 +46,7 @@ def test_a_worker_asks_for_as_many_as_it_has_free_slots_and_no_more() -> None:
 def test_a_half_empty_buffer_is_filled_again() -> None:
     lanes = Lanes(WorkerOptions(queues={"a": 2}))
     lane = lanes.by_name["a"]
-    lane.extra, lane.mark = 10, 0.0
+    lane.extra, lane.low, lane.mark = 10, 5, 0.0
     for _ in range(2):
         lanes.take(lane)
     lane.buffer.extend(execution(lanes, "a") for _ in range(5))

@@ -28,7 +28,19 @@ MEASURE: Final = 0.05
 class Lane:
     """One queue of this worker."""
 
-    __slots__ = ("buffer", "busy", "concurrency", "credit", "extra", "finished", "mark", "name", "serial", "weight")
+    __slots__ = (
+        "buffer",
+        "busy",
+        "concurrency",
+        "credit",
+        "extra",
+        "finished",
+        "low",
+        "mark",
+        "name",
+        "serial",
+        "weight",
+    )
 
     def __init__(self, name: str, concurrency: int, *, serial: bool, weight: int) -> None:
         self.name, self.concurrency, self.serial, self.weight = name, concurrency, serial, weight
@@ -38,6 +50,7 @@ class Lane:
         self.finished = 0  # since `mark`
         self.mark = 0.0
         self.extra = 0  # how many may be claimed beyond the free slots
+        self.low = 1  # with fewer in the buffer it is time to ask for more
 
     def measure(self, now: float, most: int) -> None:
         """Set `extra` from what was finished since the last measure."""
@@ -45,6 +58,7 @@ class Lane:
         if elapsed < MEASURE:
             return
         self.extra = ahead(self.finished, elapsed, self.concurrency, most)
+        self.low = max(1, (self.extra + 1) // 2)
         self.mark, self.finished = now, 0
 
 
@@ -163,11 +177,6 @@ class Lanes:
         lane = waiting[0] if self._strict else min(waiting, key=lambda lane: lane.busy / lane.weight)
         self.take(lane)
         return lane.buffer.popleft()
-
-    def thirsty(self, lane: Lane) -> bool:
-        """Whether `lane` may ask for more, now that one of its jobs has ended."""
-        ready = len(lane.buffer)
-        return (ready == 0 and lane.busy < lane.concurrency) or ready * 2 < lane.extra
 
     def buffered(self) -> list[Execution]:
         """Take all that is claimed and not started out of the buffers."""

@@ -225,7 +225,7 @@ class Runner:
         if following is not None:
             self._start(following)
         on_room = self._lanes.on_room
-        if on_room is not None and self._lanes.thirsty(lane):
+        if on_room is not None and len(lane.buffer) < lane.low:
             on_room()
 
     def settled(self, batch: Sequence[Execution]) -> None:
