@@ -13,7 +13,7 @@ import msgspec
 from holdfast.job.model import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from holdfast.job.commands import (
         Beat,
@@ -87,6 +87,18 @@ class Source(Protocol[T]):
 
     async def wait(self, queues: Sequence[str], cursor: int, timeout: float) -> bool:
         """Return True as soon as work may be ready that `cursor` (of a claim's answer) did not see; False at `timeout` s."""
+        ...
+
+
+class PushesCancel(Protocol):
+    """What a source may offer beside `Source`: to tell at once that a running item was asked to stop.
+
+    A worker then beats now instead of at the next third of its lease; the beat's answer says which one. Without it the
+    regular beat is what tells.
+    """
+
+    def on_cancel(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Call `call`, from any thread, whenever a cancel was asked; return what ends this."""
         ...
 
 

@@ -40,6 +40,21 @@ async def test_a_cancel_asked_by_a_person_stops_the_handler_at_the_next_beat(rig
     assert not rig.errors  # a cancel is no failure
 
 
+async def test_a_store_that_pushes_cancels_stops_the_handler_without_waiting_for_a_beat(rig: Rig) -> None:
+    @rig.task
+    async def sleepy() -> None:
+        rig.watch.note("running")
+        await asyncio.Event().wait()
+
+    job_id = await rig.enqueue("sleepy")
+    async with rig.working():
+        await rig.watch.times("running", 1)
+        order = Order(action=Cancel(why="changed my mind"), selection=Selection(ids=(job_id,)), who="ann")
+        await rig.store.control(order)  # the clock stands: no beat is due
+        [job] = await rig.ended(job_id)
+    assert job.state is State.CANCELED
+
+
 async def test_work_that_was_done_stands_although_a_cancel_was_asked(rig: Rig) -> None:
     @rig.task
     async def stubborn(ctx: Context) -> str:

@@ -33,6 +33,8 @@ R = TypeVar("R")
 _WAITING: Final = (State.QUEUED, State.SCHEDULED, State.RETRYING)
 #: Commands that can not make anything ready: nobody is woken for them.
 _QUIET: Final = frozenset({c.Want, c.Beat, c.ProgressAll})
+#: Commands by which a running job is asked to stop.
+_CONTROL: Final = frozenset({c.Order, c.ContinueOperation})
 _ENDS: Final = (f.Succeeded, f.Ended, f.Canceled, f.Deleted)
 #: Who pauses and resumes the jobs of a definition that is switched off and on.
 _BY_TASK: Final = "task"
@@ -51,6 +53,7 @@ class LedgerStore:
         self._lock = threading.RLock()
         self._work = Signal()
         self._endings = Endings()
+        self._cancel_calls: set[Callable[[], None]] = set()
         self._open = False
         self.ledger = Ledger()
 
@@ -74,6 +77,9 @@ class LedgerStore:
             return
         if type(command) not in _QUIET:
             self._work.notify()
+        if type(command) in _CONTROL and any(type(fact) is f.CancelAsked for fact in facts):
+            for call in tuple(self._cancel_calls):
+                call()
         if self._endings:
             self._endings.ended([fact.seq for fact in facts if isinstance(fact, _ENDS)])
 
@@ -157,6 +163,11 @@ class LedgerStore:
         if due is not None:
             timeout = min(timeout, max(0.0, due - self.now()))
         return await self._work.wait(cursor, timeout)
+
+    def on_cancel(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Call `call` whenever a running job was asked to stop; return what ends this."""
+        self._cancel_calls.add(call)
+        return lambda: self._cancel_calls.discard(call)
 
     # --- control
 

@@ -175,6 +175,11 @@ class FrontDoor:
         """Wait until work may be ready."""
         return await self._store.wait(queues, cursor, timeout)
 
+    def on_cancel(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Pass on what the store pushes; a store that pushes nothing leaves it to the beats."""
+        push: Callable[[Callable[[], None]], Callable[[], None]] | None = getattr(self._store, "on_cancel", None)
+        return (lambda: None) if push is None else push(call)
+
     # --- control
 
     async def control(self, order: c.Order) -> c.Ordered:

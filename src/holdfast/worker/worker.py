@@ -112,6 +112,8 @@ class Worker(Generic[T]):
         self._build(asyncio.get_running_loop())
         self._leases.watch()
         await self._heart.start(self)
+        push = getattr(self._source, "on_cancel", None)
+        self._end_push: Callable[[], None] = (lambda: None) if push is None else push(self._heart.poke)
         self._move(InstanceState.READY)
         loop = asyncio.get_running_loop()
         self._claiming = loop.create_task(self._claim(), name="holdfast-claim")
@@ -143,6 +145,7 @@ class Worker(Generic[T]):
             self._drain.ask(1)
 
     async def _close(self) -> None:
+        self._end_push()
         for task in (self._claiming, self._rescuing):
             task.cancel()
         await asyncio.wait((self._claiming, self._rescuing))
