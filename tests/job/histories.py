@@ -146,7 +146,7 @@ class Life:
             unique=self.one(None, None, None, "u1", "u2"),
             unique_window=self.one(None, 40.0),
             on_conflict=self.one(*OnConflict),
-            retry=RetryPolicy(self.one(1, 2, 5), self.one(0.0, 8.0)),
+            retry=RetryPolicy(self.one(1, 2, 5), self.one(0.0, 8.0), delays=self.one((), (), (1.0, 9.0))),
             tags=self.one((), ("x",)),
         )
 

@@ -44,6 +44,15 @@ def test_the_default_waits_double_from_two_seconds_to_an_hour() -> None:
     assert RetryPolicy().max_attempts == 5
 
 
+@feature("T18")
+@given(st.lists(st.floats(0.0, 1e6), min_size=1, max_size=5), failures, jitters)
+def test_own_delays_are_taken_as_they_are_and_the_last_one_repeats(
+    delays: list[float], failures: int, jitter: float
+) -> None:
+    wait = backoff(RetryPolicy(delays=tuple(delays)), failures, jitter)
+    assert wait == (delays + [delays[-1]] * 10_000)[failures - 1]
+
+
 @pytest.mark.parametrize("failures", [0, -1])
 def test_failures_are_counted_from_1(failures: int) -> None:
     with pytest.raises(ValueError, match=f"found {failures}"):

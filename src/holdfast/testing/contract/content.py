@@ -184,6 +184,7 @@ class Content(StoreSuite):
             RetryPolicy(10_000, float("inf"), 2.0, float("inf")),
             RetryPolicy(10_000, float("nan"), 2.0, 3_600.0),
             RetryPolicy(10_000, -5.0, -2.0, -1.0),
+            RetryPolicy(10_000, delays=(float("inf"), float("nan"), -1.0, 1e308)),
         ],
         ids=str,
     )
