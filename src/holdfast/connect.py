@@ -79,6 +79,8 @@ def make_store(url: str, *, clock: Clock, **options: Any) -> Store:
 
 def _make_journal(folder: str, make: Callable[..., Store], clock: Clock, options: dict[str, Any]) -> Store:
     """Return a journal; unless `role` is "owner", a node that serves the folder is used instead if there is one."""
+    if not folder:
+        raise ConfigError("store URL: expected a folder behind journal:, found none. Write journal:./data.")
     role = options.pop("role", "auto")
     if role not in ROLES:
         raise ConfigError(f"role: expected one of {', '.join(ROLES)}, found {role!r}.")

@@ -65,3 +65,8 @@ async def test_a_wrong_url_is_told_at_the_first_use() -> None:
 def test_a_store_of_your_own_stands_alone() -> None:
     with pytest.raises(ConfigError, match="expected a store URL or store=, found both"):
         Holdfast("journal:./data", store=MemoryStore())
+
+
+async def test_a_journal_without_a_folder_is_refused_and_nothing_is_written_here() -> None:
+    with pytest.raises(ConfigError, match=r"expected a folder behind journal:, found none. Write journal:./data"):
+        await Holdfast("journal:").open()

@@ -314,3 +314,18 @@ def test_run_takes_uvloop_where_it_is_installed() -> None:
 async def test_run_in_a_running_loop_names_the_other_form(plain: Holdfast) -> None:
     with pytest.raises(UsageError, match=r"Use `async with app.worker\(queues=…\):` there"):
         plain.run()
+
+
+def test_a_program_that_used_sync_on_a_journal_ends_without_a_word_and_leaves_the_folder_free(tmp_path: Path) -> None:
+    program = (
+        "from holdfast import Holdfast\n"
+        "app = Holdfast('journal:PATH')\n"
+        "@app.task\n"
+        "async def t(i: int) -> int: return i\n"
+        "print(t.sync.enqueue(1).id, app.sync(app.jobs.count()))\n"
+    ).replace("PATH", str(tmp_path / "data"))
+    runs = [
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False) for _ in range(2)
+    ]
+    assert [(run.returncode, run.stderr) for run in runs] == [(0, "")] * 2
+    assert [run.stdout.split()[1] for run in runs] == ["1", "2"]

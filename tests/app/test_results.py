@@ -156,3 +156,31 @@ async def test_fail_ends_a_job_at_once(app: Holdfast) -> None:
     with pytest.raises(JobFailed, match="no such account"):
         await handle.result(1)
     assert (await handle.get()).attempt == 1
+
+
+async def test_the_words_of_who_canceled_a_running_job_reach_who_waits_for_it(app: Holdfast) -> None:
+    running = asyncio.Event()
+
+    @app.task
+    async def forever() -> None:
+        running.set()
+        await asyncio.Event().wait()
+
+    async with app.worker(lease=0.3):
+        handle = await forever.enqueue()
+        await running.wait()
+        await handle.cancel("changed my mind", who="ada")
+        with pytest.raises(JobCanceled, match="canceled: changed my mind"):
+            await handle.result(timeout=60)
+
+
+async def test_an_update_that_is_no_dict_fails_the_attempt_with_a_word_about_it(app: Holdfast) -> None:
+    wrong: Any = 5
+
+    @app.task(max_attempts=1)
+    async def reports() -> object:
+        return done(1, update=wrong)
+
+    async with app.worker():
+        with pytest.raises(JobFailed, match="update: expected a dict to merge into the job's data, found 5"):
+            await (await reports.enqueue()).result(timeout=60)

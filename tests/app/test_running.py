@@ -214,3 +214,31 @@ async def test_a_serial_queue_never_overlaps_and_a_concurrent_one_fills_its_limi
         ids = [job.id for job in (await app.jobs.list(limit=100)).items]
         assert len(await (await app.open()).finished(ids, 60)) == 60
     assert most == {"ledger": 1, "mail": 4}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"queues": ["mail"]}, r"queues: expected a dict, as in {\"mail\": 10}, found \['mail'\]"),
+        ({"queues": "mail"}, "queues: expected a dict"),
+        ({"weights": ["mail"]}, "weights: expected a dict"),
+        ({"lease": "30s"}, "lease: expected a number of seconds, found '30s'"),
+        ({"zombies": "few"}, "zombies: expected a share as a number, found 'few'"),
+        ({"buffer": "big"}, "buffer: expected 0 to 500, found 'big'"),
+        ({"max_jobs_per_child": 0}, "max_jobs_per_child: expected a whole number from 1, found 0"),
+        ({"max_rss": -1}, "max_rss: expected a whole number from 1, found -1"),
+    ],
+)
+async def test_an_option_of_the_worker_of_a_wrong_kind_is_told_by_name(
+    app: Holdfast, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        async with app.worker(**options):
+            pass
+
+
+def test_a_lifespan_that_yields_nothing_is_refused_where_it_stands(app: Holdfast) -> None:
+    async def life() -> None: ...
+
+    with pytest.raises(ConfigError, match="lifespan: expected an async def with one yield"):
+        app.lifespan(life)

@@ -170,3 +170,42 @@ def test_a_process_task_in_main_is_refused_with_what_to_do(tmp_path: Path) -> No
     run = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert "this one is in __main__. Move the task (and its app) into a module of its own and import it" in run.stderr
+
+
+async def items() -> Any:
+    yield 1
+
+
+def lines() -> Any:
+    yield 1
+
+
+@pytest.mark.parametrize("function", [items, lines])
+def test_a_generator_is_no_task_because_calling_it_runs_nothing(app: Holdfast, function: Any) -> None:
+    with pytest.raises(ConfigError, match=r"found a generator. Calling it would run nothing: return a list"):
+        app.task("numbers")(function)
+
+
+@pytest.mark.parametrize("thing", [5, dict, None])
+def test_what_is_no_function_is_no_task(app: Holdfast, thing: Any) -> None:
+    with pytest.raises(ConfigError, match=r"expected a function, found .*Put @app.task above a def or async def"):
+        app.task("numbers")(thing)
+
+
+def test_an_unknown_option_of_a_task_is_told_beside_those_that_exist(app: Holdfast) -> None:
+    options: dict[str, Any] = {"retries": 3}
+    with pytest.raises(
+        ConfigError, match=r"@app.task: unknown option 'retries'. Expected some of queue, max_attempts,"
+    ):
+        app.task("one", **options)
+
+
+def test_texts_that_are_no_text_are_told_with_the_other_faults(app: Holdfast) -> None:
+    options: dict[str, Any] = {"title": 5, "memo": b"x", "priority": 1000}
+    with pytest.raises(ConfigError) as caught:
+        app.task("one", **options)(nothing)
+    assert len(caught.value.faults) == 3
+    assert caught.value.faults[1:] == (
+        "title: expected text, found 5 (int).",
+        "memo: expected text, found b'x' (bytes).",
+    )

@@ -101,6 +101,12 @@ class Holdfast:
         local_names = sys._getframe(1).f_locals
         if callable(alias):
             return self._add(alias, None, TaskOptions(), local_names)
+        unknown = options.keys() - TaskParameters.__annotations__.keys()
+        if unknown:
+            known = ", ".join(TaskParameters.__annotations__)
+            raise ConfigError(
+                f"@app.task: unknown option {', '.join(map(repr, sorted(unknown)))}. Expected some of {known}."
+            )
         given = TaskOptions(**options)
         return lambda function: self._add(function, alias, given, local_names)
 
@@ -147,6 +153,11 @@ class Holdfast:
         if self._lifespan is not None:
             raise ConfigError("lifespan: expected one, found a second. Join them in one function.")
         target: Any = function
+        if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+            raise ConfigError(
+                f"lifespan: expected an async def with one yield, or an async context manager, found {function!r:.80}. "
+                "Yield once (what is yielded becomes ctx.state); what stands behind the yield runs at the end."
+            )
         self._lifespan = asynccontextmanager(target) if inspect.isasyncgenfunction(function) else target
         return function
 

@@ -76,8 +76,12 @@ class JobHandle(Generic[R_co]):
     def _result_of(self, job: Job) -> R_co:
         if job.state is State.SUCCEEDED:
             return _decoded(self._decode, job.result or b"null")
-        reason = job.error or (job.last.reason if job.last else "") or (job.cancel.why if job.cancel else "")
-        raise (JobCanceled if job.state is State.CANCELED else JobFailed)(job.id, job.state, reason)
+        asked = job.cancel.why if job.cancel else ""
+        reason = job.error or (job.last.reason if job.last else "")
+        if job.state is State.CANCELED:
+            # Who waits for the result wants the person's words, not those of the attempt that obeyed them.
+            raise JobCanceled(job.id, job.state, asked or reason)
+        raise JobFailed(job.id, job.state, reason or asked)
 
     async def get(self) -> Job:
         """Return the job as it is now. Raises UnknownJob."""

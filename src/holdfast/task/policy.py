@@ -64,6 +64,7 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 def make_policy(alias: str, function: Callable[..., Any], options: TaskOptions) -> Policy:
     """Return the checked policy of a task. Raises ConfigError that lists every fault."""
+    _refuse_what_no_job_can_run(alias, function)
     faults = _Faults()
     retry = faults.of(lambda: read_retry(options.retry, options.max_attempts, options.backoff), RetryPolicy())
     policy = Policy(
@@ -78,14 +79,29 @@ def make_policy(alias: str, function: Callable[..., Any], options: TaskOptions) 
         no_retry_on=faults.of(lambda: _read_errors(options.no_retry_on), ()),
         priority=faults.of(lambda: check_priority(options.priority), 0),
         on_wait=faults.of(lambda: read_choice(OnWait, options.on_wait, "on_wait"), OnWait.HOLD),
-        title=clean_text(options.title, TITLE_MAX),
-        description=clean_text(_read_description(options.description, function), DESCRIPTION_MAX),
-        memo=clean_text(options.memo, DESCRIPTION_MAX),
+        title=faults.of(lambda: _read_text(options.title, "title", TITLE_MAX), ""),
+        description=faults.of(
+            lambda: _read_text(_read_description(options.description, function), "description", DESCRIPTION_MAX), ""
+        ),
+        memo=faults.of(lambda: _read_text(options.memo, "memo", DESCRIPTION_MAX), ""),
         cancel_grace=faults.of(lambda: seconds(options.cancel_grace, "cancel_grace"), CANCEL_GRACE),
     )
     if faults.found:
         raise ConfigError(f"task {alias!r}: the options can not be used:", faults.found)
     return policy
+
+
+def _refuse_what_no_job_can_run(alias: str, function: object) -> None:
+    inner = inspect.unwrap(function) if callable(function) else function
+    if not callable(inner) or isinstance(inner, type):
+        raise ConfigError(
+            f"task {alias!r}: expected a function, found {inner!r:.80}. Put @app.task above a def or async def."
+        )
+    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
+        raise ConfigError(
+            f"task {alias!r}: expected a function that returns its result, found a generator. Calling it would run nothing: "
+            "return a list, or enqueue a job for each item."
+        )
 
 
 class _Faults:
@@ -196,6 +212,12 @@ def _read_errors(value: Any) -> tuple[type[BaseException], ...]:
             f"retry_on, no_retry_on: expected exception classes, found {wrong[0]!r:.80}. Pass (ValueError,)."
         )
     return tuple(kinds)
+
+
+def _read_text(value: object, what: str, most: int) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(f"{what}: expected text, found {value!r:.80} ({type(value).__name__}).")
+    return clean_text(value, most)
 
 
 def _read_description(value: str | None, function: Callable[..., Any]) -> str:

@@ -122,6 +122,8 @@ def _ending_of(value: object) -> Ending:
 
 
 def _update(update: Mapping[str, Any] | None) -> bytes | None:
+    if update is not None and not hasattr(update, "keys"):
+        raise ContentError(f"update: expected a dict to merge into the job's data, found {update!r:.80}.")
     return None if update is None else encode_data(dict(update))
 
 

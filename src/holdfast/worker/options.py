@@ -61,10 +61,38 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def checked(self) -> WorkerOptions:
         """Return these options; raise ConfigError that lists every fault."""
-        faults = [*_queue_faults(self), *_number_faults(self)]
+        # What has the wrong type is told alone: the other checks compare and divide.
+        faults = _type_faults(self) or [*_queue_faults(self), *_number_faults(self)]
         if faults:
             raise ConfigError("the worker's options can not be used:", faults)
         return self
+
+
+_SECONDS: Final = ("lease", "poll", "grace", "zombies")
+_SECONDS_OR_NONE: Final = ("beat", "cancel_grace")
+
+
+def _type_faults(options: WorkerOptions) -> list[str]:
+    faults = []
+    for name, example in (("queues", '{"mail": 10}'), ("weights", '{"mail": 3}')):
+        if not isinstance(value := getattr(options, name), Mapping):
+            faults.append(f"{name}: expected a dict, as in {example}, found {value!r:.80}.")
+    for name in (*_SECONDS, *_SECONDS_OR_NONE):
+        value = getattr(options, name)
+        if not _is_number(value) and not (value is None and name in _SECONDS_OR_NONE):
+            what = "a share as a number" if name == "zombies" else "a number of seconds"
+            faults.append(f"{name}: expected {what}, found {value!r:.80}.")
+    if not _is_number(options.buffer):
+        faults.append(f"buffer: expected 0 to {CLAIM_MAX}, found {options.buffer!r:.80}.")
+    for name in ("max_jobs_per_child", "max_rss"):
+        value = getattr(options, name)
+        if not _is_count(value, 2**63) and not (value is None and name == "max_rss"):
+            faults.append(f"{name}: expected a whole number from 1, found {value!r:.80}.")
+    return faults
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _queue_faults(options: WorkerOptions) -> list[str]:

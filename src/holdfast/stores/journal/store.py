@@ -246,7 +246,11 @@ class JournalStore(LedgerStore):
 
 async def _finished_in_thread(work: Callable[[], R]) -> R:
     """Run `work` in a thread. A caller that is cancelled still waits for its end: it opens or lets go of files."""
-    running = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        running = asyncio.get_running_loop().run_in_executor(None, work)
+    except RuntimeError:
+        # The interpreter is ending and starts no thread any more; so nobody is left whom a blocked loop could harm.
+        return work()
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
