@@ -52,7 +52,7 @@ def sent_and_run(task: Task[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 @feature("A11", "T28")
-def test_numbers_lists_and_nested_objects_arrive_unchanged(app: Holdfast) -> None:
+def test_a11_numbers_lists_and_nested_objects_arrive_unchanged(app: Holdfast) -> None:
     @app.task
     def echo(  # type: ignore[no-untyped-def]  # one parameter has no annotation
         whole: int,

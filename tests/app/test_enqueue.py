@@ -370,3 +370,22 @@ async def test_a_hook_that_forgets_the_job_is_told_to_return_it(app: Holdfast, s
         UsageError, match=r"on_enqueue: expected .*forgetful to return the job, found NoneType. Return it"
     ):
         await send.enqueue(1)
+
+
+@pytest.mark.parametrize("arguments", [[1], "x", 5, {1: 2}])
+async def test_arguments_by_name_that_are_no_dict_are_shown_with_what_is_expected(
+    app: Holdfast, arguments: Any
+) -> None:
+    @app.task("one")
+    async def one(a: int) -> None: ...
+
+    with pytest.raises(
+        BadArguments, match=r"task 'one': expected a dict of arguments by name \(text\), found .*one\(a: int\)"
+    ):
+        await app.enqueue("one", arguments)
+
+
+@pytest.mark.parametrize("alias", [5, None])
+async def test_an_alias_that_is_no_text_is_an_unknown_task(app: Holdfast, alias: Any) -> None:
+    with pytest.raises(UnknownTask, match="unknown task"):
+        await app.enqueue(alias, {})

@@ -16,7 +16,7 @@ from tests.worker.rig import LEASE, Rig, Watch
 BEAT = LEASE / 3
 
 
-@feature("G8", "G10")
+@feature("G8", "G10", "A2")
 async def test_a02_a_handler_postpones_three_times_with_a_counter_and_finishes_with_an_update(rig: Rig) -> None:
     counts: list[int] = []
 
@@ -40,7 +40,7 @@ async def test_a02_a_handler_postpones_three_times_with_a_counter_and_finishes_w
     assert msgspec.json.decode(job.data) == {"count": 3, "receipt": "r-1"}
 
 
-@feature("GW3", "TW2", "BW6", "T19")
+@feature("GW3", "TW2", "BW6", "T19", "A6")
 async def test_a06_a_frozen_worker_wakes_after_another_has_finished_and_its_report_is_refused(rig: Rig) -> None:
     thaw = asyncio.Event()
     frozen, second = Watch(), Watch()
@@ -68,7 +68,7 @@ async def test_a06_a_frozen_worker_wakes_after_another_has_finished_and_its_repo
     assert [attempt.end for attempt in job.attempts] == [End.STALE, End.SUCCEEDED]
 
 
-@feature("T12", "T13", "T15")
+@feature("T12", "T13", "T15", "A8")
 async def test_a08_serial_queue_never_overlaps(rig: Rig) -> None:
     running = most = 0
     order: list[int] = []
@@ -91,7 +91,7 @@ async def test_a08_serial_queue_never_overlaps(rig: Rig) -> None:
     assert order == list(range(40))
 
 
-@feature("T13", "T15")
+@feature("T13", "T15", "A8")
 async def test_a08_concurrent_queue_reaches_its_limit_and_never_exceeds_it(rig: Rig) -> None:
     running = most = 0
     full = asyncio.Event()
@@ -114,7 +114,7 @@ async def test_a08_concurrent_queue_reaches_its_limit_and_never_exceeds_it(rig: 
     assert most == 4
 
 
-@feature("T20", "TW10", "TW13")
+@feature("T20", "TW10", "TW13", "A9")
 async def test_a09_stop_during_work_waits_cancels_after_grace_and_queues_again_without_a_lost_attempt(rig: Rig) -> None:
     @rig.task
     async def work(seconds: int) -> str:
@@ -142,7 +142,7 @@ async def test_a09_stop_during_work_waits_cancels_after_grace_and_queues_again_w
     assert (job.state, job.attempt) == (State.SUCCEEDED, 2)
 
 
-@feature("TW1", "GW4")
+@feature("TW1", "GW4", "A10")
 async def test_a10_a_healthy_five_minute_job_is_not_failed_by_a_one_minute_rescue(rig: Rig) -> None:
     go = asyncio.Event()
 
@@ -167,7 +167,7 @@ async def test_a10_a_healthy_five_minute_job_is_not_failed_by_a_one_minute_rescu
     assert (job.state, job.result, job.attempt) == (State.SUCCEEDED, b'"healthy"', 1)
 
 
-@feature("T21", "TW11")
+@feature("T21", "TW11", "A12")
 async def test_a12_the_error_callback_sees_every_failed_attempt_in_every_mode(rig: Rig) -> None:
     async def bad() -> None:
         raise ValueError("async")
@@ -209,7 +209,7 @@ async def cancel(rig: Rig, job_id: str) -> Any:
     )
 
 
-@feature("TW14")
+@feature("TW14", "A30")
 async def test_a30_pause_queue_submit_resume_and_cancel_queued_and_running_jobs(rig: Rig) -> None:
     ran: list[str] = []
 

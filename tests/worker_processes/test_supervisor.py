@@ -78,7 +78,7 @@ async def test_a_running_job_is_cancelled_through_the_beats_of_the_parent(the_fl
 
 @feature("A5", "GW5")
 @pytest.mark.parametrize("code", [3, 0, ExitCode.ZOMBIES])
-async def test_a_job_that_always_ends_its_process_ends_as_a_dead_letter_after_its_attempts(
+async def test_a05_a_job_that_always_ends_its_process_ends_as_a_dead_letter_after_its_attempts(
     the_fleet: Fleet, code: int
 ) -> None:
     async with the_fleet.supervised():

@@ -19,7 +19,7 @@ from holdfast.app.decorator import TaskDecorator, TaskParameters
 from holdfast.app.host import AppHost
 from holdfast.app.sync import SyncApp
 from holdfast.clock import Clock, SystemClock
-from holdfast.errors import ConfigError
+from holdfast.errors import ConfigError, UnknownTask
 from holdfast.job.outcome import Outcome
 from holdfast.task import AsyncTask, JobHandle, Options, PlainTask, Registry, Task, TaskOptions, TaskPrograms
 from holdfast.task.handle import decode_any
@@ -131,6 +131,8 @@ class Holdfast:
         The task may live elsewhere: then the store must know it. Raises UnknownTask that names near ones, TaskInactive,
         and what `task.enqueue` raises.
         """
+        if not isinstance(alias, str):
+            raise UnknownTask(alias, self.tasks.aliases())
         task = self.tasks.get(alias)
         if task is not None:
             bound = task.using(**options)

@@ -145,8 +145,11 @@ class PlainArguments:
 
     def encode_mapping(self, given: Mapping[str, Any]) -> bytes:
         """See Arguments."""
-        if not all(isinstance(name, str) for name in given):
-            raise BadArguments(f"task {self._alias!r}: expected arguments by name, found a name that is no text.")
+        if not hasattr(given, "keys") or not all(isinstance(name, str) for name in given):
+            raise BadArguments(
+                f"task {self._alias!r}: expected a dict of arguments by name (text), found {given!r:.80}. "
+                f"Expected {self._signature.text}."
+            )
         return self.encode((), given)
 
     def bind(self, payload: bytes, ctx: object) -> Callable[[], Any]:
