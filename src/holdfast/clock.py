@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class Clock(Protocol):
@@ -18,6 +18,10 @@ class Clock(Protocol):
         ...
 
 
+#: Linux has a clock that counts the time of a suspended machine; elsewhere the plain monotonic one must do.
+_STEADY: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 class SystemClock:
     """The machine's clocks."""
 
@@ -27,7 +31,7 @@ class SystemClock:
 
     def monotonic(self) -> float:
         """Seconds that count the time of a suspended machine too, so that a lease does not outlive a nap."""
-        return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+        return time.clock_gettime(_STEADY)
 
 
 class ManualClock:

@@ -108,3 +108,11 @@ def test_tags_are_sixteen_texts_at_most() -> None:
 def test_a_bad_priority_is_refused_with_its_range(bad: object) -> None:
     with pytest.raises(ContentError, match=r"priority: expected a whole number from -100 to 100, .* Higher runs first"):
         check_priority(bad)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5_000])
+def test_many_ids_at_once_grow_like_single_ones(count: int) -> None:
+    maker = IdMaker(lambda: 1_800_000_000.0)
+    before, made, after = maker(), maker.many(count), maker()
+    assert len(made) == count
+    assert [before, *made, after] == sorted({before, *made, after})

@@ -37,6 +37,10 @@ class AppHost:
         """See Host."""
         return self._connection.new_id()
 
+    def new_ids(self, count: int) -> list[str]:
+        """See Host."""
+        return self._connection.new_id.many(count)
+
     async def submit(self, job: NewJob, on_duplicate: OnDuplicate) -> Enqueued:
         """See Host."""
         if self.on_enqueue:

@@ -66,6 +66,8 @@ def is_suspect(data: bytes) -> bool:
 
 
 def _is_worse_than_null(data: bytes) -> bool:
+    if len(data) < 19:  # too short for a large integer, or for deep nesting
+        return b"\\u0000" in data
     return (
         b"\\u0000" in data
         # Whoever opens more than DEPTH_MAX levels has to close them too.

@@ -21,6 +21,10 @@ class Host(Protocol):
         """Return an id for a new job."""
         ...
 
+    def new_ids(self, count: int) -> list[str]:
+        """Return ids for `count` new jobs."""
+        ...
+
     async def submit(self, job: NewJob, on_duplicate: OnDuplicate) -> Enqueued:
         """Store one job, together with those that others submit at the same time."""
         ...

@@ -62,7 +62,9 @@ class Bound(Generic[P, R]):
         answer tell how many. With `atomic` more is refused with TooLarge. Raises as `enqueue`, and then stores nothing of
         the batch; a note of the error tells what earlier batches stored.
         """
-        jobs = [self._job_of(item) for item in items]
+        given = list(items)
+        new_id = iter(self._host.new_ids(len(given))).__next__
+        jobs = [self._job_of(item, new_id) for item in given]
         if len(jobs) > 1 and "id" in self._placement.fields:
             raise ContentError(
                 f"id: expected one job for an id of your own, found {len(jobs)}. Enqueue them one by one."
@@ -73,25 +75,25 @@ class Bound(Generic[P, R]):
 
     def job(self, *args: P.args, **kwargs: P.kwargs) -> NewJob:
         """Return the job that an enqueue would store, without storing it. Raises BadArguments, ContentError, TooLarge."""
-        return self._make(self._task.arguments.encode(args, kwargs))
+        return self._make(self._task.arguments.encode(args, kwargs), self._host.new_id)
 
     def job_from(self, given: Mapping[str, Any]) -> NewJob:
         """The same from arguments by name, whose types are checked now."""
-        return self._make(self._task.arguments.encode_mapping(given))
+        return self._make(self._task.arguments.encode_mapping(given), self._host.new_id)
 
-    def _make(self, payload: bytes) -> NewJob:
-        return self._placement.make(payload, self._host.new_id)
+    def _make(self, payload: bytes, new_id: Callable[[], str]) -> NewJob:
+        return self._placement.make(payload, new_id)
 
-    def _job_of(self, item: Item) -> NewJob:
+    def _job_of(self, item: Item, new_id: Callable[[], str]) -> NewJob:
         arguments = self._task.arguments
         if isinstance(item, Call):
             if item.task != self._task.alias:
                 raise BadArguments(f"task {self._task.alias!r}: got the arguments of task {item.task!r}.")
-            return self._make(arguments.encode(item.args, item.kwargs))
+            return self._make(arguments.encode(item.args, item.kwargs), new_id)
         if isinstance(item, tuple):
-            return self._make(arguments.encode(item, {}))
+            return self._make(arguments.encode(item, {}), new_id)
         if isinstance(item, dict):
-            return self._make(arguments.encode_mapping(item))
+            return self._make(arguments.encode_mapping(item), new_id)
         raise BadArguments(
             f"task {self._task.alias!r}: expected a tuple (by place), a dict (by name) or args(...) for each job, "
             f"found {item!r:.80} ({type(item).__name__}). For one argument write (value,)."
