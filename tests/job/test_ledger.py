@@ -256,7 +256,6 @@ def test_chance_comes_from_outside() -> None:
 
 
 @feature("T4", "T22")
-@pytest.mark.xfail(reason="the claim passes queue b before it holds the head in queue a; the next claim finds the job")
 def test_a_job_behind_a_head_whose_task_is_stopped_is_handed_out_at_once(bench: Bench) -> None:
     bench.do(c.DefineAll((c.Define(alias="stopped"), c.Define(alias="t"))))
     bench.add("head", task="stopped", queue="a", key="k")
@@ -268,3 +267,14 @@ def test_a_job_behind_a_head_whose_task_is_stopped_is_handed_out_at_once(bench: 
     bench.now += 10.0
     want = c.Want(queues=(c.QueueWant("b", 1), c.QueueWant("a", 1)), limit=2, instance="i1", worker="w")
     assert [claim.id for claim in bench.do(want).items] == ["behind"]
+
+
+@feature("A14")
+def test_a_replay_into_a_new_queue_makes_the_queue(bench: Bench) -> None:
+    bench.add("x")
+    [claim] = bench.claim()
+    bench.settle(claim, c.Succeeded())
+    order = c.Order(action=c.Replay(queue="elsewhere"), selection=c.Selection(ids=("x",)))
+    [ruling] = bench.do(order).rulings
+    assert bench.job(ruling.made).queue == "elsewhere"
+    assert any(type(fact) is f.QueueSaved and fact.queue.name == "elsewhere" for fact in bench.log)

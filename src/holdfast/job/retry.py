@@ -42,5 +42,5 @@ def backoff(policy: RetryPolicy, failures: int, jitter: float) -> float:
     try:
         full = min(policy.cap, policy.base * policy.factor ** (failures - 1))
     except OverflowError:
-        full = policy.cap
+        full = policy.cap if policy.base else 0.0
     return full / 2 + full / 2 * jitter

@@ -35,39 +35,52 @@ def claim(ledger: Ledger, want: Want, now: float, _draw: Draw) -> Generator[f.Fa
     """Take at most `want.limit` ready jobs, queue by queue in the order given."""
     yield from promote(ledger, now)
     items: list[Claim[Job]] = []
-    for wanted in want.queues:
-        line = ledger.line(wanted.queue)
-        if line is None or line.queue.paused:
-            continue
-        count = min(wanted.limit, want.limit - len(items))
-        room = line.room()
-        if room is not None:
-            count = min(count, room)
-        if count > 0:
-            yield from _claim_from(ledger, line, count, want, now, items)
+    left = [one.limit for one in want.queues]
+    looking = True
+    while looking:
+        looking = False
+        for place, wanted in enumerate(want.queues):
+            before = len(items)
+            # Holding back a job of a stopped task frees the line of its key, perhaps in a queue that was asked before.
+            looking |= yield from _claim_queue(ledger, wanted.queue, left[place], want, now, items)
+            left[place] -= len(items) - before
     return Claims(tuple(items), next_due=ledger.next_due())
+
+
+def _claim_queue(
+    ledger: Ledger, queue: str, limit: int, want: Want, now: float, items: list[Claim[Job]]
+) -> Generator[f.Fact, None, bool]:
+    """Take from one queue what its limits allow; tell whether a job of a stopped task was held back on the way."""
+    line = ledger.line(queue)
+    if line is None or line.queue.paused:
+        return False
+    count = min(limit, want.limit - len(items))
+    room = line.room()
+    if room is not None:
+        count = min(count, room)
+    return count > 0 and (yield from _claim_from(ledger, line, count, want, now, items))
 
 
 def _claim_from(
     ledger: Ledger, line: Line, count: int, want: Want, now: float, items: list[Claim[Job]]
-) -> Generator[f.Fact, None, None]:
+) -> Generator[f.Fact, None, bool]:
     lease_until = now + (line.queue.rescue_after or want.lease)
     table, stopped = ledger.table, ledger.stopped
     epoch_token = ledger.epoch << 32
     instance, worker, version = want.instance, want.worker, want.version
-    while count > 0:
-        seq = _next(ledger, line, want)
-        if seq is None:
-            return
+    held_back = False
+    while count > 0 and (seq := _next(ledger, line, want)) is not None:
         job = table[seq]
         if job.task in stopped:
             yield f.Paused(seq, PAUSED_BY_TASK, now)
+            held_back = held_back or job.key is not None
             continue
         attempt, token = job.attempt + 1, max(job.token + 1, epoch_token)
         yield f.Claimed(seq, attempt, token, instance, worker, version, lease_until, now)
         job = table[seq]
         items.append(Claim(job, job.id, job.task, job.queue, token, attempt, lease_until, seq, job.suspect))
         count -= 1
+    return held_back
 
 
 def _next(ledger: Ledger, line: Line, want: Want) -> int | None:

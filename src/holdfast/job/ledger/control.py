@@ -15,7 +15,7 @@ from holdfast.errors import ContentError, UnknownOperation
 from holdfast.job import commands as c
 from holdfast.job import facts as f
 from holdfast.job.external import EXTERNAL
-from holdfast.job.ledger.clean import storable_time
+from holdfast.job.ledger.clean import clean, storable_time
 from holdfast.job.ledger.enqueueing import accept, edit_event
 from holdfast.job.ledger.query import matching
 from holdfast.job.model import PRIORITY_MAX, PRIORITY_MIN, Job, NewJob, Operation, OperationState, Queue, Refusal
@@ -36,6 +36,7 @@ _FILTERS = msgspec.msgpack.Decoder(c.JobFilter)
 
 def order(ledger: Ledger, command: c.Order, now: float, draw: Draw) -> Generator[f.Fact, None, c.Ordered]:
     """Do an action on a selection; for a filter, only begin its operation."""
+    command = replace(command, who=clean(command.who))
     selection = command.selection
     _check(command.action)
     if bool(selection.ids) == (selection.filter is not None):
@@ -205,9 +206,9 @@ def _refusal(job: Job, action: c.Action) -> str:
 
 def _cancel(ledger: Ledger, job: Job, action: c.Cancel, who: str, now: float, _draw: Draw) -> Steps:
     if job.state is not State.RUNNING:
-        yield f.Canceled(job.seq, who, action.why, now)
+        yield f.Canceled(job.seq, who, clean(action.why), now)
     elif job.cancel is None:
-        yield f.CancelAsked(job.seq, who, action.why, now)
+        yield f.CancelAsked(job.seq, who, clean(action.why), now)
     return c.Ruling(job.id, True)
 
 

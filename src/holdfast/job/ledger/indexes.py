@@ -135,8 +135,8 @@ class Indexes:
         if old is not None and old.deleted_at is None:
             self.line(old.queue).records[old.state] -= 1
         if new is None:
-            if old is not None:
-                del self.ids[old.id]
+            assert old is not None, "a move has a job on one side at least"
+            del self.ids[old.id]
             return
         line = self.line(new.queue)
         self.ids[new.id] = new.seq

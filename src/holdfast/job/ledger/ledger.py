@@ -16,8 +16,6 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from msgspec.structs import replace
-
 from holdfast.job import facts as f
 from holdfast.job.ledger import folding
 from holdfast.job.ledger.indexes import Indexes
@@ -263,9 +261,3 @@ APPLIES: Final[Mapping[type, Callable[[Ledger, Any], None]]] = {
     f.Audited: _audited,
     f.Recorded: _recorded,
 }
-
-
-def with_lease(ledger: Ledger, instance: Instance) -> Instance:
-    """An instance as people should see it: its record with its newest beat."""
-    beat = ledger.beats.get(instance.id)
-    return instance if beat is None else replace(beat, state=instance.state)
