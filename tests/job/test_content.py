@@ -1,4 +1,4 @@
-"""Edges of what may be stored; the rules themselves are shown beside the app that applies them."""
+"""Edges of what may be stored; the rules themselves are shown in test_content_rules.py."""
 
 from dataclasses import dataclass
 
