@@ -81,6 +81,11 @@ def _make_journal(folder: str, make: Callable[..., Store], clock: Clock, options
     """Return a journal; unless `role` is "owner", a node that serves the folder is used instead if there is one."""
     if not folder:
         raise ConfigError("store URL: expected a folder behind journal:, found none. Write journal:./data.")
+    if "?" in folder:
+        raise ConfigError(
+            f"store URL: expected a folder behind journal:, found {folder!r}. A journal takes its options as keywords: "
+            'Holdfast("journal:./data", snapshot_interval=5.0).'
+        )
     role = options.pop("role", "auto")
     if role not in ROLES:
         raise ConfigError(f"role: expected one of {', '.join(ROLES)}, found {role!r}.")

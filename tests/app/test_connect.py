@@ -70,3 +70,8 @@ def test_a_store_of_your_own_stands_alone() -> None:
 async def test_a_journal_without_a_folder_is_refused_and_nothing_is_written_here() -> None:
     with pytest.raises(ConfigError, match=r"expected a folder behind journal:, found none. Write journal:./data"):
         await Holdfast("journal:").open()
+
+
+async def test_options_in_the_url_of_a_journal_are_refused_and_name_the_keywords() -> None:
+    with pytest.raises(ConfigError, match=r"found './data\?sync=off'. A journal takes its options as keywords"):
+        await Holdfast("journal:./data?sync=off").open()

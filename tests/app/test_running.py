@@ -130,6 +130,14 @@ async def test_middleware_surrounds_each_attempt_the_first_one_outermost(app: Ho
     assert order == ["outer x", "inner", "handler 1", "outer ends"]
 
 
+def test_a_middleware_that_can_not_wait_is_refused(app: Holdfast) -> None:
+    def plain(ctx: Context, call_next: Any) -> Any:
+        return call_next()
+
+    with pytest.raises(ConfigError, match=r"middleware: expected an async function \(ctx, call_next\), found .*plain"):
+        app.middleware(plain)
+
+
 def test_a_second_error_handler_is_refused(app: Holdfast) -> None:
     app.on_error(print)
     with pytest.raises(ConfigError, match=r"on_error: expected one function, found a second. Call both from one"):

@@ -171,7 +171,15 @@ class Holdfast:
         return self._lifespan(self) if takes_app else self._lifespan()
 
     def middleware(self, function: F) -> F:
-        """Run `async (ctx, call_next) -> outcome` around each attempt; the first one is the outermost."""
+        """Run `async (ctx, call_next) -> outcome` around each attempt; the first one is the outermost.
+
+        Raises ConfigError for a plain function: it could not wait for the handler.
+        """
+        target: Any = function
+        if not (inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(type(target).__call__)):
+            raise ConfigError(
+                f"middleware: expected an async function (ctx, call_next), found {function!r:.80}. Write async def."
+            )
         self._middleware.append(function)
         return function
 
