@@ -128,7 +128,8 @@ async def test_processes_whose_parent_dies_give_their_jobs_back_and_end(
     parent.kill()
     assert all([await gone(pid) for pid in pids])
     job = await the_fleet.job(job_id)
-    assert (job.state, [one.end for one in job.attempts]) == (State.QUEUED, [End.RELEASED])
+    # The process that hears of it last may claim what the other gave back, and then gives it back too.
+    assert (job.state, {one.end for one in job.attempts}, job.failures) == (State.QUEUED, {End.RELEASED}, 0)
 
 
 @feature("B57")
