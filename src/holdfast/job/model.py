@@ -78,8 +78,8 @@ class CancelAsk(msgspec.Struct, frozen=True, gc=False, array_like=True):
     at: float
 
 
-class Job(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
-    """One enqueued run of a task, as the store holds it."""
+class Job(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One enqueued run of a task, as the store holds it. Name the fields when you make one; only `accept` goes by place."""
 
     # What it is. Only an edit, or a conflict action, changes these.
     seq: int  # order of acceptance
