@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 from holdfast.job.commands import Cancel, Order, Selection
+from holdfast.job.model import InstanceState
 from holdfast.job.retry import RetryPolicy
 from holdfast.job.state import End, State
 from holdfast.worker.context import CancelReason, Context
@@ -49,6 +50,11 @@ async def test_a_store_that_pushes_cancels_stops_the_handler_without_waiting_for
     job_id = await rig.enqueue("sleepy")
     async with rig.working():
         await rig.watch.times("running", 1)
+        # The beat that tells of the worker's new state must be over: it would bring the cancel as well.
+        seen = InstanceState.STARTING
+        while seen is not InstanceState.READY:
+            await asyncio.sleep(0)
+            seen = (await rig.store.instances())[0].state
         order = Order(action=Cancel(why="changed my mind"), selection=Selection(ids=(job_id,)), who="ann")
         await rig.store.control(order)  # the clock stands: no beat is due
         [job] = await rig.ended(job_id)
