@@ -48,3 +48,9 @@ async def stubborn(begun: str) -> None:
             await asyncio.sleep(3_600)
         except asyncio.CancelledError:
             Path(begun).with_suffix(".asked").write_text("asked")
+
+
+@app.task("shop.deaf", cancel_grace=0)
+async def deaf(begun: str) -> None:
+    """Never stop, and be given up as soon as that shows."""
+    await stubborn(begun)

@@ -146,6 +146,16 @@ def test_a_third_signal_ends_the_node_at_once(start: Start, tmp_path: Path) -> N
     assert node.wait() == 128 + signal.SIGTERM
 
 
+def test_a_handler_that_never_stops_does_not_keep_the_node_from_ending(start: Start, tmp_path: Path) -> None:
+    node = start("--grace", "10ms")
+    begun = tmp_path / "deaf"
+    node.enqueue("shop.deaf", begun=str(begun))
+    eventually(begun.exists, "the start of the handler")
+    assert node.stop() == 0
+    assert begun.with_suffix(".asked").exists()
+    assert not (node.data / "node.sock").exists()
+
+
 def test_socket_and_token_are_for_the_owner_alone_and_each_start_makes_a_new_token(start: Start) -> None:
     node = start()
     modes = [stat.S_IMODE(os.stat(path).st_mode) for path in (node.data, node.data / "node.sock", node.data / "token")]

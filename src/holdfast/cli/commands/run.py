@@ -48,11 +48,7 @@ def command(session: Session, no_http: bool, **options: Any) -> int:
     settings = session.settings
     set_up_logs(settings)
     app = _load(settings)
-    code, must_leave = _run(settings, app, session.out)
-    if must_leave:
-        # Handlers that would not stop keep the process from ending: leave without them.
-        exit_process(code)
-    return code
+    return _run(settings, app, session.out)
 
 
 def _load(settings: Settings) -> Holdfast | None:
@@ -63,15 +59,19 @@ def _load(settings: Settings) -> Holdfast | None:
     return load_app(settings.app)
 
 
-def _run(settings: Settings, app: Holdfast | None, out: Output) -> tuple[int, bool]:
-    """Run the node; return its exit code, and whether handlers are left that keep the process from ending."""
+def _run(settings: Settings, app: Holdfast | None, out: Output) -> int:
+    """Run the node; return its exit code."""
     from holdfast.node.node import Node
 
-    async def serve() -> tuple[int, bool]:
+    async def serve() -> int:
         node = Node(settings, app)
         with install_signals(node.stop):
             code = await node.run(lambda info: _banner(info, out))
-        return code, node.zombies > 0
+        if node.zombies:
+            # All is closed but handlers that would not stop. They keep the loop, and their threads the process, from
+            # ending: leave without them, and before the loop waits for them.
+            exit_process(code)
+        return code
 
     with asyncio.Runner(loop_factory=_uvloop()) as runner:
         return runner.run(serve())
