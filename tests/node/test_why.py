@@ -120,6 +120,12 @@ WAITING: list[tuple[str, Job, Surroundings, str]] = [
         around(),
         "5 of 5 failures): boom",
     ),
+    (
+        "failed",
+        job(state=State.FAILED, failures=5, finished_at=NOW, last=attempt(end=End.FAILED, error="A sentence.")),
+        around(),
+        "A sentence. Retry it",
+    ),
     ("poison", job(state=State.FAILED, crashes=3, finished_at=NOW), around(), "brought 3 processes down"),
 ]
 

@@ -173,7 +173,7 @@ def _scheduled(job: Job, around: Surroundings) -> Reason:
 
 def _retrying(job: Job, around: Surroundings) -> Reason:
     budget = f"{job.failures} of {job.retry.max_attempts}"
-    error = f": {_first_line(job.error)}" if job.error else ""
+    error = f": {_first_line(job.error).removesuffix('.')}" if job.error else ""
     when = moment(job.run_at, around.now)
     return _reason("backoff", f"Attempt {job.attempt} failed ({budget} failures){error}. It runs again {when}.")
 
@@ -214,7 +214,7 @@ def _final(job: Job, around: Surroundings) -> Reason:
         return _reason("canceled", f"It was canceled{who} {when}{f': {why}' if why else ''}.")
     if job.crashes >= CRASHES_MAX:
         return _reason("poison", f"It brought {job.crashes} processes down and was given up {when}. {_RETRY}")
-    error = f": {_first_line(job.error)}" if job.error else ""
+    error = f": {_first_line(job.error).removesuffix('.')}" if job.error else ""
     budget = f"{job.failures} of {job.retry.max_attempts} failures"
     return _reason("failed", f"It failed for good {when} ({budget}){error}. {_RETRY}")
 
