@@ -20,7 +20,7 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await lifespan(receive, send)
         return
     handle = await double.enqueue(int(scope["path"].strip("/")))
-    body = json.dumps({"result": await handle.result(timeout=10)}).encode()
+    body = json.dumps({"result": await handle.result(timeout=60)}).encode()
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": body})
 

@@ -51,7 +51,7 @@ def test_asyncio_run_twice_finds_the_jobs_of_the_first_run(plain: Holdfast, add:
 
     async def work(handle: JobHandle[int]) -> int:
         await plain.work_once()
-        return await handle.result(timeout=10)
+        return await handle.result(timeout=60)
 
     handle = asyncio.run(enqueue())
     assert asyncio.run(work(handle)) == 3
@@ -137,7 +137,7 @@ def test_code_without_a_loop_enqueues_waits_and_steers(plain: Holdfast, add: Tas
     second.sync.cancel("not this one")
     second.sync.retry()
     assert plain.sync(plain.work_once()).total == 4
-    assert handle.sync.result(timeout=10) == 3
+    assert handle.sync.result(timeout=60) == 3
     assert plain.sync(plain.jobs.count(states=["succeeded"])) == 4
     plain.sync.close()
 
@@ -179,7 +179,7 @@ def test_the_portal_gives_way_to_a_loop_and_takes_over_again(plain: Holdfast, ad
 
     async def work() -> int:
         await plain.work_once()
-        return await first.result(timeout=10)
+        return await first.result(timeout=60)
 
     assert asyncio.run(work()) == 3
     second = add.sync.enqueue(2, 2)
@@ -206,7 +206,7 @@ def test_the_child_of_a_fork_opens_everything_anew(plain: Holdfast, add: Task[[i
             empty = plain.sync(plain.jobs.count())
             handle = add.sync.enqueue(3, 4)
             plain.sync(plain.work_once())
-            os.write(writing, json.dumps([empty, handle.sync.result(timeout=10)]).encode())
+            os.write(writing, json.dumps([empty, handle.sync.result(timeout=60)]).encode())
         finally:
             os._exit(0)
     os.close(writing)
@@ -262,7 +262,7 @@ def test_gunicorn_forks_workers_that_each_enqueue_and_run_jobs(tmp_path: Path) -
     with running(*command, until="Booting worker") as (process, output):
         _read_until(output, "Booting worker")
         answers = []
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), timeout=30) as client:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), timeout=60) as client:
             for n in range(40):
                 answers.append(client.get(f"http://local/{n}").json())
                 if len({answer["pid"] for answer in answers}) == 2 and n > 4:
@@ -271,7 +271,7 @@ def test_gunicorn_forks_workers_that_each_enqueue_and_run_jobs(tmp_path: Path) -
         assert not any(answer["inherited"] for answer in answers)
         assert process.pid not in {answer["pid"] for answer in answers}
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 @feature("T25")
@@ -279,11 +279,11 @@ def test_a_worker_lives_in_the_lifespan_of_an_asgi_app(tmp_path: Path) -> None:
     socket = tmp_path / "uvicorn.sock"
     command = ("uvicorn", "--uds", str(socket), "tests.app.asgi:application")
     with running(*command, until="Uvicorn running") as (process, output):
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), timeout=30) as client:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), timeout=60) as client:
             assert [client.get(f"http://local/{n}").json()["result"] for n in range(5)] == [0, 2, 4, 6, 8]
         process.send_signal(signal.SIGTERM)
         _read_until(output, "worker stopped with 0 busy")
-        process.wait(30)
+        process.wait(60)
 
 
 @feature("T20", "T30")
@@ -295,7 +295,7 @@ def test_run_works_until_a_signal_and_drains(tmp_path: Path) -> None:
         process.stdin.flush()
         seen = _read_until(output, "stopped with code")
         assert seen == ["finished", "lifespan ended", "stopped with code 0"]
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 def test_run_takes_uvloop_where_it_is_installed() -> None:

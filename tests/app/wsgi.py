@@ -25,7 +25,7 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
     jobs.sync(jobs.work_once())
     answer = {
         "pid": os.getpid(),
-        "result": handle.sync.result(timeout=10),
+        "result": handle.sync.result(timeout=60),
         "inherited": BEFORE_FORK in [job.id for job in jobs.sync(jobs.jobs.list(limit=1_000)).items],
     }
     start_response("200 OK", [("Content-Type", "application/json")])

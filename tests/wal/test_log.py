@@ -175,7 +175,7 @@ async def test_an_event_loop_is_told_from_the_writer_thread(folder: OsFiles, ope
 
     log.listen(tell)
     log.append([b"from the loop"])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await durable.wait()
     assert log.synced == 1
 

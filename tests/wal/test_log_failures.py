@@ -66,9 +66,9 @@ def test_the_writer_thread_ends_with_the_failure(disk: SimDisk, open_: Open) -> 
     log.listen(None, lambda error: failed.set())
     disk.fail_after(1, 28, "sync")  # a full disk seen by a sync is a failure like any other
     log.append([b"lost"])
-    assert failed.wait(10)
+    assert failed.wait(60)
     assert log._thread is not None
-    log._thread.join(10)
+    log._thread.join(60)
     assert not log._thread.is_alive()
 
 

@@ -66,7 +66,7 @@ def test_an_idle_full_log_heals_without_being_asked(folder: OsFiles) -> None:
     while state(log) == "open":
         log.wait_synced(log.append([bytes(3000)]))
     refuse.clear()
-    for _ in range(10_000):
+    for _ in range(60_000):
         if state(log) == "open":
             break
         threading.Event().wait(0.001)

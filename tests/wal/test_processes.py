@@ -212,7 +212,7 @@ def test_a_forked_child_may_not_use_the_log_and_does_not_disturb_the_parent(fold
     assert os.read(reading, 100) == b"LogClosed LogClosed closed"
     os.close(reading)
     os.close(writing)
-    assert log.wait_synced(log.append([b"from the parent"]), timeout=10)
+    assert log.wait_synced(log.append([b"from the parent"]), timeout=60)
     with pytest.raises(LogHeld):
         acquire(folder)
 

@@ -384,5 +384,5 @@ def test_a_network_file_system_is_refused_unless_the_risk_is_accepted() -> None:
 
 def test_a_log_without_a_clock_uses_the_real_one_and_may_have_a_thread(folder: OsFiles) -> None:
     log = Recovery.begin(folder, SMALL).serve()
-    assert log.wait_synced(log.append([b"x"]), timeout=10)
+    assert log.wait_synced(log.append([b"x"]), timeout=60)
     log.close()

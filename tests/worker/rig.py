@@ -25,7 +25,7 @@ from holdfast.worker.worker import Worker
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: No test waits longer than this for something that must come (seconds); one that does has failed.
-PATIENCE = 20.0
+PATIENCE = 60.0
 LEASE = 30.0
 AT_ONCE = RetryPolicy(max_attempts=5, base=0.0, factor=1.0, cap=0.0)
 

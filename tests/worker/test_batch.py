@@ -92,7 +92,7 @@ async def test_a_cancelled_caller_leaves_and_its_item_stays() -> None:
     leaver.cancel()
     await turns()
     writer.gate.set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert list(await asyncio.gather(first, last)) == [10, 30]
     assert leaver.cancelled()
     assert writer.batches == [[1, 2, 3]]

@@ -86,7 +86,7 @@ async def test_a_thread_is_asked_to_stop_and_check_raises(rig: Rig) -> None:
     @rig.task
     def loops(ctx: Context) -> None:
         rig.watch.note("running")
-        told.wait(20)
+        told.wait(60)
         assert ctx.cancelled
         ctx.check()
 
@@ -200,7 +200,7 @@ async def test_a_thread_that_does_not_stop_is_abandoned(rig: Rig) -> None:
 
     @rig.task(limit=1.0, grace=2.0)
     def deaf() -> str:
-        release.wait(20)
+        release.wait(60)
         return "too late"
 
     job_id = await rig.enqueue("deaf", retry=ONE_TRY)

@@ -141,7 +141,7 @@ async def test_a_thread_is_waited_for_and_asked_to_stop(rig: Rig) -> None:
     @rig.task
     def polls(ctx: Context) -> None:
         rig.watch.note("running")
-        asked.wait(20)
+        asked.wait(60)
         ctx.check()
 
     job_id = await rig.enqueue("polls")

@@ -177,7 +177,7 @@ async def test_what_an_abandoned_handler_tells_is_dropped(rig: Rig) -> None:
 
     @rig.task(limit=1.0, grace=1.0)
     def deaf(ctx: Context) -> None:
-        release.wait(20)
+        release.wait(60)
         ctx.progress("late")
         ctx.log("late")
 

@@ -48,7 +48,7 @@ async def test_a_plain_function_runs_in_a_thread_of_the_workers_own(rig: Rig) ->
 
 
 async def test_threads_are_made_on_demand_one_for_each_running_job(rig: Rig) -> None:
-    both = threading.Barrier(2, timeout=20)
+    both = threading.Barrier(2, timeout=60)
     names: set[str] = set()
 
     @rig.task

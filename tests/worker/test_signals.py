@@ -17,7 +17,7 @@ from holdfast.worker.signals import install_signals
 from tests.features import feature
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class Process:

@@ -202,7 +202,7 @@ async def test_a_job_that_breaks_the_connection_has_crashed(box: Box, task: str)
 
 
 async def test_what_a_killed_job_started_is_killed_with_it(box: Box) -> None:
-    running = asyncio.create_task(box.run("starts_a_grandchild", time_limit=1.0))
+    running = asyncio.create_task(box.run("starts_a_grandchild", time_limit=3.0))
     child, grandchild = await box.told()
     assert isinstance((await running).ending, TimedOut)
     assert await gone(child)

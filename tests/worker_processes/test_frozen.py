@@ -11,6 +11,7 @@ from pathlib import Path
 from holdfast.job.state import End, State
 from tests.features import feature
 from tests.worker_processes import fleet
+from tests.worker_processes.box import LIMIT
 from tests.worker_processes.conftest import Fleet
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,10 +31,10 @@ def worker(socket_path: str, lease: float) -> Iterator[subprocess.Popen[bytes]]:
 async def test_a_frozen_worker_that_wakes_up_late_is_refused_and_changes_nothing(
     the_fleet: Fleet, socket_path: str
 ) -> None:
-    with worker(socket_path, lease=1.0) as frozen:
+    with worker(socket_path, lease=2.0) as frozen:
         job_id = await the_fleet.enqueue("first.freezes")
         assert await the_fleet.pid_of(job_id) == frozen.pid
-        with worker(socket_path, lease=1.0):
+        with worker(socket_path, lease=2.0):
             [job] = await the_fleet.ended(job_id)
             assert (job.state, job.result) == (State.SUCCEEDED, b"2")
             assert [attempt.end for attempt in job.attempts] == [End.LOST, End.SUCCEEDED]
@@ -43,7 +44,7 @@ async def test_a_frozen_worker_that_wakes_up_late_is_refused_and_changes_nothing
             assert (after.state, after.result, after.token) == (State.SUCCEEDED, b"2", job.token)
             # It goes on working, for it was only late.
             frozen.terminate()
-            assert frozen.wait(30) == 0
+            assert frozen.wait(LIMIT) == 0
 
 
 async def was_refused(the_fleet: Fleet, job_id: str) -> bool:

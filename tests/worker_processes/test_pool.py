@@ -1,6 +1,7 @@
 """Jobs in child processes: what they return, report and share; how children are used again and replaced."""
 
 import asyncio
+import errno
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -172,6 +173,19 @@ async def test_a_machine_that_refuses_another_process_delays_the_job_and_blames_
     assert "refuses another process" in ended.ending.reason
     monkeypatch.undo()
     assert await result_of(box, "doubled", number=1) == 2
+
+
+async def test_a_child_is_watched_and_reaped_although_no_descriptor_is_left_to_watch_it(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(pid: int) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    [pid] = {(await result_of(box, "whoami"))["pid"]}
+    await box.pool.close()
+    assert not is_alive(pid)
+    assert not zombies_of(os.getpid())
 
 
 async def test_a_cancel_while_the_app_is_imported_gives_the_job_back(box: Box) -> None:

@@ -157,10 +157,12 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
 def _call_at_exit(process: subprocess.Popen[bytes], done: Callable[[], None]) -> None:
     """Call `done` in this loop when `process` has ended and is not yet reaped."""
     loop = asyncio.get_running_loop()
-    if not hasattr(os, "pidfd_open"):
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):
+        # Not on every system; and with no descriptor left, a process that runs already must have an owner all the same.
         _call_at_exit_by_thread(process, loop, done)
         return
-    descriptor = os.pidfd_open(process.pid)
 
     def readable() -> None:
         loop.remove_reader(descriptor)

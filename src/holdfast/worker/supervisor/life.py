@@ -80,7 +80,7 @@ class Life:
         self._poke = asyncio.Event()
 
     async def live(self) -> Death:
-        """Return when the process has ended. Cancelling this kills it."""
+        """Return when the process has ended and was reaped. Cancelling this kills it, and returns when it is gone."""
         try:
             async with asyncio.TaskGroup() as group:
                 attending = [group.create_task(work) for work in (self._beat(), self._watch(), self._pass_stops_on())]
@@ -89,7 +89,8 @@ class Life:
                     task.cancel()
             code = await self._process.ended()
         finally:
-            self._process.signal(signal.SIGKILL)
+            # Also for who was cancelled: after the loop is closed nobody would reap it. One that has ended is not waited for.
+            await self._process.kill(after=0.0)
             self._process.close()
         return self._death(code)
 
