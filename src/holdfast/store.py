@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from holdfast.job.commands import (
         Beat,
+        BoundKey,
         ChangeDefinition,
         ChangeQueue,
         Claims,
@@ -168,8 +169,11 @@ class Store(Source[Job], Protocol):
         ...
 
     # schedules
-    async def save_schedule(self, schedule: Schedule) -> Schedule:
-        """Make or replace a schedule by name."""
+    async def save_schedule(self, schedule: Schedule, *, expect: int | None = None) -> Schedule:
+        """Make or replace a schedule by name. `expect`: the revision that it must have; 0: there must be none.
+
+        Raises Conflict when another was first.
+        """
         ...
 
     async def schedules(self, *, deleted: bool = False) -> list[Schedule]:
@@ -177,7 +181,10 @@ class Store(Source[Job], Protocol):
         ...
 
     async def fire_schedule(self, name: str, due: float, jobs: Sequence[NewJob], next_run_at: float | None) -> bool:
-        """Enqueue a tick's jobs and move the schedule on, if its next_run_at still is `due`; False when another was first."""
+        """Enqueue a tick's jobs and move the schedule on, if it is active and its next_run_at still is `due`.
+
+        False when another was first. Without a next time the schedule is completed in the same step.
+        """
         ...
 
     # workers

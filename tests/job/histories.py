@@ -19,6 +19,7 @@ from holdfast.job.model import (
     OnWait,
     QueueMode,
     Schedule,
+    ScheduleStatus,
     WorkerConfig,
 )
 from holdfast.job.retry import RetryPolicy
@@ -234,8 +235,10 @@ class Life:
 
     def _schedule(self) -> None:
         due = self.clock.now()
-        self.do(c.SaveSchedule(Schedule(name="s", rule="* * * * *", task="t", next_run_at=due)))
-        self.do(c.FireSchedule(name="s", due=self.one(due, due, 1.0), jobs=(self._new(),), next_run_at=due + 60.0))
+        status = self.one(ScheduleStatus.ACTIVE, ScheduleStatus.ACTIVE, ScheduleStatus.INACTIVE)
+        self.do(c.SaveSchedule(Schedule(name="s", rule="* * * * *", task="t", next_run_at=due, status=status)))
+        due, following = self.one(due, due, 1.0), self.one(due + 60.0, None)
+        self.do(c.FireSchedule(name="s", due=due, jobs=(self._new(),), next_run_at=following))
 
     def _worker(self) -> None:
         if self.random.random() < 0.7:

@@ -64,7 +64,7 @@ METHODS: dict[str, Method] = {
     "definition": Method(tuple[str], Definition),
     "definitions": Method(tuple[c.DefinitionFilter], list[Definition]),
     "change_definition": Method(tuple[c.ChangeDefinition], Definition),
-    "save_schedule": Method(tuple[Schedule], Schedule),
+    "save_schedule": Method(tuple[Schedule, int | None], Schedule),
     "schedules": Method(tuple[bool], list[Schedule]),
     "fire_schedule": Method(tuple[str, float, list[NewJob], float | None], bool),
     "instances": Method(tuple[()], list[Instance]),
@@ -78,7 +78,7 @@ METHODS: dict[str, Method] = {
     "finished": Method(tuple[list[str], float], list[Job]),
 }
 #: Methods whose last argument is given by keyword.
-BY_KEYWORD = {"enqueue": "on_duplicate", "schedules": "deleted"}
+BY_KEYWORD = {"enqueue": "on_duplicate", "schedules": "deleted", "save_schedule": "expect"}
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -228,6 +228,9 @@ class SocketStore:
 
     async def schedules(self, *, deleted: bool = False) -> Any:
         return await self._ask("schedules", deleted)
+
+    async def save_schedule(self, schedule: Any, *, expect: int | None = None) -> Any:
+        return await self._ask("save_schedule", schedule, expect)
 
     async def rescue(self, limit: int = 1_000) -> Any:
         return await self._ask("rescue", limit)

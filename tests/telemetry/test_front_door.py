@@ -12,7 +12,7 @@ from holdfast.clock import ManualClock  # noqa: E402  # the suites' asserts are 
 from holdfast.errors import DuplicateJob, StoreClosed, UnknownQueue  # noqa: E402
 from holdfast.job import commands as c  # noqa: E402
 from holdfast.job.commands import Delete, JobFilter, Order, Replay, Selection  # noqa: E402
-from holdfast.job.model import Schedule, WorkerConfig  # noqa: E402
+from holdfast.job.model import Schedule, ScheduleStatus, WorkerConfig  # noqa: E402
 from holdfast.job.state import End, State  # noqa: E402
 from holdfast.store import Store  # noqa: E402
 from holdfast.stores.memory import MemoryStore  # noqa: E402
@@ -166,7 +166,8 @@ async def test_changes_are_told_with_who_made_them(h: StoreHarness, heard: Recor
 
 
 async def test_jobs_of_a_schedule_and_replays_are_told_as_enqueued(h: StoreHarness, heard: Recorder) -> None:
-    await h.store.save_schedule(Schedule(name="s", rule="* * * * *", task="t", next_run_at=5.0))
+    made_one = Schedule(name="s", rule="* * * * *", task="t", next_run_at=5.0, status=ScheduleStatus.ACTIVE)
+    await h.store.save_schedule(made_one)
     assert await h.store.fire_schedule("s", 5.0, [h.new(id="tick")], 6.0)
     assert not await h.store.fire_schedule("s", 5.0, [h.new(id="late")], 6.0)
     await h.settle(await h.claim_one())

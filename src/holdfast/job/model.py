@@ -258,7 +258,11 @@ class Overlap(StrEnum):
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A rule that enqueues jobs. `rule` is a cron expression or the JSON of a recurrence rule."""
+    """A rule that enqueues jobs. `rule` is a text that `holdfast.schedule.rule` reads.
+
+    It fires while it is active and has a `next_run_at`. `count` is how many jobs it made. `revision` grows with every
+    save and every tick, so that whoever changes a schedule can say which one he saw.
+    """
 
     name: str
     rule: str
@@ -278,6 +282,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     last_run_at: float | None = None
     last_job: str = ""
     next_run_at: float | None = None
+    revision: int = 0
     created_at: float = 0.0
     updated_at: float = 0.0
     deleted_at: float | None = None

@@ -130,7 +130,7 @@ class LedgerStore:
         # Read before the claim: what comes during it is seen by the next wait.
         cursor = self._work.count
         claims: c.Claims[Job] = await self._run(want)
-        return c.Claims(claims.items, cursor, claims.next_due)
+        return c.Claims(claims.items, cursor, claims.next_due, claims.ownerless)
 
     async def settle(self, settlements: Sequence[c.Settlement[Job]]) -> list[c.Settled]:
         """End attempts, each on its own."""
@@ -233,9 +233,9 @@ class LedgerStore:
 
     # --- schedules and workers
 
-    async def save_schedule(self, schedule: Schedule) -> Schedule:
+    async def save_schedule(self, schedule: Schedule, *, expect: int | None = None) -> Schedule:
         """Make or replace a schedule."""
-        answer: Schedule = await self._run(c.SaveSchedule(schedule))
+        answer: Schedule = await self._run(c.SaveSchedule(schedule, expect))
         return answer
 
     async def schedules(self, *, deleted: bool = False) -> list[Schedule]:

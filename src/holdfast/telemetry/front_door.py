@@ -229,9 +229,9 @@ class FrontDoor:
 
     # --- schedules and workers
 
-    async def save_schedule(self, schedule: Schedule) -> Schedule:
+    async def save_schedule(self, schedule: Schedule, *, expect: int | None = None) -> Schedule:
         """Make or replace a schedule."""
-        return await self._told("save_schedule", schedule.name, "", self._store.save_schedule(schedule))
+        return await self._told("save_schedule", schedule.name, "", self._store.save_schedule(schedule, expect=expect))
 
     async def schedules(self, *, deleted: bool = False) -> list[Schedule]:
         """All schedules."""

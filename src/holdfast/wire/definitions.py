@@ -50,6 +50,7 @@ class ScheduleDoc(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     last_run_at: float | None = None
     last_job: str = ""
     next_run_at: float | None = None
+    revision: int = 0
     created_at: float = 0.0
     updated_at: float = 0.0
     deleted_at: float | None = None

@@ -34,6 +34,12 @@ class ScheduleQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     deleted: bool = False
 
 
+class ScheduleSave(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`expect`: the revision that the schedule must have; 0: there must be none. Left out: whatever is there."""
+
+    expect: int | None = None
+
+
 class DefinitionChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to change of a definition; what is left out stays. Canceling or deleting pauses its waiting jobs."""
 
@@ -81,7 +87,7 @@ async def list_schedules(call: Call) -> list[ScheduleDoc]:
 
 async def save_schedule(call: Call) -> ScheduleDoc:
     """Make or replace a schedule."""
-    return schedule_doc(await call.store.save_schedule(schedule_of(call.body)))
+    return schedule_doc(await call.store.save_schedule(schedule_of(call.body), expect=call.query.expect))
 
 
 async def fire_schedule(call: Call) -> Ready:
@@ -141,6 +147,7 @@ ROUTES: Final = (
         path="/schedules",
         handle=save_schedule,
         scope=Scope.OPERATE,
+        query=ScheduleSave,
         body=ScheduleDoc,
         answer=ScheduleDoc,
         summary="Make or replace a schedule",

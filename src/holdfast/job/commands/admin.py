@@ -78,9 +78,10 @@ class DefineAll(msgspec.Struct, frozen=True):
 
 
 class SaveSchedule(msgspec.Struct, frozen=True):
-    """Make or replace a schedule."""
+    """Make or replace a schedule, if its revision is the `expect`ed one: 0, there is none; None, whatever is there."""
 
     schedule: Schedule
+    expect: int | None = None
 
 
 class FireSchedule(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from holdfast.errors import ConfigError, Conflict, UnknownQueue, UnknownSchedule
 from holdfast.job import commands as c
 from holdfast.job import facts as f
 from holdfast.job.ledger.enqueueing import enqueue
-from holdfast.job.model import Definition, Queue, QueueMode, Schedule, TaskStatus, WorkerConfig
+from holdfast.job.model import Definition, Queue, QueueMode, Schedule, ScheduleStatus, TaskStatus, WorkerConfig
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -193,30 +193,43 @@ def definitions_of(ledger: Ledger, which: c.DefinitionFilter) -> list[Definition
 def save_schedule(
     ledger: Ledger, command: c.SaveSchedule, now: float, _draw: Draw
 ) -> Generator[f.Fact, None, Schedule]:
-    """Make or replace a schedule by name."""
+    """Make or replace a schedule by name. Raises Conflict when it is not the one that the caller saw."""
     known = ledger.schedules.get(command.schedule.name)
+    revision = known.revision if known else 0
+    if command.expect is not None and command.expect != revision:
+        found = f"revision {revision}" if known else "none"
+        raise Conflict(
+            f"schedule {command.schedule.name!r}: expected {f'revision {command.expect}' if command.expect else 'none'}, "
+            f"found {found}. It was changed or fired meanwhile: read it again."
+        )
     created_at = known.created_at if known else now
-    schedule = replace(command.schedule, created_at=created_at, updated_at=now)
+    schedule = replace(command.schedule, created_at=created_at, updated_at=now, revision=revision + 1)
     yield f.ScheduleSaved(schedule)
     return schedule
 
 
 def fire_schedule(ledger: Ledger, command: c.FireSchedule, now: float, draw: Draw) -> Generator[f.Fact, None, bool]:
-    """Enqueue a tick's jobs and move the schedule on, if no other scheduler was first."""
+    """Enqueue a tick's jobs and move the schedule on, if it is active and no other scheduler was first.
+
+    Without a next time the schedule is completed in the same step.
+    """
     schedule = ledger.schedules.get(command.name)
     if schedule is None:
         raise UnknownSchedule(f"unknown schedule {command.name!r}: list the schedules to see those that exist.")
-    if schedule.next_run_at != command.due:
+    runs = schedule.status is ScheduleStatus.ACTIVE and schedule.deleted_at is None
+    if not runs or schedule.next_run_at != command.due:
         return False
     answers = yield from enqueue(ledger, c.Enqueue(jobs=command.jobs), now, draw)
-    last = answers[-1].id if answers else schedule.last_job
+    made = [answer.id for answer in answers if answer.verdict is c.Verdict.NEW]
     yield f.ScheduleSaved(
         replace(
             schedule,
+            status=schedule.status if command.next_run_at is not None else ScheduleStatus.COMPLETED,
             next_run_at=command.next_run_at,
             last_run_at=now,
-            last_job=last,
-            count=schedule.count + len(answers),
+            last_job=made[-1] if made else schedule.last_job,
+            count=schedule.count + len(made),
+            revision=schedule.revision + 1,
             updated_at=now,
         )
     )

@@ -250,9 +250,10 @@ class RemoteStore:
 
     # --- schedules and workers
 
-    async def save_schedule(self, schedule: Schedule) -> Schedule:
+    async def save_schedule(self, schedule: Schedule, *, expect: int | None = None) -> Schedule:
         """Make or replace a schedule."""
-        return schedule_of(await self.ask("PUT", "/schedules", ScheduleDoc, schedule_doc(schedule)))
+        path = "/schedules" if expect is None else f"/schedules?expect={expect}"
+        return schedule_of(await self.ask("PUT", path, ScheduleDoc, schedule_doc(schedule)))
 
     async def schedules(self, *, deleted: bool = False) -> list[Schedule]:
         """All schedules, by name."""

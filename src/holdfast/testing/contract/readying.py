@@ -20,7 +20,7 @@ from holdfast.job.commands import (
     Retry,
     RunNow,
 )
-from holdfast.job.model import QueueMode, Schedule
+from holdfast.job.model import QueueMode, Schedule, ScheduleStatus
 from holdfast.job.state import State
 from holdfast.testing.contract.base import StoreSuite, feature
 from holdfast.testing.contract.harness import LONG, StoreHarness
@@ -84,7 +84,8 @@ async def _task_active_again(h: StoreHarness) -> Callable[[], Awaitable[object]]
 
 async def _tick(h: StoreHarness) -> Callable[[], Awaitable[object]]:
     due = h.clock.now()
-    await h.store.save_schedule(Schedule(name="s", rule="* * * * *", task=h.task, next_run_at=due))
+    made = Schedule(name="s", rule="* * * * *", task=h.task, next_run_at=due, status=ScheduleStatus.ACTIVE)
+    await h.store.save_schedule(made)
     return lambda: h.store.fire_schedule("s", due, [h.new()], None)
 
 

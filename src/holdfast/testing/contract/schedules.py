@@ -6,10 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from holdfast.errors import DuplicateJob, TooLarge, UnknownSchedule
+from holdfast.errors import Conflict, DuplicateJob, TooLarge, UnknownSchedule
 from holdfast.job.commands import ENQUEUE_JOBS_MAX
-from holdfast.job.model import CatchUp, Overlap, Schedule, ScheduleStatus
+from holdfast.job.model import CatchUp, OnConflict, Overlap, Schedule, ScheduleStatus
 from holdfast.testing.contract.base import StoreSuite, feature
 from holdfast.testing.contract.harness import StoreHarness
 
@@ -85,6 +86,7 @@ class Schedules(StoreSuite):
             "tick-1",
             1,
         )
+        assert after.status is ScheduleStatus.ACTIVE
         assert await h.claim_ids() == ["tick-1"]
 
     @feature("T31")
@@ -107,11 +109,12 @@ class Schedules(StoreSuite):
         assert len(await h.all_jobs()) == 10
 
     @feature("T31")
-    async def test_the_last_tick_leaves_no_next_time(self, h: StoreHarness) -> None:
+    async def test_the_last_tick_leaves_no_next_time_and_completes_the_schedule(self, h: StoreHarness) -> None:
         due = (await saved(h)).next_run_at
         assert due is not None
         assert await h.store.fire_schedule("s", due, [h.new()], None) is True
-        assert (await schedule(h)).next_run_at is None
+        after = await schedule(h)
+        assert (after.next_run_at, after.status, after.count) == (None, ScheduleStatus.COMPLETED, 1)
         assert await h.store.fire_schedule("s", due, [h.new()], None) is False
 
     @feature("T31")
@@ -134,6 +137,60 @@ class Schedules(StoreSuite):
             await h.store.fire_schedule("s", due, [h.new() for _ in range(ENQUEUE_JOBS_MAX + 1)], due + 60.0)
         assert await schedule(h) == before
         assert len(await h.all_jobs()) == 1
+
+    @feature("T31")
+    @pytest.mark.parametrize("status", [status for status in ScheduleStatus if status is not ScheduleStatus.ACTIVE])
+    async def test_a_schedule_that_is_not_active_does_not_fire(self, h: StoreHarness, status: ScheduleStatus) -> None:
+        before = await saved(h, status=status)
+        due = before.next_run_at
+        assert due is not None
+        assert await h.store.fire_schedule("s", due, [h.new()], due + 60.0) is False
+        assert (await schedule(h), await h.all_jobs()) == (before, [])
+
+    @feature("T31", "T33")
+    async def test_a_deleted_schedule_does_not_fire(self, h: StoreHarness) -> None:
+        due = (await saved(h, deleted_at=h.clock.now())).next_run_at
+        assert due is not None
+        assert await h.store.fire_schedule("s", due, [h.new()], due + 60.0) is False
+        assert await h.all_jobs() == []
+
+    @feature("T31", "TW15")
+    async def test_a_change_of_a_schedule_that_has_changed_meanwhile_is_refused(self, h: StoreHarness) -> None:
+        seen = await saved(h)
+        due = seen.next_run_at
+        assert due is not None
+        assert await h.store.fire_schedule("s", due, [h.new()], due + 60.0) is True
+        fired = await schedule(h)
+        with pytest.raises(Conflict, match="meanwhile"):
+            await h.store.save_schedule(replace(seen, description="mine"), expect=seen.revision)
+        assert await schedule(h) == fired
+        changed = await h.store.save_schedule(replace(fired, description="mine"), expect=fired.revision)
+        assert (changed.description, changed.count, changed.next_run_at) == ("mine", 1, due + 60.0)
+        assert seen.revision < fired.revision < changed.revision
+
+    @feature("T31")
+    async def test_of_many_who_make_one_schedule_at_once_one_succeeds(self, h: StoreHarness) -> None:
+        made = Schedule(name="s", rule="* * * * *", task="t")
+
+        async def make(text: str) -> Schedule | None:
+            try:
+                return await h.store.save_schedule(replace(made, description=text), expect=0)
+            except Conflict:
+                return None
+
+        answers = [answer for answer in await asyncio.gather(*map(make, "abcdefgh")) if answer is not None]
+        assert answers == [await schedule(h)]
+
+    @feature("T31")
+    async def test_only_the_jobs_that_a_tick_made_are_counted(self, h: StoreHarness) -> None:
+        due = (await saved(h)).next_run_at
+        assert due is not None
+        held = await h.add(unique="u")
+        kept = h.new(unique="u", on_conflict=OnConflict.KEEP)
+        assert await h.store.fire_schedule("s", due, [kept], due + 60.0) is True
+        after = await schedule(h)
+        assert (after.count, after.last_job) == (0, "")
+        assert [job.id for job in await h.all_jobs()] == [held.id]
 
     @feature("T31")
     async def test_an_unknown_schedule_is_refused(self, h: StoreHarness) -> None:
