@@ -3,8 +3,14 @@
 All suites run, whatever fails before them. The end is a table of results and times and, alone on the last line, how
 many tests passed and failed; a check that is no test (lint, types, coverage) counts as one failure when it fails. Exit
 code 1 when anything failed.
+
+With CI set, a suite in which at most SECOND_LOOKS tests failed gets a second look: those tests run once more, alone. What
+passes then is no failure but *unsteady*, and is named in the table, so that somebody mends it: these tests kill real
+processes and servers on a machine that others use too, and one of thousands must not hide what the others found. On a
+desk there is no second look.
 """
 
+import os
 import re
 import sys
 import time
@@ -17,6 +23,8 @@ from scripts.suites import ROOT, Suite, choose, load
 
 # pytest's own word for "nothing was collected".
 NO_TESTS = 5
+# More failures than this in one suite are no accident.
+SECOND_LOOKS = 3
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +60,27 @@ def pytest_command(suite: Suite) -> list[str]:
     if suite.cover:
         python += ["coverage", "run", f"--data-file=.coverage.{suite.name}", f"--source={','.join(suite.cover)}", "-m"]
     spread = ["-n", str(suite.workers)] if suite.workers else ["-p", "no:xdist"]
-    return [*python, "pytest", "-q", "-ra", *spread, *suite.args, *suite.paths]
+    return [*python, "pytest", "-q", "-ra", *_cache(suite), *spread, *suite.args, *suite.paths]
+
+
+def again_command(suite: Suite) -> list[str]:
+    """Return the command line that runs once more, one after another, the tests of `suite` that failed."""
+    alone = ["--last-failed", "--last-failed-no-failures=none", "-p", "no:xdist"]
+    return ["python", "-m", "pytest", "-q", "-ra", *_cache(suite), *alone, *suite.args, *suite.paths]
+
+
+def _cache(suite: Suite) -> list[str]:
+    """Each suite remembers its failures for itself."""
+    return ["-o", f"cache_dir=.pytest_cache/{suite.name}"]
+
+
+def failed_names(output: str) -> tuple[str, ...]:
+    """Return the tests that failed, as pytest's summary names them.
+
+    >>> failed_names("FAILED tests/a.py::test_x[1] - ValueError: no\\nERROR tests/b.py::test_y\\n2 failed in 1.0s")
+    ('tests/a.py::test_x[1]', 'tests/b.py::test_y')
+    """
+    return tuple(re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", output, re.MULTILINE))
 
 
 def coverage_command(suite: Suite) -> list[str]:
@@ -103,9 +131,23 @@ def _run_tests(suite: Suite) -> Iterator[_Step]:
     elif finished.code not in (0, NO_TESTS) and not broken:
         # pytest itself gave up: no summary tells of it, so it counts here.
         broken, note = 1, f"pytest ended with code {finished.code}"
-    yield _Step(passed=found.get("passed", 0), failed=broken, skipped=found.get("skipped", 0), note=note)
+    step = _Step(passed=found.get("passed", 0), failed=broken, skipped=found.get("skipped", 0), note=note)
+    if os.environ.get("CI") and 0 < broken <= SECOND_LOOKS and not note:
+        step = _look_again(suite, step, failed_names(finished.output))
+    yield step
     if suite.cover:
         yield _run_check(coverage_command(suite), 60.0)
+
+
+def _look_again(suite: Suite, first: _Step, names: Sequence[str]) -> _Step:
+    """Run once more what failed; return the step as it stands after that."""
+    command = again_command(suite)
+    print("$", *command, flush=True)
+    finished = process.run(command, cwd=ROOT, limit=suite.limit, echo=True)
+    passed = counts(finished.output).get("passed", 0)
+    if finished.code != 0 or finished.timed_out or passed < first.failed:
+        return first
+    return _Step(passed=first.passed + passed, skipped=first.skipped, note=f"UNSTEADY: {', '.join(names)}")
 
 
 def table(results: Sequence[Result]) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from scripts import process
-from scripts.run_suites import Result, counts, coverage_command, pytest_command, table
+from scripts.run_suites import Result, counts, coverage_command, pytest_command, run_suite, table
 from scripts.suites import ROOT, Suite, choose, load
 
 
@@ -53,6 +53,36 @@ def test_the_table_shows_a_suite_that_went_over_its_budget() -> None:
     suite = Suite(name="slow", budget_seconds=5, paths=("x",))
     assert "over budget" in table([Result(suite=suite, passed=1, seconds=6.0)])
     assert "over budget" not in table([Result(suite=suite, passed=1, seconds=4.0)])
+
+
+def _unsteady(folder: Path, *, fails_again: bool) -> Suite:
+    """A suite of one test that fails in its first run."""
+    seen = folder / "seen"
+    (folder / "test_it.py").write_text(
+        f"from pathlib import Path\n\ndef test_it():\n    seen = Path({str(seen)!r})\n    first = not seen.exists()\n"
+        f"    seen.touch()\n    assert not first and not {fails_again}\n"
+    )
+    return Suite(name="unsteady", budget_seconds=30, paths=(str(folder),), args=("--rootdir", str(folder)))
+
+
+def test_in_ci_a_test_that_passes_at_its_second_look_is_named_and_fails_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", "true")
+    result = run_suite(_unsteady(tmp_path, fails_again=False))
+    assert (result.passed, result.failed) == (1, 0)
+    assert "UNSTEADY" in table([result])
+    assert "test_it" in table([result])
+
+
+def test_in_ci_a_test_that_fails_twice_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "true")
+    assert run_suite(_unsteady(tmp_path, fails_again=True)).failed == 1
+
+
+def test_on_a_desk_a_failure_gets_no_second_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    assert run_suite(_unsteady(tmp_path, fails_again=False)).failed == 1
 
 
 def test_a_program_past_its_limit_is_killed_with_all_that_it_started() -> None:
