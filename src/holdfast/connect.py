@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import msgspec
 
@@ -13,6 +13,7 @@ from holdfast.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from types import ModuleType
 
     from holdfast.clock import Clock
@@ -46,6 +47,8 @@ _SQL: Final = {
     "mysql": Adapter("holdfast.stores.sql", "open_mysql", needs_url=True, extra="mysql"),
 }
 _REMOTE: Final = Adapter("holdfast.stores.remote", "open_remote", needs_url=True, extra="node")
+#: It stands above this room; so it is named, not imported.
+_SHARE: Final = Adapter("holdfast.node.share", "Share", extra="node")
 ADAPTERS: Final = {
     "memory": Adapter("holdfast.stores.memory", "MemoryStore"),
     "journal": Adapter("holdfast.stores.journal", "open_journal"),
@@ -65,7 +68,7 @@ def make_store(url: str, *, clock: Clock, **options: Any) -> Store:
     """
     scheme, rest = _split(url)
     adapter = ADAPTERS[scheme]
-    make = getattr(_import(scheme, adapter), adapter.function)
+    make = getattr(_import(f"a {scheme}: store", adapter), adapter.function)
     store: Store
     if scheme == "memory":
         _refuse_rest(url, rest, options)
@@ -97,6 +100,28 @@ def _make_journal(folder: str, make: Callable[..., Store], clock: Clock, options
     return cast("Store", AutoStore(folder, lambda: store, role=role, clock=clock))
 
 
+class Share(Protocol):
+    """A journal that this process owns, served to other processes of the machine."""
+
+    async def start(self) -> None:
+        """Return when others are answered. Raises ConfigError when the system refuses the socket."""
+        ...
+
+    async def stop(self) -> None:
+        """Let the socket go."""
+        ...
+
+
+def make_share(store: Store, folder: Path, **told: Any) -> Share:
+    """Return what serves `folder`, which `store` owns, at the socket in it; not started yet. `told`: see node.share.
+
+    Raises MissingExtra when the server is not installed.
+    """
+    make = getattr(_import("serving a journal to other processes", _SHARE), _SHARE.function)
+    made: Share = make(store, folder, **told)
+    return made
+
+
 def make_offline(folder: str, *, clock: Clock) -> OfflineStore:
     """Return the last state of a journal as its files tell it, for reads alone, not read yet."""
     from holdfast.stores.offline import open_offline
@@ -126,15 +151,15 @@ def _refuse_rest(url: str, rest: str, options: dict[str, Any]) -> None:
         )
 
 
-def _import(scheme: str, adapter: Adapter) -> ModuleType:
+def _import(what: str, adapter: Adapter) -> ModuleType:
     if importlib.util.find_spec(adapter.module) is None:
-        raise ConfigError(f"store URL: {scheme}: is not part of this release yet. Use memory: or journal:./data.")
+        raise ConfigError(f"store URL: {what} is not part of this release yet. Use memory: or journal:./data.")
     try:
         return importlib.import_module(adapter.module)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("holdfast"):
             raise
-        raise MissingExtra(f"a {scheme}: store", adapter.extra or scheme) from error
+        raise MissingExtra(what, adapter.extra or what) from error
 
 
 def masked(url: object) -> str:

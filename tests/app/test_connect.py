@@ -34,7 +34,7 @@ def test_memory_takes_no_path_and_no_options() -> None:
 
 def test_a_scheme_that_comes_later_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ADAPTERS, "mysql", Adapter("holdfast.stores.not_there", "open"))
-    with pytest.raises(ConfigError, match=r"mysql: is not part of this release yet. Use memory: or journal"):
+    with pytest.raises(ConfigError, match=r"mysql: store is not part of this release yet. Use memory: or journal"):
         make_store("mysql://host/name", clock=SystemClock())
 
 

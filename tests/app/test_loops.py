@@ -303,8 +303,8 @@ def test_run_takes_uvloop_where_it_is_installed() -> None:
     program = (
         "import asyncio\n"
         "from holdfast import Holdfast\n"
-        "from holdfast.app.running import _uvloop\n"
-        "with asyncio.Runner(loop_factory=_uvloop()) as runner: print(type(runner.get_loop()).__module__)\n"
+        "from holdfast.app.preparing import loop_factory\n"
+        "with asyncio.Runner(loop_factory=loop_factory()) as runner: print(type(runner.get_loop()).__module__)\n"
         "print(type(asyncio.new_event_loop()).__module__)\n"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

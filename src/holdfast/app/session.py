@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.batch import Gatherer
-from holdfast.errors import TaskInactive, TooLarge, UnknownTask
+from holdfast.connect import make_share
+from holdfast.errors import ConfigError, TaskInactive, TooLarge, UnknownTask
 from holdfast.job.commands import (
     ENQUEUE_BYTES_MAX,
     ENQUEUE_JOBS_MAX,
@@ -20,9 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 
     from holdfast.clock import Clock
+    from holdfast.connect import Share
     from holdfast.job.model import Definition, NewJob
     from holdfast.store import Store
     from holdfast.task import Task
+
+logger: Final = logging.getLogger("holdfast.app")
 
 #: How long a definition that was read counts as known, in seconds.
 KNOWN_FOR: Final = 5.0
@@ -40,6 +45,9 @@ class Session:
         self._known: dict[str, tuple[Definition, float]] = {}
         self._gatherers = {choice: self._gatherer(choice) for choice in OnDuplicate}
         self._keeper = self._keep()
+        self._sharing = asyncio.Lock()
+        self._share: Share | None = None
+        self._asked_to_share = False
 
     @classmethod
     async def open(cls, store: Store, clock: Clock) -> Session:
@@ -55,13 +63,36 @@ class Session:
             yield
         finally:
             self.closed = True
-            await self.store.close()
+            try:
+                if self._share is not None:
+                    await self._share.stop()
+            finally:
+                await self.store.close()
 
     async def close(self) -> None:
         """Write what has gathered and close the store. Calling it twice is fine."""
         for gatherer in self._gatherers.values():
             await gatherer.close()
         await self._keeper.aclose()
+
+    async def share(self, **told: Any) -> None:
+        """Serve the folder that the store owns to other processes until this session is closed; nothing if it owns none.
+
+        `told`: see connect.make_share. Where it can not be served, that is said once in the log, and all else goes on.
+        """
+        async with self._sharing:
+            folder = getattr(self.store, "folder", None)
+            if folder is None or self._asked_to_share:
+                return
+            self._asked_to_share = True
+            try:
+                # Importing the server takes a while, in which the loop is to turn.
+                share = await asyncio.to_thread(make_share, self.store, folder, **told)
+                await share.start()
+            except ConfigError as error:
+                logger.warning("other processes can not use %s while this program has it open: %s", folder, error)
+            else:
+                self._share = share
 
     # --- enqueue ---------------------------------------------------------------------------------------------------
 

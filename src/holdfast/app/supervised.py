@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from holdfast.app.loading import load_app
-from holdfast.app.running import _prepared, _uvloop
+from holdfast.app.preparing import loop_factory, prepared
 from holdfast.worker.supervisor.child import serve
 from holdfast.worker.worker import Worker
 
@@ -26,11 +26,11 @@ async def open_app(name: str, options: WorkerOptions, heart: ParentHeart) -> Asy
     app = load_app(name)
     more = {field: value for field, value in msgspec.structs.asdict(options).items() if field != "queues"}
     try:
-        async with _prepared(app, options.queues, more) as parts:
+        async with prepared(app, options.queues, more) as parts:
             yield Worker(**parts, heart=heart)
     finally:
         await app.close()
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1:], open_app, _uvloop())
+    serve(sys.argv[1:], open_app, loop_factory())

@@ -63,6 +63,12 @@ def problem_of(store: Store) -> str:
     return "" if log is None or log.state == "open" else log.problem or f"the journal is {log.state}"
 
 
+def state_of(store: Store) -> str:
+    """What keeps the store from serving everything, in one word: "full", "failed"; empty when nothing does."""
+    log = _log(store)
+    return "" if log is None or log.state == "open" else str(log.state)
+
+
 def failure_of(store: Store) -> str:
     """Why the store will not serve again in this process; empty when it does."""
     log = _log(store)

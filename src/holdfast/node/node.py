@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from holdfast.app.preparing import validator
 from holdfast.chance import IdMaker
 from holdfast.clock import SystemClock
 from holdfast.connect import make_store, masked
@@ -26,7 +27,7 @@ from holdfast.node import sockets
 from holdfast.node.about import failure_of, lend, own_version, problem_of, recovery_seconds
 from holdfast.node.errors import PortInUse
 from holdfast.node.metrics import metrics_app
-from holdfast.node.programs import definitions, limited, validator
+from holdfast.node.programs import definitions, limited
 from holdfast.node.server import serving
 from holdfast.telemetry.events import StoreLog, WorkerLog
 from holdfast.telemetry.front_door import FrontDoor

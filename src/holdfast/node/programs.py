@@ -91,14 +91,3 @@ def _with_attempts(define: Define, max_attempts: int) -> Define:
     if define.retry != RetryPolicy():
         return define
     return msgspec.structs.replace(define, retry=msgspec.structs.replace(define.retry, max_attempts=max_attempts))
-
-
-def validator(app: Holdfast) -> Callable[[str, bytes], None]:
-    """Return what checks arguments against the signature of a task that the app has; others are let through."""
-
-    def validate(alias: str, payload: bytes) -> None:
-        task = app.tasks.get(alias)
-        if task is not None:
-            task.arguments.bind(payload, None)
-
-    return validate

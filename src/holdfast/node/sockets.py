@@ -7,12 +7,17 @@ import ipaddress
 import os
 import secrets
 import socket
+import weakref
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from holdfast.errors import ConfigError
 from holdfast.node.errors import CannotListen, PortInUse, UnsafeBind
 from holdfast.wire.place import SOCKET, TOKEN, answers, short_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _BACKLOG: Final = 512
 TOKEN_MIN: Final = 20
@@ -83,12 +88,11 @@ def bind_unix(data: Path) -> socket.socket:
         raise CannotListen(
             f"{path}: expected no other node, found one that answers. Stop it, or choose another --data."
         )
-    path.unlink(missing_ok=True)
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # Made under another name with its rights set, and renamed: at no moment can others open it.
     fresh = data / f".{SOCKET}.{os.getpid()}"
-    fresh.unlink(missing_ok=True)
     try:
+        fresh.unlink(missing_ok=True)
         with short_name(fresh) as name:
             bound.bind(name)
         fresh.chmod(0o600)
@@ -99,7 +103,15 @@ def bind_unix(data: Path) -> socket.socket:
         fresh.unlink(missing_ok=True)
         raise CannotListen(f"{path}: expected to listen there, but the system refused ({error}).") from error
     bound.setblocking(False)
+    # A forked child that held it would answer nobody, and yet look like a node for as long as it lives.
+    os.register_at_fork(after_in_child=partial(_close, weakref.ref(bound)))
     return bound
+
+
+def _close(reference: Callable[[], socket.socket | None]) -> None:
+    bound = reference()
+    if bound is not None:
+        bound.close()
 
 
 def write_token(data: Path) -> str:

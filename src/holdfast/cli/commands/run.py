@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from holdfast.app.preparing import loop_factory
 from holdfast.cli.logs import set_up_logs
 from holdfast.cli.session import Session, shared
 from holdfast.worker.signals import exit_process, install_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from holdfast.app.holdfast import Holdfast
     from holdfast.cli.output import Output
     from holdfast.config import Settings
@@ -73,16 +72,8 @@ def _run(settings: Settings, app: Holdfast | None, out: Output) -> int:
             exit_process(code)
         return code
 
-    with asyncio.Runner(loop_factory=_uvloop()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(serve())
-
-
-def _uvloop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ModuleNotFoundError:
-        return None
-    return uvloop.new_event_loop
 
 
 def _banner(info: NodeInfo, out: Output) -> None:

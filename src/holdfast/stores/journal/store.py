@@ -15,6 +15,7 @@ it is opened again from its files.
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -62,7 +63,7 @@ class JournalHealth(msgspec.Struct, frozen=True, kw_only=True):
 class JournalStore(LedgerStore):
     """The Store port over a journal in a folder. One process at a time may open it."""
 
-    capabilities = Capabilities(durable=True, push=True, many_processes=False, transactional=False)
+    capabilities = Capabilities(durable=True, push=True, many_processes=False, transactional=False, sticky=True)
 
     def __init__(
         self,
@@ -229,6 +230,11 @@ class JournalStore(LedgerStore):
         if self._gates is not None:
             self._gates.fail(error)
         self._work.notify()  # those who wait for work come, and are told
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that this process owns while the store is open; None before, and on a disk of the tests."""
+        return Path(self._files.path) if self._open and isinstance(self._files, OsFiles) else None
 
     # --- what metrics and health checks ask
 

@@ -1,7 +1,7 @@
 """A journal for a process that may or may not be the first: a client of the node that owns it, else its owner.
 
-Who opens first owns the folder until it closes. Only a node serves the folder to others; so while a program without one
-(`app.run()`, a script) owns it, others are refused and told who it is.
+Who opens first owns the folder until it closes. A node and a worker serve the folder to others; a script that only enqueues
+does not, so while it owns the folder, others are refused and told who it is.
 """
 
 from __future__ import annotations
