@@ -27,6 +27,8 @@ if TYPE_CHECKING:
         InstanceDied,
         JobFilter,
         JobPage,
+        KeyLink,
+        LinkFilter,
         OnDuplicate,
         Order,
         Ordered,
@@ -51,6 +53,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     push: bool  # `wait` returns as soon as work is ready, without polling
     many_processes: bool  # other processes may open it as well
     transactional: bool  # enqueue and settle can join the caller's own transaction
+    sticky: bool = False  # `bind` and `links`: jobs that run where their key lives
     time_precision: float = 1e-6  # seconds
 
 
@@ -202,6 +205,20 @@ class Store(Source[Job], Protocol):
 
     async def delete_worker(self, name: str) -> None:
         """Forget a worker's configuration. Raises UnknownWorker."""
+        ...
+
+    # keys and their owners (a store without the capability `sticky` raises UsageError)
+    async def bind(self, links: Sequence[KeyLink]) -> list[BoundKey]:
+        """Give keys to worker processes, or take them away; per key, in order.
+
+        Accepted: a higher epoch than the key ever had, for a process that lives and does not drain; the same link again; and
+        pod None by the process that has the key, under the epoch that it has. Whoever waits for work is woken. A key whose
+        process drains, stops or is lost has no owner from then on, and keeps its epoch.
+        """
+        ...
+
+    async def links(self, which: LinkFilter) -> list[KeyLink]:
+        """The newest links, by service and key."""
         ...
 
     # reads

@@ -28,6 +28,7 @@ from holdfast.job.state import End, State
 QUEUES: Final = ("a", "b", "c")
 TASKS: Final = ("t", "u", "v")
 INSTANCES: Final = ("i1", "i2", "i3", "i4")
+SERVICES: Final = ("pods", "more")
 ERROR: Final = c.ErrorInfo("E", "no", "Traceback")
 ENDINGS: Final = (
     c.Succeeded(b"1"),
@@ -67,7 +68,7 @@ class Draw:
     def __init__(self, seed: int) -> None:
         """The same seed is the same chance."""
         self._random = random.Random(seed)
-        self._made = 0
+        self._made = self._epoch = 0
 
     def unit(self) -> float:
         """A number from 0.0 up to 1.0."""
@@ -91,7 +92,7 @@ class Life:
         self.groups: list[list[Fact]] = []
         self.claims: list[c.Claim[Job]] = []
         self.ids: list[str] = []
-        self._made = 0
+        self._made = self._epoch = 0
         self.do(c.Open(alone=True))
         self.do(c.DefineAll(tuple(c.Define(alias=alias) for alias in TASKS)))
 
@@ -134,6 +135,7 @@ class Life:
     def _new(self) -> NewJob:
         self._made += 1
         again = self.ids and self.random.random() < 0.03
+        key = self.one(None, None, "k1", "k2")
         return NewJob(
             id=self.random.choice(self.ids) if again else f"j{self._made}",
             own_id=self.one(True, False),
@@ -141,9 +143,9 @@ class Life:
             queue=self.one(*QUEUES),
             priority=self.one(0, 0, 5, -5),
             delay=self.one(None, None, None, 5.0, 60.0),
-            key=self.one(None, None, "k1", "k2"),
+            key=key,
             on_wait=self.one(*OnWait),
-            sticky=self.one(*[None] * 9, "pods"),
+            sticky=self.one(*[None] * 4, "pods", "more") if key else None,
             unique=self.one(None, None, None, "u1", "u2"),
             unique_window=self.one(None, 40.0),
             on_conflict=self.one(*OnConflict),
@@ -155,7 +157,8 @@ class Life:
         """Claim from all queues."""
         names = self.random.sample(QUEUES, 3)
         wants = tuple(c.QueueWant(name, self.one(1, 3)) for name in names)
-        answer = self.do(c.Want(queues=wants, limit=5, instance=self.one(*INSTANCES), worker=self.one("w", "x")))
+        who = {"instance": self.one(*INSTANCES), "worker": self.one("w", "x")}
+        answer = self.do(c.Want(queues=wants, limit=5, sticky=SERVICES, **who))
         self.claims += answer.items
 
     def settle(self) -> None:
@@ -177,6 +180,13 @@ class Life:
         state = self.one(InstanceState.READY, InstanceState.READY, InstanceState.STOPPED)
         instance = Instance(id=name, worker=self.one("w", "x"), state=state, local=name != "i4")
         self.do(c.Beat(instance=instance, lease=30.0))
+
+    def bind(self) -> None:
+        """A key is given to a process, or taken away, under an old epoch or a new one."""
+        self._epoch += self.one(0, 0, 1, 1, 1)
+        pod = self.one(None, 0, 1, 1)
+        link = c.KeyLink(self.one(*SERVICES), self.one("k1", "k2"), pod, self.one(*INSTANCES), self._epoch)
+        self.do(c.Bind((link,)))
 
     def upkeep(self) -> None:
         """Time goes by, and somebody looks."""
@@ -262,6 +272,7 @@ _DOINGS: Final[dict[Callable[[Life], None], int]] = {
     Life.settle: 16,
     Life.progress: 3,
     Life.beat: 4,
+    Life.bind: 4,
     Life.upkeep: 6,
     Life.crash: 2,
     Life.control: 8,

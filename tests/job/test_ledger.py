@@ -75,13 +75,14 @@ def test_a_bound_job_and_a_linked_key_are_remembered() -> None:
     ledger = Ledger()
     ledger.apply(f.Added(Job(seq=1, id="x", task="t", key="k", sticky="pods")))
     assert ledger.index.line("default").ready.live == {}
+    ledger.apply(f.InstanceSaved(Instance(id="i1", worker="w", state=InstanceState.READY)))
+    ledger.apply(f.KeyLinked("k", 3, "i1", 7, "pods"))
     ledger.apply(f.Bound(1, 3, 7, 2.0))
-    ledger.apply(f.KeyLinked("k", 3, "i1", 7))
-    assert (ledger.table[1].pod, ledger.table[1].pod_epoch, ledger.links["k"].epoch) == (3, 7, 7)
+    assert (ledger.table[1].pod, ledger.table[1].pod_epoch, ledger.links["pods", "k"].epoch) == (3, 7, 7)
     assert validate(ledger) == []
-    assert len(ledger.index.line("default").ready.live) == 1
-    ledger.apply(f.Bound(1, None, 8, 3.0))
-    assert ledger.index.line("default").ready.live == {}
+    assert ledger.index.line("default").sticky.where == {1: ("i1", False)}
+    ledger.apply(f.KeyLinked("k", None, "i1", 8, "pods"))
+    assert ledger.index.line("default").sticky.where == {1: None}
 
 
 @feature("T19")

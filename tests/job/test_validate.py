@@ -22,6 +22,7 @@ def ledger() -> Ledger:
     jobs = [NewJob(id=name, task="t", queue="a", unique=f"u-{name}") for name in names]
     jobs[0] = replace(jobs[0], delay=60.0)
     jobs[3], jobs[7] = replace(jobs[3], key="k"), replace(jobs[7], key="k")
+    jobs.append(NewJob(id="sticky", task="t", queue="a", key="s", sticky="svc"))
     life.do(c.Enqueue(jobs=tuple(jobs)))
     for name in ("queued", "paused"):
         life.do(c.Order(action=c.Pause(), selection=c.Selection(ids=(name,))))
@@ -36,6 +37,7 @@ def ledger() -> Ledger:
     assert {job.id: job.state.value for job in life.ledger.table.values()} == {
         **{name: name for name in names[:-1]},
         "behind": "queued",
+        "sticky": "queued",
     }
     return life.ledger
 
@@ -72,6 +74,10 @@ DAMAGE: dict[str, Callable[[Ledger], object]] = {
     "a queued job at a wrong place in its line": lambda it: it.index.lines["a"].ready.add(seq(it, "queued"), 1),
     "a job ready behind its head": lambda it: it.index.lines["a"].ready.add(seq(it, "behind"), 1),
     "a suspect in the line of the others": lambda it: put(it, "queued", suspect=True),
+    "a sticky job that another process may claim": lambda it: it.index.lines["a"].sticky.add(
+        seq(it, "sticky"), 1, "i9", suspect=False
+    ),
+    "a sticky job that nobody may claim": lambda it: it.index.lines["a"].sticky.drop(seq(it, "sticky")),
     "a final job that becomes due": lambda it: it.index.due.add(seq(it, "failed"), 1),
     "a scheduled job that never becomes due": lambda it: it.index.due.drop(seq(it, "scheduled")),
     "a retrying job due at another time": lambda it: it.index.due.add(seq(it, "retrying"), 5),

@@ -13,7 +13,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from holdfast.errors import HoldfastError
 from holdfast.hub import openapi
-from holdfast.hub.routes import fleet, jobs, queues, store, tasks
+from holdfast.hub.routes import fleet, jobs, links, queues, store, tasks
 from holdfast.hub.routes.jobs import Unprocessable
 from holdfast.hub.routing import BATCH_BODY_MAX, Call, Route
 from holdfast.wire.problems import MEDIA_TYPE, Problem, http_problem, problem_of
@@ -31,6 +31,7 @@ API_ROUTES: Final[tuple[Route, ...]] = (
     *tasks.ROUTES,
     *fleet.ROUTES,
     *store.ROUTES,
+    *links.ROUTES,
 )
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _JSON: Final = "application/json"

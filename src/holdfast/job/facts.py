@@ -190,7 +190,7 @@ class Purged(_JobFact, frozen=True, gc=False, array_like=True, tag=16):
 
 
 class Bound(_JobFact, frozen=True, gc=False, array_like=True, tag=17):
-    """A sticky job was given to a pod (None: taken away) under a link epoch."""
+    """A sticky job is about to run on a pod, under the epoch of its key's link."""
 
     pod: int | None
     epoch: int
@@ -259,12 +259,13 @@ class Opened(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=29):
 
 
 class KeyLinked(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=30):
-    """The highest link epoch seen for a key, and its pod."""
+    """A key of a service was given to a process, which is a pod of the service (None: taken away)."""
 
     key: str
     pod: int | None
     instance: str
     epoch: int
+    service: str = ""
 
 
 class Audited(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=31):

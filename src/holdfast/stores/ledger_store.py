@@ -16,6 +16,7 @@ from holdfast.job import commands as c
 from holdfast.job import facts as f
 from holdfast.job.ledger import Ledger, execute
 from holdfast.job.ledger.admin import definitions_of, find_definition
+from holdfast.job.ledger.links import links_of
 from holdfast.job.ledger.query import count_of, page_of, stats_of
 from holdfast.job.model import InstanceState, OperationState
 from holdfast.job.state import State
@@ -266,6 +267,17 @@ class LedgerStore:
     async def delete_worker(self, name: str) -> None:
         """Forget a worker's configuration."""
         await self._run(c.DeleteWorker(name))
+
+    # --- keys and their owners
+
+    async def bind(self, links: Sequence[c.KeyLink]) -> list[c.BoundKey]:
+        """Give keys to worker processes, or take them away."""
+        answer: list[c.BoundKey] = await self._run(c.Bind(tuple(links)))
+        return answer
+
+    async def links(self, which: c.LinkFilter) -> list[c.KeyLink]:
+        """The newest links, by service and key."""
+        return await self._read(lambda: links_of(self.ledger, which))
 
     # --- reads
 

@@ -9,4 +9,4 @@ from holdfast.stores.ledger_store import LedgerStore
 class MemoryStore(LedgerStore):
     """The Store port in memory."""
 
-    capabilities = Capabilities(durable=False, push=True, many_processes=False, transactional=False)
+    capabilities = Capabilities(durable=False, push=True, many_processes=False, transactional=False, sticky=True)

@@ -97,6 +97,16 @@ class FrontDoor:
         """Bring the schema up to date."""
         return await self._watched("migrate", self._store.migrate())
 
+    # --- keys and their owners
+
+    async def bind(self, links: Sequence[c.KeyLink]) -> list[c.BoundKey]:
+        """Give keys to worker processes, or take them away."""
+        return await self._watched("bind", self._store.bind(links))
+
+    async def links(self, which: c.LinkFilter) -> list[c.KeyLink]:
+        """The newest links."""
+        return await self._store.links(which)
+
     # --- the hot path
 
     async def enqueue(

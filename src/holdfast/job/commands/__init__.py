@@ -70,6 +70,12 @@ from holdfast.job.commands.hot import (
     Verdict,
     Want,
 )
+from holdfast.job.commands.links import (
+    Bind,
+    BoundKey,
+    KeyLink,
+    LinkFilter,
+)
 from holdfast.job.commands.reads import (
     JobPage,
     Page,
@@ -93,6 +99,8 @@ __all__ = [
     "Action",
     "AttemptRecord",
     "Beat",
+    "Bind",
+    "BoundKey",
     "Cancel",
     "CancelOperation",
     "Canceled",
@@ -120,6 +128,8 @@ __all__ = [
     "InstanceDied",
     "JobFilter",
     "JobPage",
+    "KeyLink",
+    "LinkFilter",
     "OnDuplicate",
     "Open",
     "Order",

@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from holdfast.job.commands.links import KeyLink
 from holdfast.job.model import Instance, Job, NewJob
 from holdfast.job.state import State
 
@@ -14,6 +15,8 @@ T = TypeVar("T")
 
 ENQUEUE_JOBS_MAX = 10_000
 ENQUEUE_BYTES_MAX = 8 * 1024 * 1024
+#: How many keys that wait for an owner one claim names.
+OWNERLESS_MAX = 1_000
 
 
 class OnDuplicate(StrEnum):
@@ -67,8 +70,9 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker asks for: from `queues` in this order, at most `limit` in all.
 
     lease: seconds until the claim may be rescued unless beats extend it. instance: the random id of the worker's process.
-    tasks: only these aliases, when given. pod: also sticky jobs bound to this pod. request: made by a remote client, so that
-    a repeat of a lost call returns the same claims.
+    Sticky jobs are handed out only to the instance that owns their key. pod: which pod of its services it is. sticky: the
+    services whose keys it can own; the answer then names keys that wait for an owner. request: made by a remote client, so
+    that a repeat of a lost call returns the same claims.
     """
 
     queues: tuple[QueueWant, ...]
@@ -80,6 +84,7 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     pod: int | None = None
     local: bool = True  # the instance lives in the store's own process
     request: str = ""
+    sticky: tuple[str, ...] = ()
 
 
 class Claim(msgspec.Struct, Generic[T], frozen=True, gc=False):
@@ -101,11 +106,15 @@ class Claim(msgspec.Struct, Generic[T], frozen=True, gc=False):
 
 
 class Claims(msgspec.Struct, Generic[T], frozen=True):
-    """The answer to a Want. cursor: give it to `wait`. next_due: when the next scheduled item becomes ready."""
+    """The answer to a Want. cursor: give it to `wait`. next_due: when the next scheduled item becomes ready.
+
+    ownerless: keys whose next job waits for an owner (at most OWNERLESS_MAX), as the store last knew them.
+    """
 
     items: tuple[Claim[T], ...]
     cursor: int = 0
     next_due: float | None = None
+    ownerless: tuple[KeyLink, ...] = ()
 
 
 # --- settle and progress --------------------------------------------------------------------------------------

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from holdfast.job import facts as f
-from holdfast.job.commands import Claim, Claims, Want
+from holdfast.job.commands import Claim, Claims, KeyLink, Want
+from holdfast.job.commands.hot import OWNERLESS_MAX
 from holdfast.job.ledger.lines import Line, seq_of
+from holdfast.job.ledger.links import ownerless
 from holdfast.job.state import Event
 
 if TYPE_CHECKING:
@@ -44,7 +47,15 @@ def claim(ledger: Ledger, want: Want, now: float, _draw: Draw) -> Generator[f.Fa
             # Holding back a job of a stopped task frees the line of its key, perhaps in a queue that was asked before.
             looking |= yield from _claim_queue(ledger, wanted.queue, left[place], want, now, items)
             left[place] -= len(items) - before
-    return Claims(tuple(items), next_due=ledger.next_due())
+    return Claims(tuple(items), next_due=ledger.next_due(), ownerless=_ownerless(ledger, want))
+
+
+def _ownerless(ledger: Ledger, want: Want) -> tuple[KeyLink, ...]:
+    if not want.sticky:
+        return ()
+    found = (link for one in want.queues for link in ownerless(ledger, one.queue, want.sticky, OWNERLESS_MAX))
+    # Which ones come first is chance where there are more; a sorted answer depends on the state alone.
+    return tuple(sorted(islice(found, OWNERLESS_MAX), key=lambda link: (link.service, link.key)))
 
 
 def _claim_queue(
@@ -75,6 +86,8 @@ def _claim_from(
             yield f.Paused(seq, PAUSED_BY_TASK, now)
             held_back = held_back or job.key is not None
             continue
+        if job.sticky is not None:
+            yield from _bound(ledger, job, now)
         attempt, token = job.attempt + 1, max(job.token + 1, epoch_token)
         yield f.Claimed(seq, attempt, token, instance, worker, version, lease_until, now)
         job = table[seq]
@@ -83,14 +96,27 @@ def _claim_from(
     return held_back
 
 
+def _bound(ledger: Ledger, job: Job, now: float) -> Generator[f.Fact, None, None]:
+    """Write the owner's pod and epoch to a job that is about to run there, unless they are the ones that it has."""
+    link = ledger.links[job.sticky or "", job.key or ""]
+    if (job.pod, job.pod_epoch) != (link.pod, link.epoch):
+        yield f.Bound(job.seq, link.pod, link.epoch, now)
+
+
 def _next(ledger: Ledger, line: Line, want: Want) -> int | None:
-    """The job to take next: the first one, but a process holds at most one suspect."""
+    """The job to take next: the first one, but a process holds at most one suspect, and sticky jobs only of its own keys."""
     entry = line.ready.first()
-    if line.suspects.live:
-        suspect = line.suspects.first()
-        if suspect is not None and (entry is None or suspect < entry) and not _holds_suspect(ledger, want.instance):
-            entry = suspect
+    suspect = line.suspects.first() if line.suspects.live else None
+    if line.sticky.where:
+        entry = _first(entry, line.sticky.first(want.instance, suspect=False))
+        suspect = _first(suspect, line.sticky.first(want.instance, suspect=True))
+    if suspect is not None and (entry is None or suspect < entry) and not _holds_suspect(ledger, want.instance):
+        entry = suspect
     return None if entry is None else seq_of(entry)
+
+
+def _first(entry: int | None, other: int | None) -> int | None:
+    return other if entry is None else entry if other is None else min(entry, other)
 
 
 def _holds_suspect(ledger: Ledger, instance: str) -> bool:

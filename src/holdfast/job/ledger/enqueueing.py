@@ -75,6 +75,11 @@ def _check_content(new: NewJob) -> None:
         for text in (new.id, new.task, new.queue, new.key or "", new.unique or "", *new.tags):
             if not encodable(text):
                 raise ContentError(f"job {new.id!r}: {text!r} holds a lone surrogate. Convert it to plain text.")
+    if new.sticky is not None and new.key is None:
+        raise ContentError(
+            f"job {new.id}: expected a key, since it runs where its key lives (sticky {new.sticky!r}), found none. "
+            "Enqueue it with using(key=…)."
+        )
     if not PRIORITY_MIN <= new.priority <= PRIORITY_MAX:
         raise ContentError(
             f"job {new.id}: expected a priority from {PRIORITY_MIN} to {PRIORITY_MAX}, found {new.priority}."

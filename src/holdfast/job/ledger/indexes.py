@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from holdfast.job.external import EXTERNAL
 from holdfast.job.ledger.lines import Heap, Lane, Line, due_key, end_key, holds_lane, ready_key
+from holdfast.job.ledger.links import Links, StickyLine
 from holdfast.job.model import Job, Queue
 from holdfast.job.state import State
 
@@ -19,9 +20,10 @@ _QUEUED, _RUNNING, _SUCCEEDED = State.QUEUED, State.RUNNING, State.SUCCEEDED
 class Indexes:
     """Everything that finds jobs without looking at all of them."""
 
-    def __init__(self, jobs: dict[int, Job]) -> None:
-        """`jobs` is the ledger's own table; `move` is called after it was changed."""
+    def __init__(self, jobs: dict[int, Job], links: Links | None = None) -> None:
+        """`jobs` is the ledger's own table; `move` is called after it was changed. links: given to make indexes anew."""
         self._jobs = jobs
+        self.links = Links() if links is None else links
         self.lines: dict[str, Line] = {}
         self.lanes: dict[str, Lane] = {}
         self.due = Heap()
@@ -34,7 +36,7 @@ class Indexes:
         """The line of a queue; made when missing, so that a job's queue always has one."""
         line = self.lines.get(name)
         if line is None:
-            line = self.lines[name] = Line(Queue(name=name))
+            line = self.lines[name] = Line(Queue(name=name), StickyLine())
         return line
 
     def move(self, old: Job | None, new: Job | None) -> None:
@@ -122,11 +124,27 @@ class Indexes:
             (line.succeeded if state is State.SUCCEEDED else line.ended).append(end_key(new))
 
     def _ready(self, line: Line, job: Job) -> None:
-        if job.sticky is None or job.pod is not None:
+        if job.sticky is None:
             (line.suspects if job.suspect else line.ready).add(job.seq, ready_key(job))
+        else:
+            owner = self.links.owner(job.sticky, job.key or "")
+            line.sticky.add(job.seq, ready_key(job), owner, suspect=job.suspect)
 
     def _unready(self, line: Line, job: Job) -> None:
-        (line.suspects if job.suspect else line.ready).drop(job.seq)
+        if job.sticky is None:
+            (line.suspects if job.suspect else line.ready).drop(job.seq)
+        else:
+            line.sticky.drop(job.seq)
+
+    def owner_changed(self, key: str) -> None:
+        """A link of this key, or its process, has changed: put the one job that may be claimed where it belongs now."""
+        lane = self.lanes.get(key)
+        head = None if lane is None else lane.head()
+        if head is not None:
+            job = self._jobs[head]
+            line = self.line(job.queue)
+            self._unready(line, job)
+            self._ready(line, job)
 
     # --- records
 

@@ -25,6 +25,7 @@ from holdfast.job.state import State
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from holdfast.job.ledger.links import Address
     from holdfast.job.model import Definition, Instance, Job, Operation, Schedule, WorkerConfig
 
 #: The audit trail that a ledger keeps in memory.
@@ -45,7 +46,6 @@ class Ledger:
         self.workers: dict[str, WorkerConfig] = {}
         self.instances: dict[str, Instance] = {}
         self.operations: dict[str, Operation] = {}
-        self.links: dict[str, f.KeyLinked] = {}
         self.audit: deque[f.Audited] = deque(maxlen=AUDIT_KEPT)
         self.epoch = 0
         self.next_seq = 1
@@ -53,6 +53,11 @@ class Ledger:
         self.beats: dict[str, Instance] = {}  # the newest beat of each live instance; no facts
 
     # --- reading
+
+    @property
+    def links(self) -> dict[Address, f.KeyLinked]:
+        """The newest link of each key that had one."""
+        return self.index.links.by_key
 
     def job(self, job_id: str) -> Job | None:
         """The job of an id, or None."""
@@ -218,11 +223,14 @@ def _worker_deleted(ledger: Ledger, fact: f.WorkerDeleted) -> None:
 
 def _instance_saved(ledger: Ledger, fact: f.InstanceSaved) -> None:
     ledger.instances[fact.instance.id] = fact.instance
+    for _, key in ledger.index.links.seen(fact.instance):
+        ledger.index.owner_changed(key)
 
 
 def _instance_gone(ledger: Ledger, fact: f.InstanceGone) -> None:
     del ledger.instances[fact.id]
     ledger.beats.pop(fact.id, None)
+    ledger.index.links.forget(fact.id)
 
 
 def _operation_saved(ledger: Ledger, fact: f.OperationSaved) -> None:
@@ -234,7 +242,8 @@ def _opened(ledger: Ledger, fact: f.Opened) -> None:
 
 
 def _key_linked(ledger: Ledger, fact: f.KeyLinked) -> None:
-    ledger.links[fact.key] = fact
+    ledger.index.links.put(fact)
+    ledger.index.owner_changed(fact.key)
 
 
 def _audited(ledger: Ledger, fact: f.Audited) -> None:

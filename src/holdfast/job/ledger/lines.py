@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from heapq import heapify, heappop, heappush
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from holdfast.job.model import PRIORITY_MAX, Job, OnWait, Queue
 from holdfast.job.state import FINAL, State
+
+if TYPE_CHECKING:
+    from holdfast.job.ledger.links import StickyLine
 
 _SEQ_BITS: Final = 56
 _SEQ_MASK: Final = (1 << _SEQ_BITS) - 1
@@ -88,10 +91,10 @@ def time_of(entry: int) -> float:
 class Line:
     """One queue: its policy, what is ready in it, and how many of its jobs are in each state."""
 
-    __slots__ = ("counts", "ended", "queue", "ready", "records", "succeeded", "suspects")
+    __slots__ = ("counts", "ended", "queue", "ready", "records", "sticky", "succeeded", "suspects")
 
-    def __init__(self, queue: Queue) -> None:
-        self.queue = queue
+    def __init__(self, queue: Queue, sticky: StickyLine) -> None:
+        self.queue, self.sticky = queue, sticky
         self.ready = Heap()
         self.suspects = Heap()
         self.counts: dict[State, int] = dict.fromkeys(State, 0)

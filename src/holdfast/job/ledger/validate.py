@@ -56,9 +56,13 @@ def _placing_faults(ledger: Ledger) -> Iterator[Fault]:
     heads = {lane.head() for lane in index.lanes.values()}
     for job in ledger.table.values():
         line = index.lines.get(job.queue)
-        unbound = job.sticky is not None and job.pod is None
         ours = job.origin != EXTERNAL
-        claimable = ours and job.state is State.QUEUED and (job.key is None or job.seq in heads) and not unbound
+        claimable = ours and job.state is State.QUEUED and (job.key is None or job.seq in heads)
+        if (line is not None and job.seq in line.sticky.where) != (claimable and job.sticky is not None):
+            yield Fault(
+                job.id, f"it is {job.state}, claimable by its owner is {claimable}, and its sticky line differs"
+            )
+        claimable = claimable and job.sticky is None
         ready = line is not None and (line.ready.live.get(job.seq), line.suspects.live.get(job.seq))
         wanted = (None, ready_key(job)) if job.suspect else (ready_key(job), None)
         if ready != (wanted if claimable else (None, None)):
@@ -76,7 +80,7 @@ def _placing_faults(ledger: Ledger) -> Iterator[Fault]:
 
 def _index_faults(ledger: Ledger) -> Iterator[Fault]:
     """The indexes name nothing else, and their counts are the true ones."""
-    fresh = Indexes(ledger.table)
+    fresh = Indexes(ledger.table, ledger.index.links)
     for job in ledger.table.values():
         fresh.move(None, job)
     index = ledger.index
@@ -86,6 +90,8 @@ def _index_faults(ledger: Ledger) -> Iterator[Fault]:
             yield Fault(f"queue {name}", f"counts are {have.counts}, found {want.counts}")
         if have.ready.live != want.ready.live or have.suspects.live != want.suspects.live:
             yield Fault(f"queue {name}", "its ready line holds other jobs than those that are ready")
+        if have.sticky.where != want.sticky.where:
+            yield Fault(f"queue {name}", "its sticky line gives jobs to others than the owners of their keys")
     for part in ("ids", "running"):
         if getattr(index, part) != getattr(fresh, part):
             yield Fault(part, "differs from what the jobs say")

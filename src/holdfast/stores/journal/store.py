@@ -130,11 +130,15 @@ class JournalStore(LedgerStore):
     def _let_go(self) -> None:
         assert self._log is not None, "it was open"
         assert self._keeper is not None, "it was open"
+        assert self._gates is not None, "it was open"
         self._keeper.stop()
-        if self._failure is not None:
-            self._log.abandon()  # whoever was waiting has been told; the files are for the next start to judge
-        else:
-            self._log.close()
+        try:
+            if self._failure is not None:
+                self._log.abandon()  # whoever was waiting has been told; the files are for the next start to judge
+            else:
+                self._log.close()
+        finally:
+            self._gates.close()
 
     # --- one step
 

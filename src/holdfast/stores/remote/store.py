@@ -36,6 +36,8 @@ BASE: Final = "/api/v1"
 _WAIT_PIECE: Final = 20.0
 #: What one request of settlements may weigh, in bytes: well below what the server takes.
 _SETTLE_BYTES: Final = 8 * 1024 * 1024
+#: How many links one request carries.
+_LINKS_MAX: Final = 1_000
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -284,6 +286,21 @@ class RemoteStore:
     async def delete_worker(self, name: str) -> None:
         """Forget a worker's configuration."""
         await self.ask("DELETE", f"/workers/{quote(name)}", r.Names)
+
+    # --- keys and their owners
+
+    async def bind(self, links: Sequence[c.KeyLink]) -> list[c.BoundKey]:
+        """Give keys to worker processes, or take them away."""
+        answers: list[c.BoundKey] = []
+        for start in range(0, len(links), _LINKS_MAX):
+            body = c.Bind(tuple(links[start : start + _LINKS_MAX]))
+            answers += await self.ask("POST", "/store/bind", list[c.BoundKey], body, repeatable=True)
+        return answers
+
+    async def links(self, which: c.LinkFilter) -> list[c.KeyLink]:
+        """The newest links, by service and key."""
+        found: list[c.KeyLink] = await self.ask("POST", "/store/links", list[c.KeyLink], which, repeatable=True)
+        return found
 
     # --- reads
 

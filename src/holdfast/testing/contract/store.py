@@ -22,6 +22,7 @@ from holdfast.testing.contract.readying import Lifecycle, Readied
 from holdfast.testing.contract.records import Attempts, Results
 from holdfast.testing.contract.retention import Retention
 from holdfast.testing.contract.schedules import Schedules
+from holdfast.testing.contract.sticky import StickyJobs
 from holdfast.testing.contract.suspects import Suspects
 from holdfast.testing.contract.table import StateTable
 from holdfast.testing.contract.unique import ConflictActions, UniqueKeys
@@ -54,6 +55,7 @@ class StoreContract(
     WorkerConfigs,
     Retention,
     Content,
+    StickyJobs,
     Readied,
     Lifecycle,
 ):
