@@ -1,0 +1,1 @@
+"""Scripts of what is done rarely: control, queues, definitions, schedules, workers, records."""

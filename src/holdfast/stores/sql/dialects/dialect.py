@@ -1,0 +1,102 @@
+"""What the scripts ask of a database, in the words of none.
+
+Texts that are the same everywhere are written once, with `?` for an argument, `{job}` for a table, `{ints}` and `{texts}`
+for "IN (the list)" (one list argument each), `{lock}` behind a SELECT whose rows are kept from others, and `{skip}` for
+the same past rows that others keep. `q` makes a statement of such a text.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from holdfast.stores.sql.schema import TABLES
+from holdfast.stores.sql.script import Statement
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from holdfast.stores.sql.script import Row, Script, Step
+
+
+class Dialect(ABC):
+    """The words of one database, for tables under one prefix."""
+
+    name = ""
+    #: Whether other transactions run beside this one, so that rows and names have to be locked.
+    locks = True
+
+    def __init__(self, prefix: str, schema: str = "") -> None:
+        """`prefix` goes before each table's name; `schema`, if given, before that, with a dot."""
+        self.prefix = prefix
+        self.tables = {table: self.named(prefix + table, schema) for table in TABLES}
+
+    def named(self, table: str, schema: str) -> str:
+        """Return the name of a table as it is written in statements."""
+        return f"{schema}.{table}" if schema else table
+
+    # --- statements
+
+    @abstractmethod
+    def q(self, text: str, *args: Any) -> Statement:
+        """Return a neutral text as a statement of this database. Lists among `args` belong to {ints} and {texts}."""
+
+    @abstractmethod
+    def many(self, text: str, rows: Sequence[Row]) -> Statement:
+        """Return a neutral text to be done once for each row of arguments; nothing comes back."""
+
+    def raw(self, sql: str) -> Statement:
+        """Return a finished text of this database as a statement."""
+        return Statement(sql)
+
+    @abstractmethod
+    def has_tables(self) -> Script[bool]:
+        """Tell whether the table "meta" is there."""
+
+    # --- time and locks
+
+    @abstractmethod
+    def now(self) -> Script[int]:
+        """The database's time, or that of a test's clock, in microseconds since the epoch."""
+
+    @abstractmethod
+    def lock(self, scope: str, names: Iterable[str]) -> Script[None]:
+        """Keep others from these names ("key", "id", "unique", "queue") to the end of the transaction, in sorted order."""
+
+    # --- writes
+
+    @abstractmethod
+    def insert_jobs(self, rows: Sequence[Row]) -> Script[list[int]]:
+        """Store new live jobs (JOB_COLUMNS; their seq is not meant) and return the seqs they got, in that order."""
+
+    @abstractmethod
+    def upsert(self, table: str, rows: Sequence[Row]) -> Script[None]:
+        """Store whole rows; one with the same primary key is replaced."""
+
+    @abstractmethod
+    def update(self, table: str, rows: Sequence[Row]) -> Script[None]:
+        """Replace the rows of "job" or "done" that are there, by seq."""
+
+    @abstractmethod
+    def insert_missing(self, table: str, rows: Sequence[Row]) -> Script[int]:
+        """Store the rows whose primary key is not there yet; return how many there were."""
+
+    @abstractmethod
+    def add(self, table: str, rows: Sequence[Row]) -> Script[None]:
+        """Add to counts: the last column of "tally" or "counter" grows by what each row says."""
+
+    def delete(self, table: str, column: str, values: Collection[int] | Collection[str]) -> Script[None]:
+        """Remove the rows whose `column` is one of these."""
+        if values:
+            kind = "ints" if isinstance(next(iter(values)), int) else "texts"
+            yield self.q(f"DELETE FROM {{{table}}} WHERE {column} {{{kind}}}", list(values))
+
+    def put(self, table: str, rows: Sequence[Row]) -> Script[None]:
+        """Store rows of "job" or "done" that have their seq and are not there."""
+        yield from self.upsert(table, rows)
+
+    # --- news
+
+    def announce(self, _step: Step) -> Script[None]:
+        """Tell other processes, inside the transaction, what is new (`step.ready`, `ended`, `cancel_asked`)."""
+        yield from ()

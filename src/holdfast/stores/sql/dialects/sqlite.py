@@ -1,0 +1,126 @@
+"""SQLite's words. A transaction that writes is alone in the whole file, so nothing has to be locked."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from holdfast.stores.sql.dialects.dialect import Dialect
+from holdfast.stores.sql.rows import micros
+from holdfast.stores.sql.schema import TABLES
+from holdfast.stores.sql.script import Statement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from holdfast.clock import Clock
+    from holdfast.stores.sql.script import Row, Script
+
+#: A list is one argument, so that the text is the same for lists of any length, and is prepared once.
+_LIST: Final = "IN (SELECT value FROM json_each(?))"
+
+
+class SqliteDialect(Dialect):
+    """SQLite 3.35 and newer."""
+
+    name = "sqlite"
+    locks = False
+
+    def __init__(self, prefix: str, clock: Clock) -> None:
+        """A file is used by processes of one machine: its clock is the machine's, or a test's."""
+        super().__init__(prefix)
+        self._clock = clock
+        self._last = 0
+        self._render = lru_cache(maxsize=1_024)(self._render_text)
+        self._upserts = {name: self._insert_text(name, "INSERT OR REPLACE") for name in TABLES}
+        self._inserts = {name: self._insert_text(name, "INSERT") for name in TABLES}
+        self._misses = {name: self._insert_text(name, "INSERT OR IGNORE") for name in TABLES}
+        self._updates = {name: self._update_text(name) for name in ("job", "done")}
+        self._adds = {name: self._add_text(name) for name in ("tally", "counter")}
+
+    def _render_text(self, text: str) -> str:
+        return text.format(ints=_LIST, texts=_LIST, lock="", skip="", **self.tables)
+
+    def _insert_text(self, table: str, verb: str) -> str:
+        columns = TABLES[table].columns
+        return f"{verb} INTO {self.tables[table]} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+
+    def _update_text(self, table: str) -> str:
+        places = ", ".join(f"{column} = ?{number}" for number, column in enumerate(TABLES[table].columns, 1))
+        return f"UPDATE {self.tables[table]} SET {places} WHERE seq = ?1"
+
+    def _add_text(self, table: str) -> str:
+        keys = ", ".join(TABLES[table].columns[: TABLES[table].key])
+        return f"{self._inserts[table]} ON CONFLICT ({keys}) DO UPDATE SET n = n + excluded.n"
+
+    # --- statements
+
+    def q(self, text: str, *args: Any) -> Statement:
+        """Return a neutral text as a statement."""
+        if any(type(arg) is list for arg in args):
+            args = tuple(json.dumps(arg) if type(arg) is list else arg for arg in args)
+        return Statement(self._render(text), args)
+
+    def many(self, text: str, rows: Sequence[Row]) -> Statement:
+        """Return a neutral text to be done for each row."""
+        return Statement(self._render(text), rows, many=True)
+
+    def has_tables(self) -> Script[bool]:
+        """Tell whether there are tables of ours."""
+        return bool((yield self.q("SELECT 1 FROM sqlite_master WHERE name = ?", self.prefix + "meta")))
+
+    # --- time and locks
+
+    def now(self) -> Script[int]:
+        """The machine's time; it never steps back in this process."""
+        self._last = max(self._last, micros(self._clock.now()))
+        return self._last
+        yield  # pragma: no cover - it asks the database nothing, and still is a script
+
+    def lock(self, scope: str, names: Iterable[str]) -> Script[None]:
+        """Nobody else writes meanwhile."""
+        yield from ()
+
+    # --- writes
+
+    def insert_jobs(self, rows: Sequence[Row]) -> Script[list[int]]:
+        """Number the jobs on from the highest number ever given, and store them."""
+        if not rows:
+            return []
+        [[last]] = yield self.q(
+            "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = ?), 0)", self.prefix + "job"
+        )
+        numbers = list(range(last + 1, last + 1 + len(rows)))
+        yield Statement(
+            self._inserts["job"], [(seq, *row[1:]) for seq, row in zip(numbers, rows, strict=True)], many=True
+        )
+        return numbers
+
+    def put(self, table: str, rows: Sequence[Row]) -> Script[None]:
+        """Store rows that are not there."""
+        if rows:
+            yield Statement(self._inserts[table], rows, many=True)
+
+    def upsert(self, table: str, rows: Sequence[Row]) -> Script[None]:
+        """Store whole rows."""
+        if rows:
+            yield Statement(self._upserts[table], rows, many=True)
+
+    def update(self, table: str, rows: Sequence[Row]) -> Script[None]:
+        """Replace rows by seq."""
+        if rows:
+            yield Statement(self._updates[table], rows, many=True)
+
+    def insert_missing(self, table: str, rows: Sequence[Row]) -> Script[int]:
+        """Store what is missing."""
+        before = yield Statement("SELECT total_changes()")
+        if rows:
+            yield Statement(self._misses[table], rows, many=True)
+        after = yield Statement("SELECT total_changes()")
+        return int(after[0][0] - before[0][0])
+
+    def add(self, table: str, rows: Sequence[Row]) -> Script[None]:
+        """Add to counts."""
+        if rows:
+            yield Statement(self._adds[table], rows, many=True)

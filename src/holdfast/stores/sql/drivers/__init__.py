@@ -1,0 +1,1 @@
+"""How scripts are run on each database. A driver is imported when its database is chosen."""

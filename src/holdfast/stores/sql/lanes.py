@@ -1,0 +1,45 @@
+"""Jobs with a key: the head of each line is ready, and nothing else of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from holdfast.stores.sql.script import Script, Step
+
+_HEADS: Final = (
+    "SELECT min(seq) FROM {job} AS head WHERE lane_key {texts} AND lane = 1"
+    " AND NOT EXISTS (SELECT 1 FROM {job} AS busy WHERE busy.lane_key = head.lane_key AND busy.lane = 2)"
+    " GROUP BY lane_key"
+)
+#: Others may be claiming a head just now. Who looks for the new head waits for them first.
+_TAKEN: Final = "SELECT seq FROM {job} WHERE lane_key {texts} AND ready > 0 {lock}"
+_DROP: Final = "UPDATE {job} SET ready = 0 WHERE lane_key {texts} AND ready > 0 AND NOT seq {ints}"
+_RAISE: Final = (
+    "UPDATE {job} SET ready = CASE WHEN suspect = 1 THEN 2 ELSE 1 END"
+    " WHERE seq {ints} AND ready = 0 AND lane = 1 AND (sticky IS NULL OR pod IS NOT NULL)"
+)
+
+
+def lock_lanes(step: Step, keys: Collection[str]) -> Script[None]:
+    """Keep the lines of these keys as they are. To be done before their jobs are locked."""
+    if keys:
+        yield from step.db.lock("key", keys)
+
+
+def set_heads(step: Step, keys: Collection[str]) -> Script[None]:
+    """Make the heads of these lines ready, and take back what no longer is one. Their lanes must be locked."""
+    if not keys:
+        return
+    db, wanted = step.db, sorted(keys)
+    if db.locks:
+        yield db.q(_TAKEN, wanted)
+    heads = [seq for (seq,) in (yield db.q(_HEADS, wanted))]
+    yield db.q(_DROP, wanted, heads)
+    if not heads:
+        return
+    yield db.q(_RAISE, heads)
+    for (queue,) in (yield db.q("SELECT DISTINCT queue FROM {job} WHERE seq {ints} AND ready > 0", heads)):
+        step.ready.add(queue)

@@ -1,0 +1,159 @@
+-- The tables of Holdfast. Times are microseconds since the epoch, UTC.
+
+-- Jobs that have not ended. AUTOINCREMENT: a number is never given twice, also when the newest job was purged.
+CREATE TABLE {job} (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    task TEXT NOT NULL,
+    state INTEGER NOT NULL,
+    ready INTEGER NOT NULL,
+    prio INTEGER NOT NULL,
+    run_at INTEGER NOT NULL,
+    payload BLOB NOT NULL,
+    policy BLOB,
+    lane_key TEXT,
+    lane INTEGER NOT NULL,
+    uniq TEXT,
+    sticky TEXT,
+    pod INTEGER,
+    pod_epoch INTEGER NOT NULL,
+    suspect INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    queued_at INTEGER,
+    updated_at INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    token INTEGER NOT NULL,
+    instance TEXT,
+    worker TEXT NOT NULL,
+    version TEXT NOT NULL,
+    started_at INTEGER,
+    lease_until INTEGER NOT NULL,
+    cancel_asked INTEGER NOT NULL,
+    rest BLOB
+);
+CREATE UNIQUE INDEX {job}_id ON {job} (id);
+CREATE INDEX {job}_ready ON {job} (queue, prio, run_at, seq) WHERE ready = 1;
+CREATE INDEX {job}_suspects ON {job} (queue, prio, run_at, seq) WHERE ready = 2;
+CREATE INDEX {job}_due ON {job} (run_at, seq) WHERE state IN (1, 4);
+CREATE INDEX {job}_running ON {job} (instance, queue) WHERE state = 3;
+CREATE INDEX {job}_lane ON {job} (lane_key, lane, seq) WHERE lane_key IS NOT NULL;
+CREATE INDEX {job}_heads ON {job} (lane_key) WHERE lane_key IS NOT NULL AND ready > 0;
+-- An unfinished job holds its unique key alone, whatever else goes wrong.
+CREATE UNIQUE INDEX {job}_uniq ON {job} (uniq) WHERE uniq IS NOT NULL;
+
+-- Jobs that have ended.
+CREATE TABLE {done} (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    task TEXT NOT NULL,
+    state INTEGER NOT NULL,
+    ready INTEGER NOT NULL,
+    prio INTEGER NOT NULL,
+    run_at INTEGER NOT NULL,
+    payload BLOB NOT NULL,
+    policy BLOB,
+    lane_key TEXT,
+    lane INTEGER NOT NULL,
+    uniq TEXT,
+    sticky TEXT,
+    pod INTEGER,
+    pod_epoch INTEGER NOT NULL,
+    suspect INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    queued_at INTEGER,
+    updated_at INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    token INTEGER NOT NULL,
+    instance TEXT,
+    worker TEXT NOT NULL,
+    version TEXT NOT NULL,
+    started_at INTEGER,
+    lease_until INTEGER NOT NULL,
+    cancel_asked INTEGER NOT NULL,
+    rest BLOB,
+    finished_at INTEGER NOT NULL,
+    duration REAL,
+    result BLOB,
+    tail BLOB,
+    deleted_at INTEGER
+);
+CREATE UNIQUE INDEX {done}_id ON {done} (id);
+CREATE INDEX {done}_ended ON {done} (queue, state, finished_at, seq);
+CREATE INDEX {done}_uniq ON {done} (uniq, seq) WHERE uniq IS NOT NULL;
+CREATE INDEX {done}_key ON {done} (lane_key, seq) WHERE lane_key IS NOT NULL;
+
+-- Attempts that ended without ending their job.
+CREATE TABLE {attempt} (
+    seq INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (seq, number)
+) WITHOUT ROWID;
+
+CREATE TABLE {queue} (
+    name TEXT PRIMARY KEY,
+    paused INTEGER NOT NULL,
+    fleet_limit INTEGER,
+    rescue_after INTEGER,
+    body BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE {definition} (
+    id TEXT PRIMARY KEY,
+    alias TEXT NOT NULL UNIQUE,
+    stopped INTEGER NOT NULL,
+    body BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE {schedule} (name TEXT PRIMARY KEY, next_run_at INTEGER, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE {worker} (name TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE {instance} (
+    id TEXT PRIMARY KEY,
+    worker TEXT NOT NULL,
+    live INTEGER NOT NULL,
+    heartbeat_at INTEGER NOT NULL,
+    lease INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    beat BLOB
+) WITHOUT ROWID;
+CREATE TABLE {operation} (
+    id TEXT PRIMARY KEY,
+    created_at INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    body BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE {audit} (seq INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE {link} (lane_key TEXT PRIMARY KEY, pod INTEGER, instance TEXT, epoch INTEGER NOT NULL) WITHOUT ROWID;
+
+-- How many ended jobs are shown, and other counts.
+CREATE TABLE {tally} (
+    queue TEXT NOT NULL,
+    state INTEGER NOT NULL,
+    shard INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (queue, state, shard)
+) WITHOUT ROWID;
+CREATE TABLE {counter} (
+    name TEXT NOT NULL,
+    shard INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (name, shard)
+) WITHOUT ROWID;
+-- What happened, minute by minute: counts, sums in microseconds, and histograms of waiting and of running.
+CREATE TABLE {stat} (
+    minute INTEGER NOT NULL,
+    queue TEXT NOT NULL,
+    task TEXT NOT NULL,
+    outcome INTEGER NOT NULL,
+    instance TEXT NOT NULL,
+    worker TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    waited INTEGER NOT NULL,
+    ran INTEGER NOT NULL,
+    waits BLOB NOT NULL,
+    runs BLOB NOT NULL,
+    PRIMARY KEY (minute, queue, task, outcome, instance)
+) WITHOUT ROWID;
+
+CREATE TABLE {meta} (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+INSERT INTO {meta} (name, value) VALUES ('epoch', '1');

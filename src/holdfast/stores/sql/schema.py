@@ -1,0 +1,46 @@
+"""The tables as the code knows them: names and columns, in order. The text that makes them stands in migrations/."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+#: What a job is while it has not ended. The order is the order of a row's values in the code.
+JOB_COLUMNS: Final = (
+    "seq", "id", "queue", "task", "state", "ready", "prio", "run_at", "payload", "policy", "lane_key", "lane", "uniq",
+    "sticky", "pod", "pod_epoch", "suspect", "created_at", "queued_at", "updated_at", "attempt", "token", "instance",
+    "worker", "version", "started_at", "lease_until", "cancel_asked", "rest",
+)  # fmt: skip
+#: What an ended job has beside these.
+END_COLUMNS: Final = ("finished_at", "duration", "result", "tail", "deleted_at")
+DONE_COLUMNS: Final = (*JOB_COLUMNS, *END_COLUMNS)
+
+
+class Table(NamedTuple):
+    """A table: its columns, of which the first `key` are the primary key."""
+
+    columns: tuple[str, ...]
+    key: int = 1
+
+
+TABLES: Final[dict[str, Table]] = {
+    "job": Table(JOB_COLUMNS),
+    "done": Table(DONE_COLUMNS),
+    "attempt": Table(("seq", "number", "body"), key=2),
+    "queue": Table(("name", "paused", "fleet_limit", "rescue_after", "body")),
+    "definition": Table(("id", "alias", "stopped", "body")),
+    "schedule": Table(("name", "next_run_at", "body")),
+    "worker": Table(("name", "body")),
+    "instance": Table(("id", "worker", "live", "heartbeat_at", "lease", "body", "beat")),
+    "operation": Table(("id", "created_at", "state", "body")),
+    "audit": Table(("seq", "at", "body")),
+    "link": Table(("lane_key", "pod", "instance", "epoch")),
+    "tally": Table(("queue", "state", "shard", "n"), key=3),
+    "counter": Table(("name", "shard", "n"), key=2),
+    "stat": Table(
+        ("minute", "queue", "task", "outcome", "instance", "worker", "n", "waited", "ran", "waits", "runs"), key=5
+    ),
+    "meta": Table(("name", "value")),
+}
+
+#: The newest migration that this release knows; a database that has a newer one is refused.
+PREFIX: Final = "holdfast_"

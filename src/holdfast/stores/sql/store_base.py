@@ -1,0 +1,78 @@
+"""What all parts of the SQL store stand on: one transaction for a script, and what follows from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from holdfast.chance import SystemDraw
+from holdfast.clock import Clock, SystemClock
+from holdfast.errors import StoreClosed
+from holdfast.stores.sql.script import Step
+from holdfast.stores.sql.slice import Need, carry_out
+from holdfast.stores.wakeups import Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from holdfast.job.draw import Draw
+    from holdfast.stores.sql.script import Driver, Script
+
+T = TypeVar("T")
+
+
+class SqlBase:
+    """The one step: run a script in a transaction, then tell those who wait."""
+
+    def __init__(self, driver: Driver, *, clock: Clock | None = None, draw: Draw | None = None) -> None:
+        """`clock` dates new ids; what is stored is dated by the driver's database."""
+        self._driver = driver
+        self._db = driver.db
+        self._clock: Clock = clock or SystemClock()
+        self._draw: Draw = draw or SystemDraw(self._clock)
+        self._open = False
+        self._work = Signal()  # work may be ready
+        self._ends = Signal()  # jobs have ended
+        self._cancel_calls: set[Callable[[], None]] = set()
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise StoreClosed("the store is not open: await store.open() first, and do not use it after close().")
+
+    async def _write(self, make: Callable[[Step], Script[T]]) -> T:
+        """Run a script that writes; then tell those who wait in this process. Others learn of it from the database."""
+        self._check_open()
+        steps: list[Step] = []
+
+        def script() -> Script[T]:
+            step = Step(self._db, self._draw)
+            steps[:] = [step]
+            answer = yield from make(step)
+            if step.news:
+                yield from self._db.announce(step)
+            return answer
+
+        answer = await self._driver.run(script)
+        self._tell(steps[0])
+        return answer
+
+    async def _read(self, make: Callable[[Step], Script[T]]) -> T:
+        """Run a script that only reads; it sees everything that was acknowledged before."""
+        self._check_open()
+        return await self._driver.run(lambda: make(Step(self._db, self._draw)), write=False)
+
+    async def _command(self, command: object, need: Need) -> Any:
+        """Do a command by the ledger's rules on what it needs; return its answer."""
+
+        def script(step: Step) -> Script[Any]:
+            return (yield from carry_out(step, command, need))[1]
+
+        return await self._write(script)
+
+    def _tell(self, step: Step) -> None:
+        if step.ready:
+            self._work.notify()
+        if step.ended:
+            self._ends.notify()
+        if step.cancel_asked:
+            for call in tuple(self._cancel_calls):
+                call()
