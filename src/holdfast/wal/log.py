@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import threading
 import time
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from holdfast.errors import TooLarge
 from holdfast.wal import segment
+from holdfast.wal.bell import Bell
 from holdfast.wal.errors import LogBusy, LogClosed, LogFailed, LogFull, LogUnknown, WalError
 from holdfast.wal.frame import frame_size
 
@@ -69,7 +69,6 @@ class Log:
     ) -> None:
         self.files, self._writer, self._options, self._monotonic = files, writer, options, monotonic
         self._mutex = threading.Lock()
-        self._wake: SimpleQueue[None] = SimpleQueue()
         self._idle = False
         self._pending: list[bytes | None] = []
         self._waiters: list[_Waiter] = []
@@ -84,6 +83,7 @@ class Log:
         self._on_failed: Callable[[BaseException], None] | None = None
         self._mark_synced_at = self._tried_at = monotonic()
         self._tend()
+        self._bell = Bell()
         self._thread: threading.Thread | None = None
         if threaded:
             self._thread = threading.Thread(target=self._run, name="holdfast-journal", daemon=True)
@@ -225,7 +225,7 @@ class Log:
         self._number += len(items)
         if self._idle:
             self._idle = False
-            self._wake.put(None)
+            self._bell.ring()
         return self._number
 
     def wait_synced(self, number: int, timeout: float | None = None) -> bool:
@@ -342,10 +342,7 @@ class Log:
     def _run(self) -> None:
         while not self._closed and self._failure is None:
             if not self.pump():
-                try:
-                    self._wake.get(timeout=self._nap())
-                except Empty:
-                    continue
+                self._bell.wait(self._nap())
 
     def _nap(self) -> float | None:
         """How long an idle writer may sleep, in seconds; None: until woken."""
@@ -361,7 +358,7 @@ class Log:
             if self._closed:
                 return
             self._closed = True
-            self._wake.put(None)
+            self._bell.ring()
         if self._thread is not None:
             self._thread.join()
         try:
@@ -381,7 +378,7 @@ class Log:
             if self._closed:
                 return
             self._closed = True
-            self._wake.put(None)
+            self._bell.ring()
         if self._thread is not None:
             self._thread.join()
         self._let_go()
@@ -391,6 +388,7 @@ class Log:
             self._writer.close()
         except OSError as error:
             self._fail(error)
+        self._bell.close()
         with self._mutex:
             self._release(self._number)
 
