@@ -22,7 +22,7 @@ from holdfast.job.model import PRIORITY_MAX, PRIORITY_MIN, Job, NewJob, Operatio
 from holdfast.job.state import Event, State, allowed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     from holdfast.job.draw import Draw
     from holdfast.job.ledger.ledger import Ledger
@@ -36,11 +36,7 @@ _FILTERS = msgspec.msgpack.Decoder(c.JobFilter)
 
 def order(ledger: Ledger, command: c.Order, now: float, draw: Draw) -> Generator[f.Fact, None, c.Ordered]:
     """Do an action on a selection; for a filter, only begin its operation."""
-    command = replace(command, who=clean(command.who))
-    selection = command.selection
-    _check(command.action)
-    if bool(selection.ids) == (selection.filter is not None):
-        raise ContentError("a selection needs ids or a filter: expected exactly one of the two.")
+    command, selection = checked_order(command), command.selection
     if selection.filter is not None:
         return (yield from _begin_operation(ledger, command, selection.filter, now, draw))
     rulings = []
@@ -56,6 +52,14 @@ def order(ledger: Ledger, command: c.Order, now: float, draw: Draw) -> Generator
     if not command.preview and command.who:
         yield f.Audited(command.who, _name(command.action), f"{len(rulings)} jobs", ", ".join(selection.ids[:10]), now)
     return c.Ordered(matched=len(rulings), done=done, refused=len(rulings) - done, rulings=tuple(rulings))
+
+
+def checked_order(command: c.Order) -> c.Order:
+    """Return an order that may be done. Raises ContentError otherwise."""
+    _check(command.action)
+    if bool(command.selection.ids) == (command.selection.filter is not None):
+        raise ContentError("a selection needs ids or a filter: expected exactly one of the two.")
+    return replace(command, who=clean(command.who))
 
 
 def _check(action: c.Action) -> None:
@@ -83,6 +87,13 @@ def _begin_operation(
     ledger: Ledger, command: c.Order, which: c.JobFilter, now: float, draw: Draw
 ) -> Generator[f.Fact, None, c.Ordered]:
     matched = sum(1 for job in ledger.table.values() if matching(job, which))
+    return (yield from begin_operation(command, which, matched, ledger.next_seq - 1, now, draw))
+
+
+def begin_operation(
+    command: c.Order, which: c.JobFilter, matched: int, upto_seq: int, now: float, draw: Draw
+) -> Generator[f.Fact, None, c.Ordered]:
+    """Begin the operation of an order by filter, over `matched` jobs up to `upto_seq`; a preview only counts."""
     if command.preview:
         return c.Ordered(matched=matched, done=0, refused=0)
     operation = Operation(
@@ -91,7 +102,7 @@ def _begin_operation(
         filter=_ENCODER.encode(which),
         who=command.who,
         matched=matched,
-        upto_seq=ledger.next_seq - 1,
+        upto_seq=upto_seq,
         created_at=now,
     )
     yield f.OperationSaved(operation)
@@ -107,21 +118,40 @@ def continue_operation(
     operation = _operation(ledger, command.id)
     if operation.state is not OperationState.RUNNING:
         return _ordered(operation)
-    which, action = _FILTERS.decode(operation.filter), _ACTIONS.decode(operation.action)
-    batch = _batch(ledger, operation, which)
+    batch = _batch(ledger, operation, operation_filter(operation))
+    upto = batch[-1].seq if batch else operation.upto_seq
+    ended = len(batch) < c.OPERATION_BATCH
+    return (yield from do_batch(ledger, operation, batch, upto, now, draw, ended=ended))
+
+
+def operation_filter(operation: Operation) -> c.JobFilter:
+    """Return the filter of an operation."""
+    return _FILTERS.decode(operation.filter)
+
+
+def operation_action(operation: Operation) -> c.Action:
+    """Return the action of an operation."""
+    action: c.Action = _ACTIONS.decode(operation.action)
+    return action
+
+
+def do_batch(
+    ledger: Ledger, operation: Operation, batch: Sequence[Job], upto: int, now: float, draw: Draw, *, ended: bool
+) -> Generator[f.Fact, None, c.Ordered]:
+    """Do an operation's action on `batch`, after which all jobs up to seq `upto` are done; `ended`: that were all."""
+    action = operation_action(operation)
     done, refusals = 0, list(operation.refusals)
     for job in batch:
         ruling = yield from _act(ledger, job, action, operation.who, now, draw)
         done += ruling.done
         if not ruling.done and len(refusals) < c.REFUSALS_KEPT:
             refusals.append(Refusal(ruling.id, ruling.why))
-    ended = len(batch) < c.OPERATION_BATCH
     operation = replace(
         operation,
         done=operation.done + done,
         refused=operation.refused + len(batch) - done,
         refusals=tuple(refusals),
-        after_seq=batch[-1].seq if batch else operation.upto_seq,
+        after_seq=upto,
         state=OperationState.DONE if ended else OperationState.RUNNING,
         finished_at=now if ended else None,
     )

@@ -52,10 +52,8 @@ def _has_text(job: Job, text: str) -> bool:
 def page_of(ledger: Ledger, which: JobFilter, page: Page) -> JobPage:
     """One page of the jobs that match, by order of acceptance. The cursor is the last seq shown: jobs that come and go
     between pages neither repeat a row nor hide one."""
-    if not 1 <= page.limit <= PAGE_MAX:
-        raise ContentError(f"a page has 1 to {PAGE_MAX:,} rows, found limit={page.limit}.")
     items: list[Job] = []
-    for job in _after(ledger, _cursor(page.cursor), newest_first=page.newest_first):
+    for job in _after(ledger, checked_page(page), newest_first=page.newest_first):
         if matching(job, which):
             items.append(job)
             if len(items) > page.limit:
@@ -65,7 +63,11 @@ def page_of(ledger: Ledger, which: JobFilter, page: Page) -> JobPage:
     return JobPage(items=tuple(shown), cursor=str(shown[-1].seq) if more else "")
 
 
-def _cursor(cursor: str) -> int | None:
+def checked_page(page: Page) -> int | None:
+    """Return the seq behind which a page begins; None: at the start. Raises ContentError for a page that can not be."""
+    if not 1 <= page.limit <= PAGE_MAX:
+        raise ContentError(f"a page has 1 to {PAGE_MAX:,} rows, found limit={page.limit}.")
+    cursor = page.cursor
     if not cursor:
         return None
     if not cursor.isdecimal() or len(cursor) > 18:

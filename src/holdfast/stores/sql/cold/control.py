@@ -1,0 +1,99 @@
+"""Control: actions on jobs by ids, and operations by filter.
+
+By ids: one step by the ledger's rules. By a filter: the operation's row is locked first, so that of several that go on
+with it one acts at a time, and a cancel waits for the batch that is being done. A batch is the next jobs that match, in
+order of acceptance; they are looked at again when they are locked.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from holdfast.job import commands as c
+from holdfast.job.ledger.control import begin_operation, checked_order, do_batch, operation_action, operation_filter
+from holdfast.job.ledger.query import matching
+from holdfast.job.model import Operation, OperationState
+from holdfast.stores.sql import filters, reads
+from holdfast.stores.sql.rows import job_from, seconds
+from holdfast.stores.sql.slice import Need, carry_out, load, write_back
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from holdfast.job.facts import Fact
+    from holdfast.job.ledger import Ledger
+    from holdfast.stores.sql.script import Script, Step
+
+_MAX_SEQ: Final = "SELECT coalesce((SELECT max(seq) FROM {job}), 0), coalesce((SELECT max(seq) FROM {done}), 0)"
+
+
+def order(step: Step, command: c.Order) -> Script[c.Ordered]:
+    """Do an action on a selection; for a filter, only begin its operation."""
+    command = checked_order(command)
+    which = command.selection.filter
+    if which is not None:
+        return (yield from _begin(step, command, which))
+    ids = list(dict.fromkeys(command.selection.ids))
+    _, answer = yield from carry_out(step, command, _need(command.action, ids=ids))
+    ordered: c.Ordered = answer
+    return ordered
+
+
+def _need(action: c.Action, **jobs: Any) -> Need:
+    target = action.queue if isinstance(action, c.Edit | c.Replay) else None
+    return Need(holders=isinstance(action, c.Retry), queues=[target] if target is not None else [], **jobs)
+
+
+def _begin(step: Step, command: c.Order, which: c.JobFilter) -> Script[c.Ordered]:
+    [[live, done]] = yield step.db.q(_MAX_SEQ)
+    matched = yield from reads.count(step, which)
+    now = seconds((yield from step.now()))
+    part = yield from load(step, Need())
+    facts, answer = _apply(part.ledger, begin_operation(command, which, matched, max(live, done), now, step.draw))
+    yield from write_back(step, part, facts)
+    return answer
+
+
+def continue_operation(step: Step, operation_id: str) -> Script[c.Ordered]:
+    """Do the next batch of an operation. Its answer's operation tells whether there is more."""
+    yield step.db.q("SELECT state FROM {operation} WHERE id = ? {lock}", operation_id)
+    part = yield from load(step, Need(operations=[operation_id]))
+    operation = part.ledger.operations.get(operation_id)
+    if operation is None or operation.state is not OperationState.RUNNING:
+        # Unknown, done or canceled: the ledger's own rule has the word for it.
+        return (yield from carry_out(step, c.ContinueOperation(id=operation_id), Need(operations=[operation_id])))[1]
+    return (yield from _next_batch(step, operation))
+
+
+def _next_batch(step: Step, operation: Operation) -> Script[c.Ordered]:
+    which, limit = operation_filter(operation), c.OPERATION_BATCH
+    rows = yield filters.span(step.db, which, operation.after_seq, operation.upto_seq, limit)
+    seqs = [row[0] for row in rows if matching(job_from(row), which)]
+    part = yield from load(step, _need(operation_action(operation), seqs=seqs))
+    batch = [job for seq in seqs if (job := part.loaded.get(seq)) is not None and matching(job, which)]
+    upto = rows[-1][0] if rows else operation.upto_seq
+    now = seconds((yield from step.now()))
+    decision = do_batch(part.ledger, operation, batch, upto, now, step.draw, ended=len(rows) < limit)
+    facts, answer = _apply(part.ledger, decision)
+    yield from write_back(step, part, facts)
+    return answer
+
+
+def cancel_operation(step: Step, command: c.CancelOperation) -> Script[Operation]:
+    """Stop an operation after the batch it is in."""
+    _, answer = yield from carry_out(step, command, Need(operations=[command.id]))
+    operation: Operation = answer
+    return operation
+
+
+def _apply(ledger: Ledger, decision: Generator[Fact, None, c.Ordered]) -> tuple[list[Fact], c.Ordered]:
+    """Apply what is decided as it is decided; return the facts and the answer."""
+    facts: list[Fact] = []
+    while True:
+        try:
+            fact = next(decision)
+        except StopIteration as end:
+            answer: c.Ordered = end.value
+            return facts, answer
+        ledger.apply(fact)
+        facts.append(fact)

@@ -1,0 +1,33 @@
+"""What others report: jobs that ran elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from holdfast.stores.sql.slice import Need, carry_out
+
+if TYPE_CHECKING:
+    from holdfast.job import commands as c
+    from holdfast.stores.sql.script import Script, Step
+
+
+def record_jobs(step: Step, command: c.RecordJobs) -> Script[None]:
+    """Upsert records, all or none."""
+    ids = sorted({job.id for job in command.jobs})
+    yield from step.db.lock("id", ids)
+    queues = sorted({job.queue for job in command.jobs})
+    yield from carry_out(step, command, Need(ids=ids, attempts=True, queues=queues))
+
+
+def record_statuses(step: Step, command: c.RecordStatuses) -> Script[list[bool]]:
+    """Update states, all or none; tell per update whether there was such a job."""
+    ids = sorted({update.id for update in command.updates})
+    _, answer = yield from carry_out(step, command, Need(ids=ids, attempts=True))
+    known: list[bool] = answer
+    return known
+
+
+def record_attempts(step: Step, command: c.RecordAttempts) -> Script[None]:
+    """Add attempts, all or none."""
+    ids = sorted({report.job for report in command.attempts})
+    yield from carry_out(step, command, Need(ids=ids, attempts=True))
