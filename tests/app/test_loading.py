@@ -98,5 +98,5 @@ def test_an_app_without_a_name_can_not_be_found_by_a_child(app: Holdfast) -> Non
         UsageError, match=r"no global of .*test_loading is this app. Bind it to a name at the top level"
     ):
         find_name(app, (__name__,), "task 'x'")
-    with pytest.raises(UsageError, match=r"this one is in __main__. Move the task and its app into a module"):
+    with pytest.raises(UsageError, match=r"this is in __main__. Move the app and its tasks into a module"):
         find_name(app, ("__main__",), "task 'x'")

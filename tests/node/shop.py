@@ -54,3 +54,10 @@ async def stubborn(begun: str) -> None:
 async def deaf(begun: str) -> None:
     """Never stop, and be given up as soon as that shows."""
     await stubborn(begun)
+
+
+@app.task("shop.where")
+async def where(opened: str) -> int:
+    """Wait until the file `opened` is there; say which process it was."""
+    await gate(opened)
+    return os.getpid()

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from holdfast.app.portal import Portal, refuse_in_loop, run_in
 from holdfast.app.session import Session
@@ -27,14 +27,31 @@ T = TypeVar("T")
 _CHILD = "holdfast.worker.process.child"
 
 
+class Lent:
+    """A store as its owner lends it to an app: open already, and closed by its owner alone."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def open(self) -> None:
+        """It is open."""
+
+    async def close(self) -> None:
+        """Its owner closes it."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the store's."""
+        return getattr(self._store, name)
+
+
 class Connection:
     """Where an app's store is open, and how to get at it from any thread."""
 
     def __init__(self, url: str, clock: Clock, store: Store | None, options: dict[str, Any]) -> None:
         if store is not None and (url != "memory:" or options):
             raise ConfigError("expected a store URL or store=, found both. Leave one out.")
-        self.shown = masked(url) if store is None else type(store).__name__
-        self._url, self._clock, self._given, self._options = url, clock, store, options
+        self._clock = clock
+        self._place(url, options, store)
         self._hooked = False
         self._inherited: Session | None = None
         self._forget()
@@ -48,6 +65,31 @@ class Connection:
         self._portal: Portal | None = None
         self._kept: Store | None = None
         self.new_id = IdMaker(self._clock.now)
+
+    # --- which store -----------------------------------------------------------------------------------------------
+
+    def _place(self, url: str, options: dict[str, Any], store: Store | None = None) -> None:
+        self.shown = masked(url) if store is None else type(store).__name__
+        self.url, self.options, self._given = url if store is None else "", options, store
+
+    def use(self, url: str, options: dict[str, Any]) -> None:
+        """Use the store of `url` from now on. Raises UsageError while a store is open."""
+        self._refuse_while_open()
+        self._place(url, options)
+        self._kept = None
+
+    def lend(self, store: Store) -> None:
+        """Use a store that is open and stays open. Raises UsageError while a store is open."""
+        self._refuse_while_open()
+        self._place("", {}, cast("Store", Lent(store)))
+        self.shown = type(store).__name__
+
+    def _refuse_while_open(self) -> None:
+        if self._session is not None and not self._session.closed:
+            raise UsageError(
+                f"expected an app whose store is closed, found {self.shown} open. Choose the store before its first use, or "
+                "close the app first."
+            )
 
     # --- from a loop -----------------------------------------------------------------------------------------------
 
@@ -106,12 +148,12 @@ class Connection:
         self._hook()
         if self._given is not None:
             return self._given
-        if not lives_in_process(self._url):
-            return make_store(self._url, clock=self._clock, **self._options)
+        if not lives_in_process(self.url):
+            return make_store(self.url, clock=self._clock, **self.options)
         _refuse_in_child()
         # Its jobs are nowhere else: the next loop must find them.
         if self._kept is None:
-            self._kept = make_store(self._url, clock=self._clock, **self._options)
+            self._kept = make_store(self.url, clock=self._clock, **self.options)
         return self._kept
 
     def _hook(self) -> None:

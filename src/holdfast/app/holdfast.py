@@ -69,6 +69,29 @@ class Holdfast:
     def __repr__(self) -> str:
         return f"<Holdfast on {self._connection.shown}, {len(self.tasks)} tasks>"
 
+    # --- which store -----------------------------------------------------------------------------------------------
+
+    @property
+    def url(self) -> str:
+        """The URL of its store, password and all; empty when it was given a store."""
+        return self._connection.url
+
+    @property
+    def store_options(self) -> dict[str, Any]:
+        """The options of its store beside the URL."""
+        return dict(self._connection.options)
+
+    def use(self, url: str, **options: Any) -> None:
+        """Use the store of `url` from now on, whatever the app was made with: for programs that run the apps of others.
+
+        Raises UsageError while a store is open.
+        """
+        self._connection.use(url, options)
+
+    def lend(self, store: Store) -> None:
+        """Use `store`, which is open, until the end: whoever lends it closes it. Raises UsageError while a store is open."""
+        self._connection.lend(store)
+
     # --- tasks -----------------------------------------------------------------------------------------------------
 
     @overload
@@ -224,15 +247,22 @@ class Holdfast:
 
     # --- running ---------------------------------------------------------------------------------------------------
 
-    def run(self, queues: Mapping[str, Concurrency] | None = None, **options: Any) -> int:
+    def run(
+        self, queues: Mapping[str, Concurrency] | None = None, *, processes: int | None = None, **options: Any
+    ) -> int:
         """Work on `queues` until a signal says stop; return the exit code: 0, or 75 when handlers would not stop.
 
-        queues: name -> how many jobs at once, or "serial". Options are those of WorkerOptions. SIGTERM or SIGINT: once
-        drains, twice cancels the handlers, three times exits now.
+        queues: name -> how many jobs at once, or "serial". processes: work in so many processes under this one, which starts,
+        watches and restarts them; each imports the app by its module name. Options are those of WorkerOptions.
+        SIGTERM or SIGINT: once drains, twice cancels the handlers, three times exits now.
         """
         from holdfast.app.running import run
 
-        return run(self, queues, options)
+        if processes is None:
+            return run(self, queues, options)
+        from holdfast.app.processes import run_processes
+
+        return run_processes(self, self.host.app_name("app.run(processes=…)"), processes, queues, options)
 
     def worker(
         self, queues: Mapping[str, Concurrency] | None = None, **options: Any

@@ -106,6 +106,10 @@ class AppHost:
             name = self._names[task.alias] = find_name(self._app, (module, self._module), f"task {task.alias!r}")
         return name
 
+    def app_name(self, what: str) -> str:
+        """Return `module:attribute` of the app, for `what`, which imports it elsewhere. Raises UsageError without one."""
+        return find_name(self._app, (self._module,), what)
+
     def run_sync(self, work: Coroutine[Any, Any, T]) -> T:
         """See Host."""
         return self._connection.run_sync(work)

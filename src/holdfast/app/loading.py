@@ -76,12 +76,12 @@ def _hint(module: Any) -> str:
 def find_name(app: object, module_names: tuple[str, ...], what: str) -> str:
     """Return `module:attribute` under which one of the modules holds `app`. Raises UsageError if none does.
 
-    `what` names the task that a child process is to find.
+    `what` says for what a child process is to find it.
     """
     if module_names[0] == "__main__":
         raise UsageError(
-            f"{what}: a child process imports its task by module name, but this one is in __main__. "
-            "Move the task and its app into a module of its own and import it."
+            f"{what}: a child process imports what it runs by module name, but this is in __main__. "
+            "Move the app and its tasks into a module of its own and import it."
         )
     for module_name in module_names:
         for name, value in vars(sys.modules.get(module_name, sys)).items():

@@ -62,9 +62,10 @@ async def prepared(
         )
 
 
-async def share_journal(app: Holdfast, session: Session, options: WorkerOptions) -> None:
-    """Serve the journal that `session` owns, if it owns one, to other processes."""
+async def share_journal(app: Holdfast, session: Session, options: WorkerOptions, *, must: bool = False) -> None:
+    """Serve the journal that `session` owns, if it owns one, to other processes; `must`: raise where that can not be."""
     await session.share(
+        must=must,
         clock=app.clock,
         new_id=app.host.new_id,
         validate=validator(app),

@@ -75,14 +75,15 @@ class Session:
             await gatherer.close()
         await self._keeper.aclose()
 
-    async def share(self, **told: Any) -> None:
+    async def share(self, *, must: bool = False, **told: Any) -> None:
         """Serve the folder that the store owns to other processes until this session is closed; nothing if it owns none.
 
-        `told`: see connect.make_share. Where it can not be served, that is said once in the log, and all else goes on.
+        `told`: see connect.make_share. Where it can not be served, that is said once in the log, and all else goes on; with
+        `must` it is raised: MissingExtra, or another ConfigError.
         """
         async with self._sharing:
             folder = getattr(self.store, "folder", None)
-            if folder is None or self._asked_to_share:
+            if folder is None or self._share is not None or (self._asked_to_share and not must):
                 return
             self._asked_to_share = True
             try:
@@ -90,6 +91,8 @@ class Session:
                 share = await asyncio.to_thread(make_share, self.store, folder, **told)
                 await share.start()
             except ConfigError as error:
+                if must:
+                    raise
                 logger.warning("other processes can not use %s while this program has it open: %s", folder, error)
             else:
                 self._share = share

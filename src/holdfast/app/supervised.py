@@ -16,17 +16,19 @@ from holdfast.worker.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from holdfast.worker.options import WorkerOptions
     from holdfast.worker.supervisor.heart import ParentHeart
+    from holdfast.worker.supervisor.messages import Begin
 
 
 @asynccontextmanager
-async def open_app(name: str, options: WorkerOptions, heart: ParentHeart) -> AsyncIterator[Worker[Any]]:
-    """Import the app `module:attribute` and open a worker of it, whose heart is the parent's."""
-    app = load_app(name)
-    more = {field: value for field, value in msgspec.structs.asdict(options).items() if field != "queues"}
+async def open_app(begin: Begin, heart: ParentHeart) -> AsyncIterator[Worker[Any]]:
+    """Import the app that `begin` names and open a worker of it, whose heart is the parent's."""
+    app = load_app(begin.app)
+    if begin.store is not None:
+        app.use(begin.store.url, **begin.store.options)
+    more = {field: value for field, value in msgspec.structs.asdict(begin.options).items() if field != "queues"}
     try:
-        async with prepared(app, options.queues, more) as parts:
+        async with prepared(app, begin.options.queues, more) as parts:
             yield Worker(**parts, heart=heart)
     finally:
         await app.close()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: Command -> the module that holds it, under the same name with `_` for `-`.
 COMMANDS: Final = {
     "run": "A node: store, worker, HTTP API and metrics in one process.",
-    "worker": "Worker processes on a store that another process or a database serves.",
+    "worker": "Worker processes on a journal, a database or a hub.",
     "enqueue": "Enqueue one job, or those of a file.",
     "status": "What the node does, and how many jobs are in each state.",
     "jobs": "List, show, explain and steer jobs.",

@@ -93,7 +93,7 @@ class Session:
         data = self.data
         if data is not None and not (data / "FORMAT").exists():
             raise NodeNotRunning(str(data))
-        store = make_store(self.url, clock=self.clock, **self._token())
+        store = make_store(self.url, clock=self.clock, **self.store_options)
         await store.open()
         try:
             yield store
@@ -105,7 +105,7 @@ class Session:
         """The store of a node that runs, and nothing else. Raises NodeNotRunning."""
         from holdfast.connect import make_store
 
-        options = {"role": "client"} if self.data is not None else self._token()
+        options = {"role": "client"} if self.data is not None else self.store_options
         store = make_store(self.url, clock=self.clock, **options)
         await store.open()
         try:
@@ -128,7 +128,9 @@ class Session:
         yield store
         await store.close()
 
-    def _token(self) -> dict[str, str]:
+    @property
+    def store_options(self) -> dict[str, str]:
+        """What the store is opened with, beside its URL."""
         token = self.settings.api_token
         return {"token": token} if token and self.url.startswith(("http:", "https:")) else {}
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from holdfast.app.holdfast import Holdfast
     from holdfast.store import Store
 
 
@@ -16,30 +15,6 @@ def own_version() -> str:
         return version("holdfast")
     except PackageNotFoundError:
         return "unknown"
-
-
-class Lent:
-    """A store as the node lends it to its app: open already, and closed by the node alone."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    async def open(self) -> None:
-        """It is open."""
-
-    async def close(self) -> None:
-        """The node closes it."""
-
-    def __getattr__(self, name: str) -> Any:
-        """Everything else is the store's."""
-        return getattr(self._store, name)
-
-
-def lend(app: Holdfast, store: Store) -> None:
-    """Let the tasks of `app` enqueue into the store that the node has open, whatever its own URL says."""
-    connection = app._connection
-    connection._given = cast("Store", Lent(store))
-    connection.shown = type(store).__name__
 
 
 def _inner(store: Store) -> Any:

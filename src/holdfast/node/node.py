@@ -24,7 +24,7 @@ from holdfast.hub.api import make_api
 from holdfast.hub.door import LOOPBACK_HOSTS, Door, Policy
 from holdfast.hub.parts import NodeInfo, Parts
 from holdfast.node import sockets
-from holdfast.node.about import failure_of, lend, own_version, problem_of, recovery_seconds
+from holdfast.node.about import failure_of, own_version, problem_of, recovery_seconds
 from holdfast.node.errors import PortInUse
 from holdfast.node.metrics import metrics_app
 from holdfast.node.programs import definitions, limited
@@ -172,7 +172,7 @@ class Node:
         stack.push_async_callback(self._store.close)
         await self._store.migrate()
         if self._app is not None:
-            lend(self._app, self._store)
+            self._app.lend(self._store)
             stack.push_async_callback(self._app.close)
             session = await self._app.session()
             await session.define(self._app.tasks)

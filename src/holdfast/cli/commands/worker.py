@@ -1,4 +1,4 @@
-"""`holdfast worker`: worker processes on a store that others serve."""
+"""`holdfast worker`: worker processes on a journal, a database or a hub."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 @click.option("--log-format", metavar="FORMAT", help="auto, human or json.")
 @shared()
 def command(session: Session, processes: int, **options: Any) -> int:
-    """Run worker processes for the tasks of MODULE:APP, on the store that the app names.
+    """Run worker processes for the tasks of MODULE:APP.
 
+    On the store of --url or --data if one was set, else on the one that the app names. A journal is used through the node
+    that owns it; where there is none, this process owns it and serves it.
     SIGTERM or Ctrl-C: once drains, twice cancels the handlers, three times ends them now.
     """
     from holdfast.app import load_app
@@ -39,28 +41,26 @@ def command(session: Session, processes: int, **options: Any) -> int:
         raise click.UsageError("expected MODULE:APP, the app whose tasks are run.")
     set_up_logs(settings)
     app = load_app(settings.app)
-    more = {"slots": settings.worker_count, "lease": settings.lease, "grace": settings.grace}
+    more: dict[str, Any] = {"slots": settings.worker_count, "lease": settings.lease, "grace": settings.grace}
     queues = _queues(settings, app)
+    chosen = _choose(session, app)
     if processes == 1:
         return app.run(queues, **more)
-    return _supervise(settings.app, app, processes, queues, more)
+    from holdfast.app.processes import run_processes
+
+    return run_processes(app, settings.app, processes, queues, more, chosen=chosen)
+
+
+def _choose(session: Session, app: Holdfast) -> bool:
+    """Let the app use the store of the settings, if they name one or the app names none that others share."""
+    was_set = any(session.resolved.origin(name) != "default" for name in ("url", "data"))
+    if was_set or app.url == "memory:":
+        app.use(session.url, **session.store_options)
+        return True
+    return False
 
 
 def _queues(settings: Settings, app: Holdfast) -> dict[str, Any]:
     if settings.queues:
         return dict(settings.queues)
     return dict.fromkeys(["default", *(task.policy.queue for task in app.tasks)], settings.worker_count)
-
-
-def _supervise(name: str, app: Holdfast, processes: int, queues: dict[str, Any], more: dict[str, Any]) -> int:
-    import asyncio
-
-    from holdfast.worker.options import WorkerOptions
-    from holdfast.worker.supervisor import Supervision, supervise
-
-    async def watch() -> int:
-        async with app:
-            plan = Supervision(app=name, processes=processes, options=WorkerOptions(queues=queues, **more))
-            return await supervise(await app.open(), plan)
-
-    return asyncio.run(watch())

@@ -26,12 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
 
-    from holdfast.worker.options import WorkerOptions
     from holdfast.worker.worker import Worker
 
     LoopFactory = Callable[[], asyncio.AbstractEventLoop]
-    #: Opens the worker of the app `module:attribute`; raises ConfigError when app or options can not be used.
-    OpenWorker = Callable[[str, WorkerOptions, ParentHeart], AbstractAsyncContextManager[Worker[Any]]]
+    #: Opens the worker that `Begin` tells of; raises ConfigError when app or options can not be used.
+    OpenWorker = Callable[[Begin, ParentHeart], AbstractAsyncContextManager[Worker[Any]]]
 
 #: What a process whose parent has died may take to give its jobs back, in seconds.
 ORPHAN_LIMIT: Final = 10.0
@@ -49,8 +48,8 @@ def serve(arguments: list[str], open_worker: OpenWorker, loop_factory: LoopFacto
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         child = WorkerChild(descriptor, open_worker, runner.get_loop())
         code = runner.run(child.run())
-        if code == ExitCode.ZOMBIES:
-            # Handlers that would not stop would keep the loop from closing, for ever.
+        if child.zombies:
+            # Handlers that would not stop keep the loop, and their threads the process, from ending: leave without them.
             exit_process(code)
     sys.exit(code)
 
@@ -76,13 +75,18 @@ class WorkerChild:
             self._line.send, beat_every=begin.options.beat_every, monotonic=SystemClock().monotonic
         )
         try:
-            async with self._open_worker(begin.app, begin.options, self._heart) as worker:
+            async with self._open_worker(begin, self._heart) as worker:
                 self._worker = worker
                 self._stop(0)
                 return await worker.run()
         except ConfigError as error:
             self._line.send(Unfit(str(error)))
             return ExitCode.CONFIG
+
+    @property
+    def zombies(self) -> int:
+        """How many handlers would not stop and still run."""
+        return self._worker.zombies if self._worker is not None else 0
 
     # --- from the reading thread -----------------------------------------------------------------------------------
 

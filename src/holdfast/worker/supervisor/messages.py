@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from holdfast.job.commands import Signals
@@ -11,12 +13,23 @@ from holdfast.worker.options import WorkerOptions
 # --- to the worker process -----------------------------------------------------------------------------------------
 
 
+class StorePlace(msgspec.Struct, frozen=True):
+    """A store by its URL, and the options to open it with."""
+
+    url: str
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
 class Begin(msgspec.Struct, frozen=True, tag="begin"):
-    """The first message: import `app` (`module:attribute`), looking for it where the parent does, and work."""
+    """The first message: import `app` (`module:attribute`), looking for it where the parent does, and work.
+
+    store: to be used instead of the app's own.
+    """
 
     app: str
     path: tuple[str, ...]
     options: WorkerOptions
+    store: StorePlace | None = None
 
 
 class Beaten(msgspec.Struct, frozen=True, tag="beaten"):

@@ -21,7 +21,7 @@ from holdfast.worker.signals import STOPPING
 from holdfast.worker.supervisor.exits import ExitCode
 from holdfast.worker.supervisor.judge import SILENT_LIMIT
 from holdfast.worker.supervisor.life import Death, Life, Pulse
-from holdfast.worker.supervisor.messages import Begin, FromWorker
+from holdfast.worker.supervisor.messages import Begin, FromWorker, StorePlace
 from holdfast.worker.supervisor.restarts import deaths_in_a_row, restart_delay
 from holdfast.worker.supervisor.stops import END_NOW, Stops
 from holdfast.worker.timing import LoopTiming
@@ -42,13 +42,15 @@ class Supervision(msgspec.Struct, frozen=True, kw_only=True):
     """What to supervise.
 
     app: `module:attribute`, imported by each process. options: of each process's worker. processes: 1 … 1,000.
-    silent_limit: seconds without a sign of life, or with a blocked loop, after which a process is killed.
+    silent_limit: seconds without a sign of life, or with a blocked loop, after which a process is killed. store: used by the
+    processes instead of the app's own.
     """
 
     app: str
     processes: int
     options: WorkerOptions = WorkerOptions()
     silent_limit: float = SILENT_LIMIT
+    store: StorePlace | None = None
     program: str = WORKER
 
     def checked(self, source: Source[Any]) -> Supervision:
@@ -130,7 +132,8 @@ class Supervisor:
         except OSError as error:
             return Death(ExitCode.CUT_OFF, f"the machine refuses another process: {error}", 0.0)
         options = self._plan.options
-        process.post(Begin(self._plan.app, tuple(sys.path), msgspec.structs.replace(options, local=False)))
+        options = msgspec.structs.replace(options, local=False)
+        process.post(Begin(self._plan.app, tuple(sys.path), options, self._plan.store))
         pulse = Pulse(self._source, self._clock, options.lease, options.beat_every, self._plan.silent_limit)
         self._lives.add(process)
         try:
