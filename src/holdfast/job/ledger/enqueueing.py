@@ -29,9 +29,7 @@ _NEW, _QUEUED, _SCHEDULED = Verdict.NEW, State.QUEUED, State.SCHEDULED
 
 def enqueue(ledger: Ledger, command: Enqueue, now: float, _draw: Draw) -> Generator[f.Fact, None, list[Enqueued]]:
     """Store all jobs of the batch, or raise and store none."""
-    _check_size(command)
-    for new in command.jobs:
-        _check_content(new)
+    check_batch(command)
     _check_tasks(ledger, command)
     _check_taken(ledger, command, now)
     ids, lines = ledger.index.ids, ledger.index.lines
@@ -49,6 +47,13 @@ def enqueue(ledger: Ledger, command: Enqueue, now: float, _draw: Draw) -> Genera
         yield f.Added(job)
         answers.append(Enqueued(_NEW, job))
     return answers
+
+
+def check_batch(command: Enqueue) -> None:
+    """Refuse what no store could keep, whatever it holds already. Raises TooLarge and ContentError."""
+    _check_size(command)
+    for new in command.jobs:
+        _check_content(new)
 
 
 def _check_size(command: Enqueue) -> None:

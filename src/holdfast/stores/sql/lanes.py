@@ -19,7 +19,7 @@ _TAKEN: Final = "SELECT seq FROM {job} WHERE lane_key {texts} AND ready > 0 {loc
 _DROP: Final = "UPDATE {job} SET ready = 0 WHERE lane_key {texts} AND ready > 0 AND NOT seq {ints}"
 _RAISE: Final = (
     "UPDATE {job} SET ready = CASE WHEN suspect = 1 THEN 2 ELSE 1 END"
-    " WHERE seq {ints} AND ready = 0 AND lane = 1 AND (sticky IS NULL OR pod IS NOT NULL)"
+    " WHERE seq {ints} AND ready = 0 AND lane = 1 AND sticky IS NULL"
 )
 
 

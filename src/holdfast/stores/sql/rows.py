@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from holdfast.job.external import EXTERNAL
 from holdfast.job.ledger.lines import holds_lane
-from holdfast.job.model import Attempt, CancelAsk, Job, OnWait
+from holdfast.job.model import Attempt, CancelAsk, Job, NewJob, OnWait
 from holdfast.job.retry import RetryPolicy
 from holdfast.job.state import FINAL, End, State
 
@@ -32,6 +32,9 @@ CODES: Final[dict[State, int]] = {
 }
 STATES: Final[dict[int, State]] = {code: state for state, code in CODES.items()}
 ELSEWHERE: Final = 10
+#: Added to the code of an ended job that is hidden, where ended jobs are counted.
+HIDDEN: Final = 100
+SCHEDULED = CODES[State.SCHEDULED]
 QUEUED, RUNNING, SUCCEEDED = CODES[State.QUEUED], CODES[State.RUNNING], CODES[State.SUCCEEDED]
 #: The first of the codes of final states (modulo ELSEWHERE).
 FIRST_FINAL: Final = SUCCEEDED
@@ -142,7 +145,7 @@ def ready_of(job: Job) -> int:
     """Return whether a job without a key is in line. Of a key only the head is; that is found when all are stored."""
     if job.state is not _QUEUED_STATE or job.key is not None or job.origin == EXTERNAL:
         return NOT_READY
-    if job.sticky is not None and job.pod is None:
+    if job.sticky is not None:
         return NOT_READY
     return SUSPECT if job.suspect else READY
 
@@ -162,9 +165,9 @@ def policy_of(
     replay_of: str | None,
 ) -> bytes | None:
     """Return the stored form of what was asked for besides; None for nothing."""
-    if retry is _NO_RETRY and timeout is None and not tags and not headers and replay_of is None:
-        if unique_window is None and on_wait is _HOLD:
-            return None
+    plain = retry is _NO_RETRY and timeout is None and on_wait is _HOLD and unique_window is None
+    if plain and not tags and not headers and replay_of is None:
+        return None
     return _policy_bytes(Policy(retry, timeout, on_wait, unique_window, tags, headers, replay_of))
 
 
@@ -239,6 +242,17 @@ def job_row(job: Job, lease: float = 0.0) -> Row:
     )
 
 
+def new_row(new: NewJob, run_at: int, now: int) -> Row:
+    """Return a new job without key as a row of JOB_COLUMNS; its seq is given by the database."""
+    due = run_at <= now
+    return (
+        0, new.id, new.queue, new.task, QUEUED if due else SCHEDULED, READY if due else NOT_READY, -new.priority, run_at,
+        new.payload,
+        policy_of(new.retry, new.timeout, new.on_wait, new.unique_window, new.tags, new.headers, new.replay_of),
+        None, LANE_NONE, None, None, None, 0, 0, now, now if due else None, now, 0, 0, None, "", "", None, 0, 0, None,
+    )  # fmt: skip
+
+
 def done_row(job: Job) -> Row:
     """Return an ended job as a row of DONE_COLUMNS."""
     duration = None if job.last is None else job.last.duration
@@ -271,7 +285,7 @@ def _policy_from(encoded: bytes) -> Policy:
 
 
 @lru_cache(maxsize=64)
-def _decoder(kind: type[Any]) -> msgspec.msgpack.Decoder[Any]:
+def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
     return msgspec.msgpack.Decoder(kind)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple
+
+from holdfast.errors import ConfigError
 
 #: What a job is while it has not ended. The order is the order of a row's values in the code.
 JOB_COLUMNS: Final = (
@@ -33,7 +36,7 @@ TABLES: Final[dict[str, Table]] = {
     "instance": Table(("id", "worker", "live", "heartbeat_at", "lease", "body", "beat")),
     "operation": Table(("id", "created_at", "state", "body")),
     "audit": Table(("seq", "at", "body")),
-    "link": Table(("lane_key", "pod", "instance", "epoch")),
+    "link": Table(("service", "lane_key", "pod", "instance", "epoch"), key=2),
     "tally": Table(("queue", "state", "shard", "n"), key=3),
     "counter": Table(("name", "shard", "n"), key=2),
     "stat": Table(
@@ -42,5 +45,15 @@ TABLES: Final[dict[str, Table]] = {
     "meta": Table(("name", "value")),
 }
 
-#: The newest migration that this release knows; a database that has a newer one is refused.
+#: Goes before the name of each table unless another prefix is asked for.
 PREFIX: Final = "holdfast_"
+
+
+def check_prefix(prefix: str) -> str:
+    """Return a prefix of table names if it is one. Raises ConfigError."""
+    if re.fullmatch(r"[a-z_][a-z0-9_]{0,30}", prefix):
+        return prefix
+    raise ConfigError(
+        f"prefix: expected small letters, digits and _, at most 31 and no digit first, found {prefix!r}. "
+        "It goes before the name of each table."
+    )

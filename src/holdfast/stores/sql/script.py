@@ -62,6 +62,10 @@ class Driver(Protocol):
         """The words of this database."""
         ...
 
+    def now(self) -> float:
+        """The database's time as far as this process knows it, in seconds since the epoch."""
+        ...
+
     async def open(self) -> None:
         """Be ready for scripts. Raises StoreUnavailable when the database does not answer, ConfigError when it is none."""
         ...

@@ -24,6 +24,7 @@ from holdfast.job.model import ATTEMPTS_KEPT, Definition, Instance, Job, Operati
 from holdfast.job.state import State
 from holdfast.stores.sql.lanes import lock_lanes, set_heads
 from holdfast.stores.sql.rows import (
+    HIDDEN,
     attempt_from,
     attempt_row,
     body_from,
@@ -258,7 +259,9 @@ def _write_jobs(step: Step, part: Slice, touched: Sequence[int]) -> Script[dict[
     numbers = yield from _write_new(step, new_ones)
     changed = [(old, new) for old, new in pairs if old is not None]
     live, dead = _moves(changed)
-    yield from db.delete("job", "seq", [old.seq for old, new in changed if not old.final and (new is None or new.final)])
+    yield from db.delete(
+        "job", "seq", [old.seq for old, new in changed if not old.final and (new is None or new.final)]
+    )
     yield from db.delete("done", "seq", [old.seq for old, new in changed if old.final and not is_final(new)])
     yield from db.update("job", [job_row(new, leases.get(new.seq, 0.0)) for old, new in live if not old.final])
     yield from db.put("job", [job_row(new, leases.get(new.seq, 0.0)) for old, new in live if old.final])
@@ -317,12 +320,12 @@ def _stored(job: Job) -> dict[int, Any]:
 
 
 def _count(step: Step, pairs: Sequence[tuple[Job | None, Job | None]]) -> Script[None]:
-    """Keep the counts of ended jobs that are shown."""
+    """Keep the counts of ended jobs, of those that are hidden too."""
     counts: Counter[tuple[str, int]] = Counter()
     for old, new in pairs:
         for job, sign in ((old, -1), (new, 1)):
-            if job is not None and job.final and job.deleted_at is None:
-                counts[job.queue, code_of(job)] += sign
+            if job is not None and job.final:
+                counts[job.queue, code_of(job) + (HIDDEN if job.deleted_at is not None else 0)] += sign
     yield from step.db.add("tally", [(queue, code, 0, n) for (queue, code), n in sorted(counts.items()) if n])
 
 

@@ -23,9 +23,8 @@ class SqlStore(HotCalls, WaitCalls, ControlCalls, ReadCalls):
         self, driver: Driver, *, capabilities: Capabilities, watch: Watch, auto_migrate: bool = False, **parts: Any
     ) -> None:
         """`driver` is not open yet. auto_migrate: bring the schema up to date at open, instead of refusing an old one."""
-        super().__init__(driver, **parts)
+        super().__init__(driver, watch, **parts)
         self.capabilities = capabilities
-        self._watch = watch
         self._auto_migrate = auto_migrate
 
     async def open(self) -> None:
@@ -53,7 +52,3 @@ class SqlStore(HotCalls, WaitCalls, ControlCalls, ReadCalls):
     async def migrate(self) -> list[str]:
         """Bring the schema up to date; return the steps that were taken."""
         return await self._write(migrate)
-
-    def now(self) -> float:
-        """The store's clock as this process knows it."""
-        return self._driver.now()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from holdfast.job.draw import Draw
     from holdfast.stores.sql.script import Driver, Script
+    from holdfast.stores.sql.wake import Watch
 
 T = TypeVar("T")
 
@@ -23,16 +24,23 @@ T = TypeVar("T")
 class SqlBase:
     """The one step: run a script in a transaction, then tell those who wait."""
 
-    def __init__(self, driver: Driver, *, clock: Clock | None = None, draw: Draw | None = None) -> None:
+    def __init__(self, driver: Driver, watch: Watch, *, clock: Clock | None = None, draw: Draw | None = None) -> None:
         """`clock` dates new ids; what is stored is dated by the driver's database."""
         self._driver = driver
         self._db = driver.db
+        self._hot = driver.db.hot
+        self._watch = watch
+        self._due: float | None = None  # when the next job becomes ready, as the last claim knew it
         self._clock: Clock = clock or SystemClock()
         self._draw: Draw = draw or SystemDraw(self._clock)
         self._open = False
         self._work = Signal()  # work may be ready
         self._ends = Signal()  # jobs have ended
         self._cancel_calls: set[Callable[[], None]] = set()
+
+    def now(self) -> float:
+        """The store's clock as this process knows it, in seconds since the epoch."""
+        return self._driver.now()
 
     def _check_open(self) -> None:
         if not self._open:

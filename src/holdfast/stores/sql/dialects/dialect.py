@@ -2,7 +2,7 @@
 
 Texts that are the same everywhere are written once, with `?` for an argument, `{job}` for a table, `{ints}` and `{texts}`
 for "IN (the list)" (one list argument each), `{lock}` behind a SELECT whose rows are kept from others, and `{skip}` for
-the same past rows that others keep. `q` makes a statement of such a text.
+the same past rows that others keep; `{greatest}(a, b)` is the greater of two. `q` makes a statement of such a text.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from holdfast.stores.sql.schema import TABLES
+from holdfast.stores.sql.schema import END_COLUMNS, TABLES
 from holdfast.stores.sql.script import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
+    from holdfast.stores.sql.hot import Hot
     from holdfast.stores.sql.script import Row, Script, Step
 
 
@@ -25,6 +26,9 @@ class Dialect(ABC):
     name = ""
     #: Whether other transactions run beside this one, so that rows and names have to be locked.
     locks = True
+
+    #: The scripts of the hot path. A dialect that can do with fewer statements has its own.
+    hot: Hot
 
     def __init__(self, prefix: str, schema: str = "") -> None:
         """`prefix` goes before each table's name; `schema`, if given, before that, with a dot."""
@@ -52,6 +56,17 @@ class Dialect(ABC):
     @abstractmethod
     def has_tables(self) -> Script[bool]:
         """Tell whether the table "meta" is there."""
+
+    def contains(self, column: str) -> str:
+        """Return a condition with one `?`: those bytes stand within the bytes of a column."""
+        return f"instr({column}, ?) > 0"
+
+    def contains_text(self, column: str) -> str:
+        """Return a condition with one `?`: that text stands within the text of a column."""
+        return f"instr({column}, ?) > 0"
+
+    #: END_COLUMNS of a row that has not ended, for UNION ALL with those that have.
+    no_end = ", ".join(f"NULL AS {column}" for column in END_COLUMNS)
 
     # --- time and locks
 

@@ -123,7 +123,14 @@ CREATE TABLE {operation} (
     body BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE {audit} (seq INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, body BLOB NOT NULL);
-CREATE TABLE {link} (lane_key TEXT PRIMARY KEY, pod INTEGER, instance TEXT, epoch INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE {link} (
+    service TEXT NOT NULL,
+    lane_key TEXT NOT NULL,
+    pod INTEGER,
+    instance TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    PRIMARY KEY (service, lane_key)
+) WITHOUT ROWID;
 
 -- How many ended jobs are shown, and other counts.
 CREATE TABLE {tally} (

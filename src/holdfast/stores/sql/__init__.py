@@ -1,0 +1,16 @@
+"""Stores on SQL databases: one contract, one schema, three dialects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from holdfast.clock import Clock
+    from holdfast.stores.sql.store import SqlStore
+
+
+def open_sqlite(url: str, *, clock: Clock, **options: Any) -> SqlStore:
+    """Return the store of a SQLite file, not opened yet. `url`: sqlite:///relative.db or sqlite:////absolute.db."""
+    from holdfast.stores.sql.sqlite import make_sqlite
+
+    return make_sqlite(url, clock=clock, **options)

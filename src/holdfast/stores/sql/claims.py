@@ -1,0 +1,104 @@
+"""Claims: rows that were taken as the worker gets them, and the claims that only the rules can decide."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec.structs import replace
+
+from holdfast.job import commands as c
+from holdfast.job import facts as f
+from holdfast.job.state import State
+from holdfast.stores.sql.rows import RUNNING, job_from
+from holdfast.stores.sql.schema import JOB_COLUMNS
+from holdfast.stores.sql.slice import JOBS, Need, Slice, do, load, with_past
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from holdfast.job.model import Attempt, Job
+    from holdfast.stores.sql.script import Row, Script, Step
+
+#: How many ready jobs of a queue are looked at beyond those that are wanted, where some may have to be held back.
+_SLACK: Final = 100
+_PLACES: Final = {name: JOB_COLUMNS.index(name) for name in JOB_COLUMNS}
+_STATE, _READY, _LANE, _UPDATED, _ATTEMPT, _TOKEN, _INSTANCE, _STARTED, _LEASE = (
+    _PLACES[name]
+    for name in ("state", "ready", "lane", "updated_at", "attempt", "token", "instance", "started_at", "lease_until")
+)
+
+
+def claimed_row(row: Row, epoch: int, who: tuple[str, str, str], now: int, until: int) -> Row:
+    """Return a ready job's row as the claim has changed it. `who`: instance, worker and version."""
+    changed = list(row)
+    changed[_STATE], changed[_READY], changed[_LANE], changed[_UPDATED] = RUNNING, 0, row[_LANE] * 2, now
+    changed[_ATTEMPT], changed[_TOKEN] = row[_ATTEMPT] + 1, max(row[_TOKEN] + 1, epoch)
+    changed[_INSTANCE : _INSTANCE + 3] = who
+    changed[_STARTED], changed[_LEASE] = now, until
+    return tuple(changed)
+
+
+def claim_of(row: Row, until: int, past: Sequence[Attempt] | None = None) -> c.Claim[Job]:
+    """Return the claim of a job that was taken."""
+    job = job_from(row)
+    if past:
+        job = with_past(job, past)
+    return c.Claim(job, job.id, job.task, job.queue, job.token, job.attempt, until / 1e6, job.seq, job.suspect)
+
+
+# --- by the rules --------------------------------------------------------------------------------------------------
+
+
+def claim_by_rules(step: Step, want: c.Want, epoch: int) -> Script[list[c.Claim[Job]]]:
+    """Claim where suspects or jobs of stopped tasks stand in line."""
+    items: list[c.Claim[Job]] = []
+    left = [one.limit for one in want.queues]
+    while True:
+        rest = replace(
+            want,
+            limit=want.limit - len(items),
+            queues=tuple(c.QueueWant(one.queue, room) for one, room in zip(want.queues, left, strict=True)),
+        )
+        part = yield from _candidates(step, rest, epoch)
+        facts, claims = yield from do(step, part, rest)
+        items += claims.items
+        for place, one in enumerate(want.queues):
+            left[place] -= sum(claim.queue == one.queue for claim in claims.items)
+        held_back = any(type(fact) is f.Paused for fact in facts)
+        if not held_back or len(items) >= want.limit or not any(room > 0 for room in left):
+            return items
+
+
+def _candidates(step: Step, want: c.Want, epoch: int) -> Script[Slice]:
+    """Load what stands first in each queue, and all that bears on whether it may be claimed."""
+    db = step.db
+    names = sorted({one.queue for one in want.queues})
+    part = yield from load(step, Need(queues=names, definitions=True))
+    ledger = part.ledger
+    ledger.epoch = epoch >> 32
+    for one in want.queues:
+        for ready in (1, 2):
+            text = f"{JOBS} WHERE queue = ? AND ready = {ready} ORDER BY prio, run_at, seq LIMIT ? {{skip}}"
+            part.take((yield db.q(text, one.queue, one.limit + _SLACK)))
+    keys = sorted({job.key for job in part.loaded.values() if job.key is not None and job.task in ledger.stopped})
+    if keys:
+        part.take((yield db.q(f"{JOBS} WHERE lane_key {{texts}} AND lane > 0 ORDER BY seq {{lock}}", keys)))
+    part.take((yield db.q(f"{JOBS} WHERE instance = ? AND state = 3 AND suspect = 1", want.instance)))
+    for seq, past in (yield from _past(step, part)).items():
+        part.loaded[seq] = with_past(part.loaded[seq], past)
+    part.settle_in()
+    for name in names:
+        line = ledger.line(name)
+        if line is not None and line.queue.fleet_limit is not None:
+            [[running]] = yield db.q("SELECT count(*) FROM {job} WHERE state = 3 AND queue = ?", name)
+            line.counts[State.RUNNING] = running
+    return part
+
+
+def _past(step: Step, part: Slice) -> Script[dict[int, list[Any]]]:
+    from holdfast.stores.sql.slice import attempts_of
+
+    tried = [seq for seq, job in part.loaded.items() if job.attempt > 0]
+    if not tried:
+        return {}
+    return (yield from attempts_of(step, tried))
