@@ -181,7 +181,10 @@ class Log:
                 self._assert_spares(rotations, essential)
             self._planned_rotations += rotations
             self._plan_offset = offset
-            return self._accept(items)
+            number, wake = self._accept(items)
+        if wake:
+            self._bell.ring()
+        return number
 
     def rotate(self) -> int:
         """End the present segment, after all frames accepted so far; return its last number.
@@ -196,7 +199,10 @@ class Log:
             self._assert_spares(1, essential=True)
             self._planned_rotations += 1
             self._plan_offset = segment.SIZE
-            return self._accept([_ROTATE])
+            number, wake = self._accept([_ROTATE])
+        if wake:
+            self._bell.ring()
+        return number
 
     def _size(self, payload_size: int) -> int:
         if payload_size > self._limit:
@@ -220,13 +226,12 @@ class Log:
                 raise LogFull(essential=essential, cause=self._writer.spares.problem)
             raise LogBusy(self._number - self._synced)
 
-    def _accept(self, items: list[bytes | None]) -> int:
+    def _accept(self, items: list[bytes | None]) -> tuple[int, bool]:
+        """Return the last number, and whether the writer has to be woken: outside the mutex, which is what it takes first."""
         self._pending += items
         self._number += len(items)
-        if self._idle:
-            self._idle = False
-            self._bell.ring()
-        return self._number
+        wake, self._idle = self._idle, False
+        return self._number, wake
 
     def wait_synced(self, number: int, timeout: float | None = None) -> bool:
         """Block this thread until `number` is durable; False after `timeout` seconds. Raises LogUnknown on failure."""
