@@ -3,9 +3,13 @@
 HoldfastError
 ├── ConfigError           a setting, URL, name or option is wrong; nothing was started
 │   ├── MissingExtra      a driver is not installed; the message names the extra
-│   └── BadAppModule      `module:app` does not import or holds no Holdfast
+│   ├── BadAppModule      `module:app` does not import or holds no Holdfast
+│   ├── BadModel          a model can not be a task table
+│   └── MissingTable      a task table's table or columns are not in the database; the message holds the DDL
 ├── ContentError          a value can not be stored or sent; nothing was stored
 │   ├── BadArguments      arguments do not fit the task's signature
+│   ├── BadRow            a new row of a task table has no id, or a state that no new row has
+│   ├── BadColumns        an update names columns that the model does not have or that are not the user's
 │   ├── TooLarge          a payload, result, text or batch is over its limit
 │   └── BadTime           a duration or a time is not one we accept
 ├── TaskError
@@ -14,7 +18,9 @@ HoldfastError
 │   └── DuplicateTask     two tasks of one alias
 ├── StoreError            the store refused or could not
 │   ├── DuplicateJob      an id or a unique key is taken
+│   ├── DuplicateRow      an id of a task table is taken
 │   ├── UnknownJob        no job of that id
+│   ├── UnknownRow        no row of that id
 │   ├── UnknownQueue / UnknownSchedule / UnknownWorker / UnknownOperation
 │   ├── Conflict          the thing changed, or its state forbids the step
 │   │   └── IllegalTransition   the state table has no such row
@@ -25,6 +31,11 @@ HoldfastError
 │   │   └── NodeNotRunning  nobody serves the data folder
 │   ├── OutcomeUnknown    may or may not be stored; ask by the job's id
 │   └── StoreCorrupt      damage was found; nothing was changed
+├── RouterError           the router refused or could not
+│   ├── RouterUnavailable it can not be reached now; ask again
+│   ├── RouterDataError   a stored value is not Holdfast's
+│   ├── NoPod             no pod of the service can take the key
+│   └── PodLost           the pod that held the key's state is gone, and its jobs shall fail
 ├── WorkerError           the worker could not do its work
 │   └── UsageError        an API was called where it can not work (`.sync` in a running loop …)
 └── JobFailed             raised by `await job.result()`: the job ended without a result
@@ -64,8 +75,42 @@ class BadAppModule(ConfigError):
     """`module:app` can not be imported, or is not a Holdfast."""
 
 
+class BadModel(ConfigError):
+    """A model can not be a task table. `faults` lists why."""
+
+    def __init__(self, model: str, faults: Sequence[str]) -> None:
+        super().__init__(f"model {model} can not be a task table:", faults)
+
+
+class MissingTable(ConfigError):
+    """A task table, or columns of it, are not in the database. `ddl` makes them."""
+
+    def __init__(self, table: str, what: str, ddl: str) -> None:
+        self.table, self.ddl = table, ddl
+        super().__init__(
+            f"task table {table!r}: expected it in the database with all columns of its model, found {what}. "
+            f"Run a migration, or this:\n\n{ddl}"
+        )
+
+
 class ContentError(HoldfastError):
     """A value can not be stored. Nothing was."""
+
+
+class BadRow(ContentError):
+    """A new row of a task table can not be stored. `row` is its place in the batch, from 0. Nothing was stored."""
+
+    def __init__(self, row: int, row_id: str, fault: str) -> None:
+        self.row, self.row_id = row, row_id
+        super().__init__(f"row {row} of the batch (id {row_id}): {fault} Nothing of this batch was stored.")
+
+
+class BadColumns(ContentError):
+    """An update of a task table's row can not be stored. `columns` are the names that are refused."""
+
+    def __init__(self, columns: Sequence[str], message: str) -> None:
+        self.columns = tuple(columns)
+        super().__init__(message)
 
 
 class BadArguments(ContentError):
@@ -137,6 +182,27 @@ class UnknownJob(StoreError):
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         super().__init__(f"unknown job {job_id!r}: it was never enqueued here, or retention has purged it.")
+
+
+class DuplicateRow(StoreError):
+    """Ids of a task table are taken. `ids` are those of the refused batch, as they were given."""
+
+    def __init__(self, table: str, ids: Sequence[object]) -> None:
+        self.ids = tuple(ids)
+        shown = ", ".join(repr(one) for one in self.ids[:5])
+        more = f" and {len(self.ids) - 5} more" if len(self.ids) > 5 else ""
+        super().__init__(
+            f"task table {table!r}: already there: {shown}{more}. Nothing of this batch was stored. "
+            'Use other ids, or on_duplicate="report" to keep the rows that exist.'
+        )
+
+
+class UnknownRow(StoreError):
+    """No row of that id in a task table."""
+
+    def __init__(self, table: str, row_id: object) -> None:
+        self.row_id = row_id
+        super().__init__(f"task table {table!r}: no row has the id {row_id!r:.200}.")
 
 
 class UnknownQueue(StoreError):
@@ -211,6 +277,37 @@ class OutcomeUnknown(StoreError):
 
 class StoreCorrupt(StoreError):
     """Damage below what was acknowledged. Nothing was changed; the message names file and offset."""
+
+
+class RouterError(HoldfastError):
+    """The router refused or could not."""
+
+
+class RouterUnavailable(RouterError):
+    """The router can not be reached now. Nothing is known to have changed; ask again."""
+
+
+class RouterDataError(RouterError):
+    """A value in the router's store was not written by Holdfast. The message names its key."""
+
+
+class NoPod(RouterError):
+    """No pod of a service can take a key now."""
+
+    def __init__(self, service: str, why: str) -> None:
+        self.service = service
+        super().__init__(f"service {service!r}: expected a pod that takes new keys, found none: {why}. Start a worker.")
+
+
+class PodLost(RouterError):
+    """The pod that held a key's state was lost, and the service's jobs shall fail then."""
+
+    def __init__(self, service: str, key: str) -> None:
+        self.service, self.key = service, key
+        super().__init__(
+            f"service {service!r}: the pod that owned key {key!r} was lost with its state while this job waited, and "
+            'on_lost="fail" says to fail then. Enqueue it again, or retry it.'
+        )
 
 
 class WorkerError(HoldfastError):

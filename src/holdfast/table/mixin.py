@@ -1,0 +1,114 @@
+"""`TaskMixin`: makes a SQLAlchemy model a task table.
+
+class Order(TaskMixin, Base):
+    __tablename__ = "orders"
+    order_id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    receipt: Mapped[str | None]
+
+The columns of `holdfast.table.columns` and one index are added to the user's own table. They are set before the model is
+mapped and carry no annotation, so a model that is a dataclass too does not take them for its fields.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from sqlalchemy import Index, event
+from sqlalchemy.orm import mapped_column
+
+from holdfast.errors import BadModel
+from holdfast.table.columns import COLUMNS, NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.orm import Mapped, Mapper
+
+    from holdfast.job.state import State
+    from holdfast.table.words import TaskState
+
+#: Behind the columns of the user, whatever their number.
+_ORDER: Final = 100_000
+_INDEX_MAX: Final = 60
+
+
+class TaskMixin:
+    """Adds state, time, lease, token, counters and last error to a model. Write it before the declarative base.
+
+    __task_columns__: other names of columns, by attribute: {"task_state": "status"}. A column of your own takes the place
+    of ours when the class declares it under our attribute's name. __task_words__ = "seed": the column holds the seed's
+    words (INIT, DOING, DONE, ERROR, PENDING) instead of ours.
+    """
+
+    __task_columns__: ClassVar[Mapping[str, str]] = {}
+    __task_words__: ClassVar[str] = ""
+
+    if TYPE_CHECKING:
+        task_state: Mapped[State | TaskState | str | None]
+        task_run_at: Mapped[datetime]
+        task_lease_until: Mapped[datetime | None]
+        task_token: Mapped[int]
+        task_attempt: Mapped[int]
+        task_failures: Mapped[int]
+        task_snoozes: Mapped[int]
+        task_worker: Mapped[str | None]
+        task_instance: Mapped[str | None]
+        task_error: Mapped[str | None]
+        task_note: Mapped[str | None]
+        task_created_at: Mapped[datetime]
+        task_updated_at: Mapped[datetime]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Add the columns, then let the declarative base map the class."""
+        if not cls.__dict__.get("__abstract__", False):
+            _add_columns(cls)
+        super().__init_subclass__(**options)
+
+
+def _add_columns(cls: type[TaskMixin]) -> None:
+    names, faults = cls.__task_columns__, []
+    if unknown := sorted(set(names) - set(NAMES)):
+        faults.append(f"__task_columns__: expected some of {', '.join(NAMES)}, found {', '.join(unknown)}.")
+    if cls.__task_words__ not in ("", "seed"):
+        faults.append(f"__task_words__: expected 'seed' or nothing, found {cls.__task_words__!r:.60}.")
+    if faults:
+        raise BadModel(cls.__name__, faults)
+    table = cls.__dict__.get("__table__")
+    for column in COLUMNS:
+        name = names.get(column.name, column.name)
+        # What the class, or the model that it extends, declares itself is kept.
+        if hasattr(cls, column.name):
+            continue
+        if table is None:
+            made = mapped_column(
+                name,
+                column.make(cls.__task_words__ == "seed"),
+                nullable=column.default is None,
+                server_default=column.default,
+                sort_order=_ORDER,
+            )
+            setattr(cls, column.name, made)
+        elif name in table.c:
+            setattr(cls, column.name, table.c[name])
+        else:
+            faults.append(f"{column.name}: expected a column {name!r} in table {table.name!r}, found none.")
+    if faults:
+        raise BadModel(cls.__name__, [*faults, "Add them to the table, or name yours in __task_columns__."])
+
+
+@event.listens_for(TaskMixin, "after_mapper_constructed", propagate=True)
+def _add_index(mapper: Mapper[Any], cls: type[Any]) -> None:
+    """Add the one index that claims, rescues and statistics read."""
+    if mapper.inherits is not None:
+        return
+    if "task_state" not in mapper.columns:
+        raise BadModel(
+            cls.__name__,
+            [f"expected `class {cls.__name__}(TaskMixin, …)`: the base maps the class before it is reached."],
+        )
+    table: Any = mapper.local_table
+    state, run_at = mapper.columns["task_state"], mapper.columns["task_run_at"]
+    name = f"ix_{table.name}_task"[:_INDEX_MAX]
+    if all(index.name != name for index in table.indexes):
+        Index(name, state, run_at, *mapper.primary_key)

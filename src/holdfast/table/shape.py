@@ -1,0 +1,207 @@
+"""What a task table knows of its model: key, columns, words. All that can be wrong with a model is found here, at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+
+from sqlalchemy import ForeignKey, String, Table, inspect
+from sqlalchemy.exc import NoInspectionAvailable
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from holdfast.durations import instant
+from holdfast.errors import BadColumns, BadModel, BadRow, ContentError
+from holdfast.job.ids import check_name, shown
+from holdfast.table.columns import COLUMNS, ERROR_KEPT, NAMES, Column, Moment, micros
+from holdfast.table.mixin import TaskMixin
+from holdfast.table.words import OURS, SEED, Words
+
+if TYPE_CHECKING:
+    from sqlalchemy import Column as TableColumn
+    from sqlalchemy.engine import Dialect
+    from sqlalchemy.orm import InstanceState, Mapper
+
+M = TypeVar("M")
+
+Key = tuple[Any, ...]
+_FRAMEWORK: Final = frozenset(NAMES)
+
+
+class Shape(Generic[M]):
+    """A checked model. keys: its primary key; task: our columns by attribute; own: the user's by attribute."""
+
+    def __init__(self, model: type[M], name: str | None = None) -> None:
+        """name: of the queue that the table is for workers and people; the table's full name unless given.
+
+        Raises BadModel that lists every fault.
+        """
+        self.model = model
+        self.mapper: Mapper[M] = _mapper_of(model)
+        self.table = cast("Table", self.mapper.local_table)
+        self.words: Words = SEED if getattr(model, "__task_words__", "") == "seed" else OURS
+        self.task: Mapping[str, TableColumn[Any]] = {
+            name: self.mapper.columns[name] for name in NAMES if name in self.mapper.columns
+        }
+        if faults := _faults(model, self.table, self.task):
+            raise BadModel(model.__name__, faults)
+        self.name = check_name(name if name is not None else self.table.fullname, "task table")
+        self.keys = tuple(self.mapper.primary_key)
+        self.key_names = tuple(self.mapper.get_property_by_column(column).key for column in self.keys)
+        self.own = {
+            attribute.key: attribute.columns[0]
+            for attribute in self.mapper.column_attrs
+            if attribute.key not in _FRAMEWORK
+            and attribute.key not in self.key_names
+            and attribute.columns[0].table is self.table
+        }
+        length = cast("String", self.task["task_error"].type).length
+        self.error_kept = min(ERROR_KEPT, length or ERROR_KEPT)
+
+    # --- keys ------------------------------------------------------------------------------------------------------
+
+    def key_of(self, given: object) -> Key:
+        """Return the key that a caller gave: one value, or a tuple of them. Raises ContentError."""
+        key = given if isinstance(given, tuple) else (given,)
+        if len(key) != len(self.keys) or any(part is None for part in key):
+            raise ContentError(
+                f"task table {self.name!r}: expected an id made of {', '.join(self.key_names)}, found {given!r:.120}. "
+                + ("Give one value." if len(self.keys) == 1 else "Give a tuple.")
+            )
+        return key
+
+    def key_of_instance(self, instance: M) -> Key:
+        """Return the key under which an instance was loaded, whatever was set on it since."""
+        state = _state(instance)
+        return tuple(state.identity or self.mapper.primary_key_from_instance(instance))
+
+    def id_of(self, key: Key) -> str:
+        """Return a key as text, for logs, metrics and answers.
+
+        Parts of a composite key are joined by commas; a comma or backslash within a part is escaped.
+        """
+        if len(key) == 1:
+            return str(key[0])
+        return ",".join(str(part).replace("\\", "\\\\").replace(",", "\\,") for part in key)
+
+    # --- updates ---------------------------------------------------------------------------------------------------
+
+    def check_update(self, update: Mapping[str, Any]) -> dict[str, Any]:
+        """Return columns that a runner reports, by attribute. Raises BadColumns for all others, by name."""
+        if not isinstance(update, Mapping):
+            raise BadColumns((), f"update: expected a dict of columns of {self.model.__name__}, found {shown(update)}.")
+        if all(name in self.own for name in update):
+            return dict(update)
+        wrong = [name for name in update if name not in self.own]
+        raise BadColumns(wrong, f"update of {self.model.__name__}: " + " ".join(self._refusal(name) for name in wrong))
+
+    def _refusal(self, name: object) -> str:
+        if name in _FRAMEWORK:
+            return f"{name} is kept by the framework; report done, pending or an error instead."
+        if name in self.key_names:
+            return f"{name} is the primary key, which an update does not change."
+        near = difflib.get_close_matches(str(name), self.own, 1)
+        return f"{name!r} is no column" + (f"; did you mean {near[0]}?" if near else f" (there are: {self._known()}).")
+
+    def _known(self) -> str:
+        return ", ".join(self.own) or "none beside the key"
+
+    def unreported(self, instance: M, reported: Mapping[str, Any]) -> list[str]:
+        """Return the attributes that were changed on a detached instance and are not in the report."""
+        state = _state(instance)
+        if not state.modified:
+            return []
+        attributes = state.attrs
+        return [
+            name
+            for name in (*self.key_names, *self.own, *NAMES)
+            if name not in reported and name in attributes and attributes[name].history.has_changes()
+        ]
+
+    def moment(self, value: Any) -> int:
+        """Return a time of a row (a datetime with a zone, or microseconds) as microseconds. Raises BadTime."""
+        return (
+            value if isinstance(value, int) and not isinstance(value, bool) else micros(instant(value, "task_run_at"))
+        )
+
+    def shown_moment(self, name: str, value: int) -> Any:
+        """Return microseconds as the attribute `name` of an instance shows them."""
+        kind = self.task[name].type
+        return kind.process_result_value(value, None) if isinstance(kind, Moment) else value
+
+    # --- rows and statements ---------------------------------------------------------------------------------------
+
+    def check_new(self, place: int, instance: object) -> Key:
+        """Return the key of a new row, parts of it None when the database makes them. Raises BadRow or ContentError."""
+        if not isinstance(instance, self.model):
+            raise ContentError(
+                f"row {place} of the batch: expected an instance of {self.model.__name__}, found {shown(instance)}."
+            )
+        key = tuple(getattr(instance, name) for name in self.key_names)
+        empty = [name for name, part in zip(self.key_names, key, strict=True) if part in ("", b"")]
+        missing = [
+            name
+            for name, part, column in zip(self.key_names, key, self.keys, strict=True)
+            if part is None and not _is_made(self.table, column)
+        ]
+        if empty or missing:
+            raise BadRow(place, self.id_of(key), f"expected an id in {', '.join(empty or missing)}, found none.")
+        return key
+
+    def ddl(self, dialect: Dialect) -> str:
+        """Return the statements that make the table and its indexes, for a dialect."""
+        made = [str(CreateTable(self.table).compile(dialect=dialect)).strip()]
+        indexes = sorted(self.table.indexes, key=lambda index: str(index.name))
+        made += [str(CreateIndex(index).compile(dialect=dialect)).strip() for index in indexes]
+        return "".join(f"{statement};\n" for statement in made)
+
+
+def _state(instance: Any) -> InstanceState[Any]:
+    state: InstanceState[Any] = inspect(instance)
+    return state
+
+
+def _mapper_of(model: Any) -> Mapper[Any]:
+    name = getattr(model, "__name__", repr(model)[:80])
+    if not isinstance(model, type):
+        raise BadModel(name, [f"expected a model class, found {shown(model)}."])
+    if not issubclass(model, TaskMixin):
+        raise BadModel(name, [f"expected `class {name}(TaskMixin, …)`, found no TaskMixin. Add it before the base."])
+    try:
+        mapper: Mapper[Any] = inspect(model)
+    except NoInspectionAvailable:
+        raise BadModel(
+            name, ["expected a mapped class, found one without a table. Derive it from your declarative base."]
+        ) from None
+    return mapper
+
+
+def _faults(model: type, table: Any, task: Mapping[str, TableColumn[Any]]) -> list[str]:
+    if not isinstance(table, Table):
+        return [f"expected a table, found {type(table).__name__}: rows of a join or a view can not be claimed."]
+    faults = [f"{name}: expected a mapped column, found none." for name in NAMES if name not in task]
+    found = [_type_fault(column, task[column.name]) for column in COLUMNS if column.name in task]
+    return faults + [fault for fault in found if fault]
+
+
+def _type_fault(column: Column, found: TableColumn[Any]) -> str:
+    length = getattr(found.type, "length", None)
+    if not isinstance(found.type, column.accepts) or (length is not None and length < column.shortest):
+        wanted = column.make(False)
+        least = f" of {column.shortest} characters or more" if column.shortest else ""
+        return (
+            f"{column.name}: expected a column of type {wanted!r}{least}, found {found.name!r} of type {found.type!r}. "
+            "Leave it to the mixin, or change its type."
+        )
+    return ""
+
+
+def _is_made(table: Table, column: Any) -> bool:
+    """Whether a part of the key comes from the database, a default, or the row that it refers to."""
+    return (
+        column is table.autoincrement_column
+        or column.default is not None
+        or column.server_default is not None
+        or column.identity is not None
+        or any(isinstance(key, ForeignKey) for key in column.foreign_keys)
+    )

@@ -1,0 +1,330 @@
+"""A user's table as a `Source`: claim, settle, progress, heartbeat, rescue, in the user's own database.
+
+The worker is the one that runs jobs; nothing here knows it. Each call is one transaction.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from msgspec import json
+from msgspec.structs import replace
+from sqlalchemy import String as Text_
+from sqlalchemy import and_, exists, func, literal_column, select
+from sqlalchemy import update as update_of
+
+from holdfast.job.commands import Accepted, Claim, Claims, Held, Rescued, Settled, Signals, Succeeded
+from holdfast.job.state import End, State
+from holdfast.store import Capabilities
+from holdfast.table.columns import micros
+from holdfast.table.gate import Gate
+from holdfast.table.rows import Rows, number
+from holdfast.table.rules import Change, Judge, Row, read_note, with_progress, write_note
+from holdfast.table.update import columns_of
+from holdfast.table.waking import Waking
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.engine import Connection
+
+    from holdfast.job.commands import Beat, InstanceDied, Progress, Settlement, Want
+    from holdfast.job.retry import RetryPolicy
+    from holdfast.table.shape import Key, Shape
+
+M = TypeVar("M")
+
+#: How many due rows one claim or rescue makes ready.
+PROMOTE_BATCH: Final = 1_000
+_SECOND: Final = 1_000_000
+_RUNNING: Final = State.RUNNING
+_APPLIED: Final = Accepted.APPLIED
+
+
+class TableSource(Generic[M]):
+    """Rows of one table as a worker's items."""
+
+    def __init__(self, shape: Shape[M], gate: Gate, retry: RetryPolicy) -> None:
+        self.shape, self._gate = shape, gate
+        self._rows = Rows(shape, gate)
+        self._judge = Judge(shape.name, shape.words, retry, shape.error_kept)
+        self._waking = Waking()
+        self._words = shape.words
+
+    @property
+    def retry_policy(self) -> RetryPolicy:
+        """How often a row may fail, and how long it waits between."""
+        return self._judge.retry
+
+    @retry_policy.setter
+    def retry_policy(self, policy: RetryPolicy) -> None:
+        self._judge.retry = policy
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What a task table can do."""
+        return Capabilities(durable=True, push=False, many_processes=True, transactional=True)
+
+    # --- claim -----------------------------------------------------------------------------------------------------
+
+    async def claim(self, want: Want) -> Claims[M]:
+        """Hand out ready rows, the oldest first, each as a detached instance. What is due is promoted first."""
+        cursor = self._waking.version
+        limit = min(want.limit, sum(one.limit for one in want.queues if one.queue == self.shape.name))
+        items, next_due = await self._gate.run(lambda connection: self._claim(connection, want, limit))
+        return Claims(items, cursor, next_due)
+
+    def _claim(self, connection: Connection, want: Want, limit: int) -> tuple[tuple[Claim[M], ...], float | None]:
+        now, next_due, suspects = self._probe(connection)
+        if next_due is not None and next_due <= now:
+            self._promote(connection, now, PROMOTE_BATCH)
+            now, next_due, suspects = self._probe(connection)
+        rows: list[Row] = []
+        if limit > 0 and suspects and not self._runs_suspect(connection, want.instance):
+            rows += self._take(connection, want, 1, self._words.suspect)
+        if limit > len(rows):
+            rows += self._take(connection, want, limit - len(rows), self._words.queued)
+        claims = self._claims(connection, rows, want)
+        return claims, None if next_due is None else next_due / _SECOND
+
+    def _probe(self, connection: Connection) -> tuple[int, int | None, bool]:
+        """Return the time, when the first waiting row is due, and whether there are suspects: one look into the index."""
+        rows, words = self._rows, self._words
+        run_at = rows.column("task_run_at")
+        firsts = [select(func.min(run_at)).where(rows.in_state(word)).scalar_subquery() for word in words.waiting]
+        suspects = exists().where(rows.in_state(words.suspect))
+        found = connection.execute(select(self._gate.now(), suspects.select().scalar_subquery(), *firsts)).one()
+        dues = [due for due in found[2:] if due is not None]
+        return int(found[0]), min(dues, default=None), bool(found[1])
+
+    def _promote(self, connection: Connection, now: int, limit: int) -> int:
+        """Make up to `limit` rows ready whose time has come."""
+        rows, words = self._rows, self._words
+        promoted = 0
+        for word in words.waiting:
+            due = rows.free(connection, limit - promoted, rows.in_state(word), rows.column("task_run_at") <= now)
+            found, _ = rows.read(connection, due)
+            for suspect in (False, True):
+                some = [row for row in found if row.note.suspect is suspect]
+                values = {"task_state": words.stored(State.QUEUED, suspect=suspect), "task_updated_at": now}
+                rows.set_all(connection, some, values)
+            promoted += len(found)
+            if promoted >= limit:
+                break
+        return promoted
+
+    def _runs_suspect(self, connection: Connection, instance: str) -> bool:
+        found, _ = self._rows.read(connection, self._running_of(instance))
+        return any(row.note.suspect for row in found)
+
+    def _running_of(self, instance: str) -> Any:
+        rows = self._rows
+        mine = rows.column("task_instance") == instance
+        return rows.chosen(rows.in_state(self._words.running), mine).order_by(*rows.order())
+
+    def _take(self, connection: Connection, want: Want, limit: int, word: str) -> list[Row]:
+        rows = self._rows
+        found, now = rows.read(connection, rows.free(connection, limit, rows.in_state(word)))
+        if not found:
+            return []
+        until = now + micros(want.lease)
+        task = self.shape.task
+        values = {
+            task["task_state"].name: literal_column(f"'{self._words.running}'", Text_),
+            task["task_token"].name: rows.next_token(number(now)),
+            task["task_attempt"].name: rows.column("task_attempt") + 1,
+            task["task_lease_until"].name: until,
+            task["task_worker"].name: want.worker,
+            task["task_instance"].name: want.instance,
+            task["task_updated_at"].name: now,
+        }
+        keys = rows.has_key([row.key for row in found])
+        connection.execute(update_of(rows.table).where(keys, rows.in_state(word)).values(values))
+        return [
+            replace(row, token=max(row.token + 1, now), attempt=row.attempt + 1, lease_until=until) for row in found
+        ]
+
+    def _claims(self, connection: Connection, rows: list[Row], want: Want) -> tuple[Claim[M], ...]:
+        if not rows:
+            return ()
+        instances = self._rows.instances(connection, [row.key for row in rows])
+        name = self.shape.name
+        return tuple(
+            Claim(
+                instances[row.key],
+                row.id,
+                name,
+                name,
+                row.token,
+                row.attempt,
+                row.lease_until / _SECOND,
+                row.id,
+                row.note.suspect,
+            )
+            for row in rows
+        )
+
+    # --- settle and progress ---------------------------------------------------------------------------------------
+
+    async def settle(self, settlements: Sequence[Settlement[M]]) -> list[Settled]:
+        """End attempts: state and columns in one fenced write each. Per row: applied, repeated or stale."""
+        if not settlements:
+            return []
+        answers: list[Settled] = await self._gate.run(lambda connection: self._settle(connection, settlements))
+        if any(answer.state is State.QUEUED and answer.accepted is _APPLIED for answer in answers):
+            self._waking.wake()
+        return answers
+
+    def _settle(self, connection: Connection, settlements: Sequence[Settlement[M]]) -> list[Settled]:
+        keys = [self._key(connection, one.claim) for one in settlements]
+        found, now = self._rows.locked(connection, [key for key in keys if key is not None])
+        answers: list[Settled] = []
+        plain: list[Row] = []
+        changes: list[Change] = []
+        for key, settlement in zip(keys, settlements, strict=True):
+            row = found.get(key) if key is not None else None
+            answer, change = self._judge.settle(row, settlement, now)
+            answers.append(answer)
+            if change is None or key is None:
+                continue
+            own = columns_of(getattr(settlement.ending, "update", None)) if answer.accepted is _APPLIED else {}
+            if not own and type(settlement.ending) is Succeeded and change.values["task_note"] == _note(change.row):
+                plain.append(change.row)
+            else:
+                changes.append(Change(change.row, {**change.values, **own}))
+            found[key] = _after(change, answer)
+        # What a batch ends twice is written in its order; the plain ones are no part of that.
+        if plain:
+            self._rows.set_all(connection, plain, self._judge.success(now))
+        self._rows.write(connection, changes)
+        return answers
+
+    def _key(self, connection: Connection, claim: Claim[M]) -> Key | None:
+        if claim.item is not None:
+            return self.shape.key_of_instance(claim.item)
+        # A claim whose answer was lost: the worker knows no row, only what the beat told it.
+        rows = self._rows
+        token = rows.column("task_token") == claim.token
+        found, _ = rows.read(connection, rows.chosen(rows.in_state(self._words.running), token))
+        return next((row.key for row in found if row.id == claim.id), None)
+
+    async def progress(self, reports: Sequence[Progress[M]]) -> list[Settled]:
+        """Write progress of running rows; an update names columns. A stale token is refused. Log lines are not kept.
+
+        Raises BadColumns.
+        """
+        if not reports:
+            return []
+        return await self._gate.run(lambda connection: self._progress(connection, reports))
+
+    def _progress(self, connection: Connection, reports: Sequence[Progress[M]]) -> list[Settled]:
+        keys = [self._key(connection, one.claim) for one in reports]
+        found, _ = self._rows.locked(connection, [key for key in keys if key is not None])
+        answers: list[Settled] = []
+        for key, report in zip(keys, reports, strict=True):
+            row = found.get(key) if key is not None else None
+            claim = report.claim
+            if row is None or row.state is not _RUNNING or row.token != claim.token:
+                answer, change = self._judge.refusal(row, claim.id, claim.token)
+            else:
+                note = with_progress(row.note, report.value)
+                own = self.shape.check_update(json.decode(report.update)) if report.update else {}
+                answer = Settled(row.id, row.token, _APPLIED, _RUNNING, row.run_at / _SECOND)
+                change = Change(row, {"task_note": write_note(note), **own})
+                found[row.key] = replace(row, note=note)
+            answers.append(answer)
+            if change is not None:
+                self._rows.write(connection, [change])
+        return answers
+
+    # --- heartbeat, rescue, death ----------------------------------------------------------------------------------
+
+    async def heartbeat(self, beat: Beat) -> Signals:
+        """Extend the leases of an instance's rows; tell it what it holds and what to cancel."""
+        held = await self._gate.run(lambda connection: self._beat(connection, beat))
+        return Signals(tuple(held))
+
+    def _beat(self, connection: Connection, beat: Beat) -> list[Held]:
+        rows, lease = self._rows, micros(beat.lease)
+        found, now = rows.read(connection, self._running_of(beat.instance.id))
+        # Those that are fresh are left alone: a beat of an idle or quick worker writes nothing.
+        if any(row.lease_until < now + lease - lease // 3 for row in found):
+            task = self.shape.task
+            mine = and_(rows.in_state(self._words.running), rows.column("task_instance") == beat.instance.id)
+            old = rows.column("task_lease_until") < now + lease - lease // 3
+            values = {task["task_lease_until"].name: now + lease, task["task_updated_at"].name: now}
+            connection.execute(update_of(rows.table).where(mine, old).values(values))
+        return [Held(row.id, row.id, row.token, row.note.cancel is not None) for row in found]
+
+    async def rescue(self, limit: int = 1_000) -> Rescued:
+        """End claims whose lease has passed, and promote what is due."""
+        rescued: Rescued = await self._gate.run(lambda connection: self._rescue(connection, limit))
+        if rescued.lost or rescued.promoted:
+            self._waking.wake()
+        return rescued
+
+    def _rescue(self, connection: Connection, limit: int) -> Rescued:
+        rows = self._rows
+        now = int(connection.execute(select(self._gate.now())).scalar_one())
+        over = rows.column("task_lease_until") <= now
+        found, _ = rows.read(connection, rows.free(connection, limit, rows.in_state(self._words.running), over))
+        ended = self._end(connection, found, End.LOST, now, "its lease ended")
+        promoted = self._promote(connection, now, limit)
+        more = limit in (len(found), promoted)
+        return Rescued(lost=len(found), promoted=promoted, more=more, ended=tuple(ended))
+
+    def _end(self, connection: Connection, rows: list[Row], end: End, now: int, reason: str) -> list[Settled]:
+        """End rows whose worker is gone. To blame for a death is the suspect, or the only one; else nobody yet."""
+        died = end is End.CRASHED
+        suspects = {row.id for row in rows if row.note.suspect}
+        blamed = suspects or ({rows[0].id} if len(rows) == 1 else set()) if died else set()
+        answers: list[Settled] = []
+        changes: list[Change] = []
+        for row in rows:
+            guilty = row.id in blamed
+            suspect = died and (guilty or not suspects)
+            answer, change = self._judge.gone(row, end, now, reason, blamed=guilty, suspect=suspect)
+            answers.append(answer)
+            changes.append(change)
+        self._rows.write(connection, changes)
+        return answers
+
+    async def instance_died(self, died: InstanceDied) -> int:
+        """End the claims of a process that was seen to die, as crashed, at once; return how many there were."""
+
+        def work(connection: Connection) -> int:
+            found, now = self._rows.read(connection, self._running_of(died.instance).with_for_update())
+            self._end(connection, found, End.CRASHED, now, f"its process died: {died.detail}")
+            return len(found)
+
+        count = await self._gate.run(work)
+        if count:
+            self._waking.wake()
+        return count
+
+    # --- waiting ---------------------------------------------------------------------------------------------------
+
+    async def wait(self, queues: Sequence[str], cursor: int, timeout: float) -> bool:
+        """Return True as soon as this process made a row ready that `cursor` did not see; False at `timeout` s."""
+        return await self._waking.wait(cursor, timeout)
+
+    def beat_source(self) -> TableSource[M]:
+        """Return a source for the heartbeat's thread, with connections for its loop."""
+        other = TableSource(self.shape, self._gate.for_another_loop(), self._judge.retry)
+        other._waking = self._waking
+        return other
+
+    async def close(self) -> None:
+        """Let go what is ours; the engine is the user's."""
+        await self._gate.close()
+
+
+def _note(row: Row) -> str | None:
+    return write_note(row.note)
+
+
+def _after(change: Change, answer: Settled) -> Row:
+    """Return a row as the next settlement of the same batch must see it: what is stored is still the old."""
+    values = change.values
+    run_at = values.get("task_run_at", change.row.run_at)
+    return replace(change.row, state=answer.state, run_at=run_at, note=read_note(values.get("task_note")))
