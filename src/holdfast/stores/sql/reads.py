@@ -22,7 +22,7 @@ from holdfast.job.model import (
 )
 from holdfast.job.state import State
 from holdfast.stores.sql import filters
-from holdfast.stores.sql.rows import ELSEWHERE, STATES, body_from, job_from, seconds
+from holdfast.stores.sql.rows import ELSEWHERE, HIDDEN, STATES, body_from, job_from, seconds
 from holdfast.stores.sql.schema import DONE_COLUMNS, JOB_COLUMNS
 from holdfast.stores.sql.slice import attempts_of, with_past
 
@@ -112,8 +112,10 @@ def count(step: Step, which: c.JobFilter) -> Script[int]:
 
 _LIVE: Final = "SELECT queue, state, count(*) FROM {job} GROUP BY queue, state"
 _LIVE_OF: Final = "SELECT queue, state, count(*) FROM {job} WHERE queue = ? GROUP BY queue, state"
-_ENDED: Final = "SELECT queue, state, sum(n) FROM {tally} GROUP BY queue, state"
-_ENDED_OF: Final = "SELECT queue, state, sum(n) FROM {tally} WHERE queue = ? GROUP BY queue, state"
+_ENDED: Final = f"SELECT queue, state, sum(n) FROM {{tally}} WHERE state < {HIDDEN} GROUP BY queue, state"
+_ENDED_OF: Final = (
+    f"SELECT queue, state, sum(n) FROM {{tally}} WHERE state < {HIDDEN} AND queue = ? GROUP BY queue, state"
+)
 #: The first ready job of the next priority: one step into the index.
 _FIRST: Final = (
     "SELECT prio, queued_at FROM {job} WHERE queue = ? AND ready = 1 AND prio > ? ORDER BY prio, run_at, seq LIMIT 1"

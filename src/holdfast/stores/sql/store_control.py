@@ -39,10 +39,6 @@ class ControlCalls(SqlBase):
         command = c.CancelOperation(id=operation_id, who=who)
         return await self._write(partial(control.cancel_operation, command=command))
 
-    async def instance_died(self, died: c.InstanceDied) -> int:
-        """End the claims of a dead process, as crashed."""
-        return await self._write(partial(workers.instance_died, command=died))
-
     # --- queues
 
     async def change_queue(self, change: c.ChangeQueue) -> Queue:
