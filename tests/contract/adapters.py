@@ -8,6 +8,8 @@ from holdfast.job.ledger import validate
 from holdfast.stores.memory import MemoryStore
 from holdfast.testing.contract.harness import StoreHarness
 from tests.journal.harness import JournalHarness
+from tests.sql.postgresql.harness import PostgresHarness
+from tests.sql.sqlite.harness import SqliteHarness
 
 
 class MemoryHarness(StoreHarness):
@@ -24,4 +26,9 @@ class MemoryHarness(StoreHarness):
         return [f"{fault.job_id}: {fault.what}" for fault in validate(self.store.ledger)]
 
 
-ADAPTERS: Final[dict[str, Callable[[], StoreHarness]]] = {"memory": MemoryHarness, "journal": JournalHarness}
+ADAPTERS: Final[dict[str, Callable[[], StoreHarness]]] = {
+    "memory": MemoryHarness,
+    "journal": JournalHarness,
+    "sqlite": SqliteHarness,
+    "postgresql": PostgresHarness,
+}

@@ -301,7 +301,10 @@ def attempt_from(encoded: bytes) -> Attempt:
 
 
 def job_from(row: Row) -> Job:
-    """Return the job of a row of JOB_COLUMNS or DONE_COLUMNS, without its earlier attempts."""
+    """Return the job of a row of JOB_COLUMNS or DONE_COLUMNS, without its earlier attempts.
+
+    A row of both tables joined has DONE_COLUMNS, of which the last are NULL for a job that has not ended.
+    """
     (
         seq, job_id, queue, task, code, _ready, prio, run_at, payload, policy, key, _lane, unique,
         sticky, pod, pod_epoch, suspect, created_at, queued_at, updated_at, attempt, token, instance,
@@ -346,7 +349,7 @@ def job_from(row: Row) -> Job:
     )
     if rest is not None:
         job = _with_rest(job, _rests.decode(rest))
-    return job if len(row) == 29 else _ended(job, row)
+    return job if len(row) == 29 or row[29] is None else _ended(job, row)
 
 
 def _with_rest(job: Job, rest: Rest) -> Job:
