@@ -1,11 +1,15 @@
 """`holdfast journal` and `doctor`: damage is told with file and offset, and nothing is lost by looking."""
 
+import asyncio
 import json
 from pathlib import Path
 from zlib import crc32
 
 import pytest
 
+from holdfast.job.commands import Define
+from holdfast.job.model import NewJob
+from holdfast.stores.journal import open_journal
 from holdfast.wal.frame import CRC
 from tests.cli.conftest import Command
 from tests.node.processes import NodeProcess, eventually
@@ -62,6 +66,41 @@ def test_damage_is_refused_with_file_and_offset_and_repaired_only_when_told(cli:
     assert "lost: numbers" in cli("journal", "repair", "--accept-loss", "--data", stopped).out
     assert cli("journal", "verify", "--data", stopped).code == 0
     assert cli("jobs", "ls", "--data", stopped).code == 0
+
+
+def test_a_damaged_file_that_a_snapshot_covers_is_told_by_exit_code_although_the_journal_opens(
+    cli: Command, tmp_path: Path
+) -> None:
+    asyncio.run(with_a_snapshot(tmp_path / "data"))
+    old, _new = sorted((tmp_path / "data").glob("*.log"))
+    content = bytearray(old.read_bytes())
+    content[600] ^= 0xFF
+    old.write_bytes(content)
+    answer = cli("journal", "verify", "--data", tmp_path / "data")
+    assert (answer.code, "the journal opens" in answer.out) == (12, True)
+    assert f"damaged: {old.name}" in answer.out
+    found = cli("journal", "verify", "--data", tmp_path / "data", "--json")
+    assert (found.code, found.json["ok"], found.json["damage"]) == (12, False, None)
+    assert cli("jobs", "ls", "--data", tmp_path / "data", "--json").json["items"]
+
+
+def test_what_a_crash_leaves_is_no_damage(cli: Command, stopped: Path) -> None:
+    [last] = stopped.glob("*.log")
+    (stopped / "MARK").unlink()
+    report = cli("journal", "verify", "--data", stopped)
+    assert (report.code, "the journal opens" in report.out) == (0, True)
+    assert last.exists()
+
+
+async def with_a_snapshot(data: Path) -> None:
+    """A journal of two segments, the first of which a snapshot covers."""
+    store = open_journal(data, snapshot_interval=0)
+    await store.open()
+    await store.define([Define(alias="a")])
+    await store.enqueue([NewJob(id=f"job-{number}", task="a", payload=b"{}") for number in range(100)])
+    assert store._keeper is not None
+    await asyncio.to_thread(store._keeper.take)
+    await store.close()
 
 
 def test_a_backup_of_a_live_node_is_restored_elsewhere(cli: Command, tmp_path: Path, stopped: Path) -> None:

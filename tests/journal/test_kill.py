@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,10 @@ def live_and_die(folder: Path, history: Path, life: int, draw: random.Random) ->
         if not early and (not waiting or child.stdout.readline() != "serving\n"):
             child.kill()
             raise AssertionError(f"life {life}: the engine did not start: {child.stderr.read()}")
-        if waiting:
-            select.select([child.stderr], [], [], draw.uniform(0.0, 0.3))  # the random instant; an error ends it early
+        # The random instant. An error ends it early, and is let finish what it has to say.
+        if waiting and select.select([child.stderr], [], [], draw.uniform(0.0, 0.3))[0]:
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(5)
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
         problem = child.stderr.read()

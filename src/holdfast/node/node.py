@@ -11,12 +11,13 @@ import asyncio
 import logging
 import os
 import socket
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from holdfast.app.preparing import validator
+from holdfast.app.schedules import declared, scheduling
 from holdfast.chance import IdMaker
 from holdfast.clock import SystemClock
 from holdfast.connect import make_store, masked
@@ -24,11 +25,14 @@ from holdfast.hub.api import make_api
 from holdfast.hub.door import LOOPBACK_HOSTS, Door, Policy
 from holdfast.hub.parts import NodeInfo, Parts
 from holdfast.node import sockets
-from holdfast.node.about import failure_of, own_version, problem_of, recovery_seconds
+from holdfast.node.about import own_version, problem_of, recovery_seconds, state_of
 from holdfast.node.errors import PortInUse
 from holdfast.node.metrics import metrics_app
 from holdfast.node.programs import definitions, limited
 from holdfast.node.server import serving
+from holdfast.node.watch import Watch
+from holdfast.schedule.scheduler import firing
+from holdfast.schedule.steering import declare
 from holdfast.telemetry.events import StoreLog, WorkerLog
 from holdfast.telemetry.front_door import FrontDoor
 from holdfast.telemetry.metrics import Metrics
@@ -49,7 +53,6 @@ logger: Final = logging.getLogger("holdfast.node")
 EXIT_CLEAN: Final = 0
 #: The store failed while the node was at work: what it has is safe in its files, and a new start recovers from them.
 EXIT_STORE_FAILED: Final = 11
-_LOOK_EVERY: Final = 1.0
 
 
 class Node:
@@ -79,8 +82,13 @@ class Node:
 
     def info(self) -> NodeInfo:
         """What the node tells of itself."""
-        problem = self._failure or problem_of(self._store) if self._info.state != "starting" else ""
-        return msgspec.structs.replace(self._info, now=self._clock.now(), problem=problem)
+        now, state = self._clock.now(), self._info.state
+        if state == "starting":
+            return msgspec.structs.replace(self._info, now=now)
+        # "ready" would be a lie beside a problem of the store.
+        state = state_of(self._store) or state if state == "ready" else state
+        problem = self._failure or problem_of(self._store)
+        return msgspec.structs.replace(self._info, now=now, state=state, problem=problem)
 
     @property
     def zombies(self) -> int:
@@ -111,13 +119,13 @@ class Node:
             await self._serve(stack, tcp, metrics)
             if self._app is None:
                 self._become_ready(ready)
-                await self._watched(self._stopping.wait())
+                await self._watched()
                 return self._exit_code(EXIT_CLEAN)
             async with self._app.lifespan_context() as state:
                 worker = self._worker = self._make_worker(self._app, state)
                 async with worker:
                     self._become_ready(ready)
-                    await self._watched(self._stopping.wait())
+                    await self._watched()
             logger.info("the worker has stopped after at most %g s of grace", settings.grace)
             return self._exit_code(worker.exit_code)
 
@@ -129,18 +137,12 @@ class Node:
     def _exit_code(self, code: int) -> int:
         return EXIT_STORE_FAILED if self._failure else code
 
-    async def _watched(self, stopped: Any) -> None:
+    async def _watched(self) -> None:
         """Wait for the stop; a store that has failed for good stops the node as well."""
-        waiting = asyncio.ensure_future(stopped)
-        try:
-            while not (await asyncio.wait([waiting], timeout=_LOOK_EVERY))[0]:
-                failure = failure_of(self._store)
-                if failure:
-                    self._failure = failure
-                    logger.error("the store failed, and the node stops: %s", failure)
-                    self.stop()
-        finally:
-            waiting.cancel()
+        self._failure = await Watch(self._store).until(self._stopping)
+        if self._failure:
+            logger.error("the store failed, and the node stops: %s", self._failure)
+            self.stop()
 
     # --- the steps of the start
 
@@ -177,6 +179,7 @@ class Node:
             session = await self._app.session()
             await session.define(self._app.tasks)
             await self._store.define(definitions(self._app, settings.max_retry))
+            await declare(self._store, declared(self._app))
         self._tell(
             durable=self._store.capabilities.durable,
             data=str(settings.data.resolve()) if self._local else None,
@@ -206,6 +209,13 @@ class Node:
             self._tell(metrics=f"http://{settings.metrics_host}:{metrics.getsockname()[1]}/metrics")
         elif self._info.url:
             self._tell(metrics=f"{self._info.url}/metrics")
+        await stack.enter_async_context(self._firing())
+
+    def _firing(self) -> AbstractAsyncContextManager[object]:
+        """Fire the store's schedules; a node does so also without an app, for the workers elsewhere."""
+        if self._app is not None:
+            return scheduling(self._app, self._store)
+        return firing(self._store, self._clock, IdMaker(self._clock.now))
 
     def _parts(self) -> Parts:
         return Parts(

@@ -19,6 +19,7 @@ from holdfast.hub.parts import NodeInfo, Parts
 from holdfast.node import sockets
 from holdfast.node.about import own_version, problem_of, recovery_seconds, state_of
 from holdfast.node.server import serving
+from holdfast.node.watch import Watch, logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -97,4 +98,7 @@ class Share:
             stack.callback(sockets.forget, self._folder)
             async with serving(Door(make_api(self._parts), Policy(trusted=True)), bound):
                 self._up.set()
-                await self._stopping.wait()
+                failure = await Watch(self._store).until(self._stopping)
+                if failure:
+                    logger.error("the store failed, and serves nothing more: %s", failure)
+                    await self._stopping.wait()

@@ -59,6 +59,19 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the log opens and every file is valid."""
         return self.damage is None and all(file.bad_at < 0 for file in self.files)
 
+    @property
+    def damaged(self) -> tuple[FileReport, ...]:
+        """Files that are damaged though the log may open without them: they were needed if a newer file went bad too.
+
+        The torn tail of the last segment, and a MARK that was never finished, are what a crash leaves, and no damage.
+        """
+        last = max((file.first for file in self.files if file.kind == "segment"), default=0)
+        return tuple(
+            file
+            for file in self.files
+            if file.bad_at >= 0 and file.kind != "mark" and not (file.kind == "segment" and file.first == last)
+        )
+
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What an open would find: the end of the log, or the damage that makes it refuse."""

@@ -41,12 +41,16 @@ def _folder(session: Session) -> Path:
 @command.command("verify")
 @shared()
 def verify_journal(session: Session) -> int:
-    """Read every file and say whether the journal opens; also beside a running node. Exit code 12 when it does not."""
+    """Read every file and say whether the journal opens; also beside a running node.
+
+    Exit code 12 when it does not, and when a file is damaged that the journal opens without.
+    """
     report = verify(OsFiles(_folder(session)))
     damage = str(report.damage) if report.damage is not None else None
+    sound = report.damage is None and not report.damaged
     if session.out.as_json:
         fields = {name: getattr(report, name) for name in report.__struct_fields__ if name != "damage"}
-        session.out.value({**msgspec.to_builtins(fields, enc_hook=str), "damage": damage, "ok": report.ok})
+        session.out.value({**msgspec.to_builtins(fields, enc_hook=str), "damage": damage, "ok": sound})
     else:
         rows = [
             (
@@ -65,7 +69,12 @@ def verify_journal(session: Session) -> int:
         session.out.line(
             damage or f"the journal opens: {report.last:,} numbers, {report.durable:,} known to be durable."
         )
-    return Exit.OK if report.damage is None else Exit.UNHEALTHY
+        if damage is None and not sound:
+            names = ", ".join(one.name for one in report.damaged)
+            session.out.line(
+                f"damaged: {names}. What they held is in newer files too. Look at the disk; take a backup while it opens."
+            )
+    return Exit.OK if sound else Exit.UNHEALTHY
 
 
 @command.command("dump")
