@@ -18,5 +18,5 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the mark, and the rewriting of asserts before a suite is imported."""
     import pytest
 
-    pytest.register_assert_rewrite("holdfast.testing.contract")
+    pytest.register_assert_rewrite("holdfast.testing.contract", "holdfast.testing.contract_router")
     config.addinivalue_line("markers", FEATURE_MARK)

@@ -54,6 +54,9 @@ KINDS: Final = (
     Kind(e.OutcomeUnknown, 500, "It may or may not be stored"),
     Kind(e.StoreCorrupt, 500, "The stored data is damaged"),
     Kind(e.StoreError, 500, "The store failed"),
+    Kind(e.RouterUnavailable, 503, "The router can not be reached now"),
+    Kind(e.NoPod, 503, "No pod can take the key"),
+    Kind(e.RouterError, 500, "The router failed"),
     Kind(e.UsageError, 400, "This can not work here"),
 )
 _BY_CLASS: Final = {kind.error: kind for kind in KINDS}
