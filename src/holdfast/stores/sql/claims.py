@@ -83,14 +83,14 @@ def _candidates(step: Step, want: c.Want, epoch: int) -> Script[Slice]:
     keys = sorted({job.key for job in part.loaded.values() if job.key is not None and job.task in ledger.stopped})
     if keys:
         part.take((yield db.q(f"{JOBS} WHERE lane_key {{texts}} AND lane > 0 ORDER BY seq {{lock}}", keys)))
-    part.take((yield db.q(f"{JOBS} WHERE instance = ? AND state = 3 AND suspect = 1", want.instance)))
+    part.take((yield db.q(f"{JOBS} WHERE {{runs_at}} = ? AND {{is_running}} AND suspect = 1", want.instance)))
     for seq, past in (yield from _past(step, part)).items():
         part.loaded[seq] = with_past(part.loaded[seq], past)
     part.settle_in()
     for name in names:
         line = ledger.line(name)
         if line is not None and line.queue.fleet_limit is not None:
-            [[running]] = yield db.q("SELECT count(*) FROM {job} WHERE state = 3 AND queue = ?", name)
+            [[running]] = yield db.q("SELECT count(*) FROM {job} WHERE {is_running} AND {runs_in} = ?", name)
             line.counts[State.RUNNING] = running
     return part
 

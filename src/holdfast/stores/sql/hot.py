@@ -179,7 +179,7 @@ class Hot:
 
     def room(self, step: Step, queue: str, limit: int) -> Script[int]:
         """How many more of a queue's jobs may run."""
-        [[running]] = yield step.db.q("SELECT count(*) FROM {job} WHERE state = 3 AND queue = ?", queue)
+        [[running]] = yield step.db.q("SELECT count(*) FROM {job} WHERE {is_running} AND {runs_in} = ?", queue)
         return max(0, limit - int(running))
 
     def take(self, step: Step, want: c.Want, rows: Sequence[Row], lease: int, epoch: int) -> Script[list[c.Claim[Job]]]:

@@ -17,9 +17,7 @@ from holdfast.stores.sql.slice import Need, carry_out, instance_row, load
 if TYPE_CHECKING:
     from holdfast.stores.sql.script import Script, Step
 
-_DUE: Final = (
-    "SELECT seq, lane_key, queue FROM {job} WHERE state IN (1, 4) AND run_at <= ? ORDER BY run_at, seq LIMIT ?"
-)
+_DUE: Final = "SELECT seq, lane_key, queue FROM {job} WHERE {is_due} AND {due_at} <= ? ORDER BY {due_at}, seq LIMIT ?"
 _READY: Final = (
     "UPDATE {job} SET state = 2, queued_at = ?, updated_at = ?, lane = CASE WHEN lane_key IS NULL THEN 0 ELSE 1 END,"
     " ready = CASE WHEN lane_key IS NOT NULL OR sticky IS NOT NULL THEN 0 WHEN suspect = 1 THEN 2 ELSE 1 END"
@@ -27,13 +25,13 @@ _READY: Final = (
 )
 _EXTEND: Final = (
     "UPDATE {job} SET lease_until = {greatest}(lease_until, ? + coalesce("
-    "(SELECT rescue_after FROM {queue} AS its WHERE its.name = {job}.queue), ?)) WHERE instance = ? AND state = 3"
+    "(SELECT rescue_after FROM {queue} AS its WHERE its.name = {job}.queue), ?)) WHERE {runs_at} = ? AND {is_running}"
 )
 
 
 def next_due(step: Step) -> Script[int | None]:
     """When the next scheduled or retrying job becomes ready."""
-    [[due]] = yield step.db.q("SELECT min(run_at) FROM {job} WHERE state IN (1, 4)")
+    [[due]] = yield step.db.q("SELECT min({due_at}) FROM {job} WHERE {is_due}")
     return None if due is None else int(due)
 
 
@@ -63,7 +61,7 @@ def beat(step: Step, command: c.Beat) -> Script[c.Signals]:
     row = instance_row(part.ledger.instances[me.id], part.ledger.beats[me.id])
     yield from db.upsert("instance", [row])
     yield db.q(_EXTEND, now, micros(command.lease), me.id)
-    rows = yield db.q("SELECT seq, id, token, cancel_asked FROM {job} WHERE instance = ? AND state = 3", me.id)
+    rows = yield db.q("SELECT seq, id, token, cancel_asked FROM {job} WHERE {runs_at} = ? AND {is_running}", me.id)
     held = tuple(c.Held(seq, job_id, token, bool(asked)) for seq, job_id, token, asked in rows)
     answer: c.Signals = replace(signals, held=held)
     return answer
@@ -75,7 +73,9 @@ def beat(step: Step, command: c.Beat) -> Script[c.Signals]:
 def rescue(step: Step, limit: int) -> Script[c.Rescued]:
     """End claims whose lease has passed, promote what is due, forget what retention lets go."""
     db, now = step.db, (yield from step.now())
-    text = "SELECT seq FROM {job} WHERE state = 3 AND lease_until <= ? ORDER BY started_at, prio, run_at, seq LIMIT ?"
+    text = (
+        "SELECT seq FROM {job} WHERE {is_running} AND lease_until <= ? ORDER BY started_at, prio, run_at, seq LIMIT ?"
+    )
     expired = [seq for (seq,) in (yield db.q(text, now, limit))]
     silent = yield db.q(
         "SELECT id FROM {instance} WHERE (live = 1 AND heartbeat_at + lease <= ?) OR (live = 0 AND heartbeat_at <= ?)",
@@ -93,7 +93,7 @@ def rescue(step: Step, limit: int) -> Script[c.Rescued]:
 
 def instance_died(step: Step, died: c.InstanceDied) -> Script[int]:
     """End the claims of a dead process, as crashed."""
-    text = "SELECT seq FROM {job} WHERE instance = ? AND state = 3 ORDER BY seq"
+    text = "SELECT seq FROM {job} WHERE {runs_at} = ? AND {is_running} ORDER BY seq"
     seqs = [seq for (seq,) in (yield step.db.q(text, died.instance))]
     _, answer = yield from carry_out(step, died, Need(seqs=seqs, instances=(died.instance,)))
     count: int = answer

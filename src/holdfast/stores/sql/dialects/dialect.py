@@ -8,13 +8,14 @@ the same past rows that others keep; `{greatest}(a, b)` is the greater of two. `
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from holdfast.stores.sql.schema import END_COLUMNS, TABLES
 from holdfast.stores.sql.script import Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from holdfast.stores.sql.hot import Hot
     from holdfast.stores.sql.script import Row, Script, Step
@@ -30,10 +31,21 @@ class Dialect(ABC):
     #: The scripts of the hot path. A dialect that can do with fewer statements has its own.
     hot: Hot
 
+    #: Columns and conditions that some indexes are made for. A database without partial indexes has columns of their own.
+    words: Mapping[str, str] = MappingProxyType(
+        {
+            "due_at": "run_at",
+            "is_due": "state IN (1, 4)",
+            "runs_at": "instance",
+            "runs_in": "queue",
+            "is_running": "state = 3",
+        }
+    )
+
     def __init__(self, prefix: str, schema: str = "") -> None:
         """`prefix` goes before each table's name; `schema`, if given, before that, with a dot."""
         self.prefix = prefix
-        self.tables = {table: self.named(prefix + table, schema) for table in TABLES}
+        self.tables = {**self.words, **{table: self.named(prefix + table, schema) for table in TABLES}}
 
     def named(self, table: str, schema: str) -> str:
         """Return the name of a table as it is written in statements."""
