@@ -230,10 +230,14 @@ class Hot:
             ended.append(row)
             answers[place] = c.Settled(row[2], row[1], _APPLIED, _SUCCEEDED, row[5] / 1e6)
         if moves:
-            yield db.many(_MOVE, moves)
+            yield from self.move(step, moves)
             yield from db.delete("job", "seq", [row[0] for row in ended])
             yield from self.count_ended(step, ended)
         return answers
+
+    def move(self, step: Step, moves: Sequence[Row]) -> Script[None]:
+        """Copy live rows to the history as succeeded: (updated_at, finished_at, duration, result, tail, seq) of each."""
+        yield step.db.many(_MOVE, moves)
 
     def count_ended(self, step: Step, ended: Sequence[Row]) -> Script[None]:
         """Count successes, and tell of the room that they made."""
