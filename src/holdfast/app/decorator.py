@@ -35,6 +35,9 @@ class TaskParameters(TypedDict, total=False):
     description: str
     memo: str
     cancel_grace: Duration
+    cron: str
+    every: Duration
+    zone: str
 
 
 class TaskDecorator(Protocol):

@@ -15,6 +15,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, overload
 
 from holdfast.app.connection import Connection
+from holdfast.app.declarations import Declaration, split_times
 from holdfast.app.decorator import TaskDecorator, TaskParameters
 from holdfast.app.host import AppHost
 from holdfast.app.sync import SyncApp
@@ -32,8 +33,11 @@ if TYPE_CHECKING:
 
     from holdfast.app.control import Definitions, Jobs, Queues
     from holdfast.app.inline import Inline
+    from holdfast.app.schedules import Schedules
     from holdfast.app.session import Session
     from holdfast.job.model import Job
+    from holdfast.schedule.drafts import ScheduleOptions
+    from holdfast.schedule.scheduler import Scheduler
     from holdfast.store import Store
     from holdfast.worker.hooks import Middleware, Observer, OnError
     from holdfast.worker.once import Pass
@@ -65,6 +69,8 @@ class Holdfast:
         self._middleware: list[Middleware] = []
         self._on_error: OnError | None = None
         self._lifespan: Callable[..., AbstractAsyncContextManager[Any]] | None = None
+        self.declarations: dict[str, Declaration] = {}
+        self.schedulers: set[Scheduler] = set()  # that fire in this process
 
     def __repr__(self) -> str:
         return f"<Holdfast on {self._connection.shown}, {len(self.tasks)} tasks>"
@@ -115,7 +121,7 @@ class Holdfast:
         queue; max_attempts (1 = never retry) with backoff=[delays], or retry=RetryPolicy(…); timeout of an attempt;
         executor "async", "thread" or "process" (by the kind of function); retry_on, no_retry_on: exception classes;
         priority -100 … 100; on_wait "hold" or "pass"; title, description, memo for people; cancel_grace: how long a
-        handler may take to stop.
+        handler may take to stop; cron="0 9 * * mon-fri" or every="5m", with zone="Europe/Berlin": a schedule of this name.
 
         A parameter of type Context is given by the worker and is no argument. Type checkers know that when it comes first,
         or when it has a default: `async def send(user: int, *, ctx: Context = injected)`.
@@ -130,11 +136,17 @@ class Holdfast:
             raise ConfigError(
                 f"@app.task: unknown option {', '.join(map(repr, sorted(unknown)))}. Expected some of {known}."
             )
-        given = TaskOptions(**options)
-        return lambda function: self._add(function, alias, given, local_names)
+        times, given = split_times(options)
+        policy = TaskOptions(**given)
+        return lambda function: self._add(function, alias, policy, local_names, times)
 
     def _add(
-        self, function: Any, alias: str | None, options: TaskOptions, local_names: Mapping[str, Any]
+        self,
+        function: Any,
+        alias: str | None,
+        options: TaskOptions,
+        local_names: Mapping[str, Any],
+        times: Mapping[str, Any] | None = None,
     ) -> Task[Any, Any]:
         if isinstance(function, Task):
             raise ConfigError(f"{function!r} is a task already. Put @app.task once, above the plain function.")
@@ -143,8 +155,29 @@ class Holdfast:
         made: Task[Any, Any] = (AsyncTask if is_async(function) else PlainTask)(
             self.host, function, policy, local_names
         )
+        declaration = Declaration.checked(made.alias, made.alias, {}, times) if times else None
         self.tasks.add(made)
+        if declaration is not None:
+            self.declarations[made.alias] = declaration
         return made
+
+    def schedule(
+        self,
+        name: str,
+        task: Task[Any, Any] | str,
+        arguments: Mapping[str, Any] | None = None,
+        /,
+        **options: Unpack[ScheduleOptions],
+    ) -> None:
+        """Declare a schedule: it is made, or brought up to date, whenever a worker of this app starts.
+
+        `app.schedule("report.nightly", report, {"kind": "full"}, cron="0 3 * * *", zone="Europe/Berlin")`; for the options
+        see ScheduleOptions. What people pause or delete stays so. Raises ConfigError that lists every wrong option.
+        """
+        alias = task.alias if isinstance(task, Task) else task
+        if name in self.declarations:
+            raise ConfigError(f"schedule {name!r}: expected one of this name, found a second. Choose another name.")
+        self.declarations[name] = Declaration.checked(name, alias, arguments or {}, options)
 
     async def enqueue(
         self, alias: str, arguments: Mapping[str, Any] | None = None, /, **options: Unpack[Options]
@@ -244,6 +277,13 @@ class Holdfast:
         from holdfast.app.control import Definitions
 
         return Definitions(self.open)
+
+    @functools.cached_property
+    def schedules(self) -> Schedules:
+        """Make schedules and steer them."""
+        from holdfast.app.schedules import Schedules
+
+        return Schedules(self)
 
     # --- running ---------------------------------------------------------------------------------------------------
 

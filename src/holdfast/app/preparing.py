@@ -6,8 +6,10 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
+from holdfast.app.schedules import declared
 from holdfast.errors import UsageError
 from holdfast.job.model import DEFAULT_QUEUE
+from holdfast.schedule.steering import declare
 from holdfast.worker.options import WorkerOptions
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ async def prepared(
     set_up = worker_options(app, queues, options)
     session = await app.session()
     await session.define(app.tasks)
+    await declare(session.store, declared(app))
     if share:
         await share_journal(app, session, set_up)
     async with app.lifespan_context() as state:

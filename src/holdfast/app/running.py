@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from holdfast.app.preparing import SLOTS, loop_factory, prepared
+from holdfast.app.schedules import scheduling
 from holdfast.errors import UsageError
 from holdfast.worker import once
 from holdfast.worker.options import WorkerOptions
@@ -38,8 +39,9 @@ async def _serve(app: Holdfast, queues: Queues | None, options: dict[str, Any]) 
     try:
         async with prepared(app, queues, options) as parts:
             worker = Worker(**parts)
-            with install_signals(worker.stop):
-                code = await worker.run()
+            async with scheduling(app, parts["source"]):
+                with install_signals(worker.stop):
+                    code = await worker.run()
     finally:
         await app.close()
     if worker.zombies:
@@ -51,7 +53,7 @@ async def _serve(app: Holdfast, queues: Queues | None, options: dict[str, Any]) 
 @asynccontextmanager
 async def embed(app: Holdfast, queues: Queues | None, options: dict[str, Any]) -> AsyncIterator[Worker[Job]]:
     """Work while the body runs."""
-    async with prepared(app, queues, options) as parts, Worker(**parts) as worker:
+    async with prepared(app, queues, options) as parts, Worker(**parts) as worker, scheduling(app, parts["source"]):
         yield worker
 
 
@@ -66,7 +68,8 @@ async def passes(
             raise UsageError(f"work_once: expected a limit of 1 or more jobs, found {limit!r}.")
         if queues is None:
             parts["options"] = msgspec.structs.replace(parts["options"], queues=await _all_queues(app))
-        return await once.work_once(**parts, limit=limit)
+        async with scheduling(app, parts["source"], once=True):
+            return await once.work_once(**parts, limit=limit)
 
     async with prepared(app, queues, options, share=False) as parts:
         yield make

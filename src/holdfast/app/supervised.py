@@ -10,6 +10,7 @@ import msgspec
 
 from holdfast.app.loading import load_app
 from holdfast.app.preparing import loop_factory, prepared
+from holdfast.app.schedules import scheduling
 from holdfast.worker.supervisor.child import serve
 from holdfast.worker.worker import Worker
 
@@ -28,7 +29,7 @@ async def open_app(begin: Begin, heart: ParentHeart) -> AsyncIterator[Worker[Any
         app.use(begin.store.url, **begin.store.options)
     more = {field: value for field, value in msgspec.structs.asdict(begin.options).items() if field != "queues"}
     try:
-        async with prepared(app, begin.options.queues, more) as parts:
+        async with prepared(app, begin.options.queues, more) as parts, scheduling(app, parts["source"]):
             yield Worker(**parts, heart=heart)
     finally:
         await app.close()

@@ -9,7 +9,9 @@ from msgspec import UNSET, UnsetType
 
 from holdfast.hub.routing import BATCH_BODY_MAX, Route, Scope
 from holdfast.job.commands import ChangeDefinition, DefinitionFilter
-from holdfast.job.model import Definition, Schedule, TaskStatus
+from holdfast.job.model import Definition, Schedule, ScheduleStatus, TaskStatus
+from holdfast.schedule.drafts import checked
+from holdfast.schedule.rule import read_rule
 from holdfast.wire.definitions import DefinitionDoc, ScheduleDoc, definition_doc, schedule_doc, schedule_of
 from holdfast.wire.newjobs import new_jobs_of
 from holdfast.wire.requests import Definitions, Fire, Ready
@@ -86,7 +88,11 @@ async def list_schedules(call: Call) -> list[ScheduleDoc]:
 
 
 async def save_schedule(call: Call) -> ScheduleDoc:
-    """Make or replace a schedule."""
+    """Make or replace a schedule. An active one without a next time gets it."""
+    schedule = schedule_of(call.body)
+    read_rule(schedule.rule, schedule.zone, schedule.start_at)
+    if schedule.status is ScheduleStatus.ACTIVE and schedule.next_run_at is None and schedule.deleted_at is None:
+        schedule = checked(schedule, call.store.now())
     return schedule_doc(await call.store.save_schedule(schedule_of(call.body), expect=call.query.expect))
 
 

@@ -25,6 +25,7 @@ from holdfast.testing.contract.schedules import Schedules
 from holdfast.testing.contract.sticky import StickyJobs
 from holdfast.testing.contract.suspects import Suspects
 from holdfast.testing.contract.table import StateTable
+from holdfast.testing.contract.ticks import Steering, Ticks
 from holdfast.testing.contract.unique import ConflictActions, UniqueKeys
 
 
@@ -51,6 +52,8 @@ class StoreContract(
     Statistics,
     Finishing,
     Schedules,
+    Ticks,
+    Steering,
     Instances,
     WorkerConfigs,
     Retention,
