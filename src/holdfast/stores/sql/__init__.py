@@ -14,3 +14,10 @@ def open_sqlite(url: str, *, clock: Clock, **options: Any) -> SqlStore:
     from holdfast.stores.sql.sqlite import make_sqlite
 
     return make_sqlite(url, clock=clock, **options)
+
+
+def open_postgresql(url: str, *, clock: Clock, **options: Any) -> SqlStore:
+    """Return the store of a PostgreSQL database, not opened yet. `url`: postgresql://user:password@host:port/database."""
+    from holdfast.stores.sql.postgresql import make_postgresql
+
+    return make_postgresql(url, clock=clock, **options)

@@ -1,0 +1,278 @@
+"""Scripts on PostgreSQL, by asyncpg.
+
+A transaction costs two round trips more than its statements, so a script of single statements runs without. Which errors
+are repeated, and how:
+
+- The server rolled back (deadlock, serialization, a unique key that another stored first): the whole script again.
+- The connection was lost before the commit was sent: nothing was stored, the whole script again on another connection.
+- It was lost after: the outcome is not known. Scripts that change nothing when repeated say so (`repeats`), and are
+  repeated; for others OutcomeUnknown is raised, and who knows the ids looks them up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from holdfast.errors import ConfigError, OutcomeUnknown, StoreClosed
+from holdfast.stores.sql.drivers.asyncpg_errors import POOLER, Meaning, as_ours, meaning_of, state_of
+from holdfast.stores.sql.drivers.asyncpg_pool import Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from holdfast.stores.sql.dialects.postgresql import PostgresDialect
+    from holdfast.stores.sql.script import Script, Statement
+
+T = TypeVar("T")
+
+VERSION_MIN: Final = 14
+_TRIES_MAX: Final = 20
+_PAUSE_MAX: Final = 0.1
+_RENEWALS_MAX: Final = 3
+_CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
+_BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
+#: All statements of a read see one moment: a job that ends meanwhile is found once, live or ended.
+_BEGIN_READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+
+class PostgresOptions:
+    """How we use a server.
+
+    pool_size: connections of a process and loop. connect_timeout, statement_timeout: seconds until a server that says
+    nothing counts as lost. patience: seconds for which a call waits for a server that was there before.
+    statement_cache_size: 0 behind a transaction pooler; found out by itself at the first error that such a pooler makes.
+    """
+
+    __slots__ = ("connect_timeout", "patience", "pool_size", "statement_cache_size", "statement_timeout")
+
+    def __init__(
+        self,
+        *,
+        pool_size: int = 10,
+        connect_timeout: float = 5.0,
+        statement_timeout: float = 30.0,
+        patience: float = 5.0,
+        statement_cache_size: int = 200,
+    ) -> None:
+        self.pool_size, self.connect_timeout = pool_size, connect_timeout
+        self.statement_timeout, self.patience = statement_timeout, patience
+        self.statement_cache_size = statement_cache_size
+
+
+class AsyncpgDriver:
+    """Connections to one database. Opened and used in one event loop."""
+
+    def __init__(self, url: str, db: PostgresDialect, options: PostgresOptions | None = None) -> None:
+        """`url` as PostgreSQL's own programs take it; what it leaves out is taken from PGHOST and the like."""
+        self._url, self._db = url, db
+        self.options = options or PostgresOptions()
+        self.where = shown(url)
+        self._pool: Pool | None = None
+        self._ahead = 0.0  # seconds by which the database's clock is ahead of this machine's
+
+    @property
+    def db(self) -> PostgresDialect:
+        """PostgreSQL's words."""
+        return self._db
+
+    # --- life ------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connect once, so that a wrong URL or an old server is told here."""
+        if self._pool is not None:
+            return
+        options = self.options
+        pool = Pool(self.connect, size=options.pool_size, patience=options.patience, where=self.where)
+        connection = await pool.take()
+        begin = time.time()
+        self._ahead = await connection.fetchval(_CLOCK) - (begin + time.time()) / 2
+        pool.give(connection)
+        self._pool = pool
+
+    async def close(self) -> None:
+        """Let all connections go."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.close()
+
+    def now(self) -> float:
+        """The database's time as this process knows it, in seconds since the epoch; that of a test's clock, if one steers."""
+        steered = self._db.steered()
+        return time.time() + self._ahead if steered is None else steered / 1e6
+
+    async def connect(self) -> Any:
+        """Return a connection outside the pool."""
+        connection = await asyncpg.connect(
+            self._url,
+            timeout=self.options.connect_timeout,
+            statement_cache_size=self.options.statement_cache_size,
+            max_cached_statement_lifetime=0,
+            server_settings={"application_name": "holdfast"},
+        )
+        version = connection.get_server_version()
+        if version.major < VERSION_MIN:
+            connection.terminate()
+            raise ConfigError(
+                f"{self.where}: expected PostgreSQL {VERSION_MIN} or newer, found {version.major}. Update the server."
+            )
+        return connection
+
+    def suspect(self, since: float) -> None:
+        """The way to the server was found broken: trust no connection that waits since before `since` (loop's time)."""
+        if self._pool is not None:
+            self._pool.suspect(since)
+
+    # --- running ---------------------------------------------------------------------------------------------------
+
+    async def run(
+        self, script: Callable[[], Script[T]], *, write: bool = True, single: bool = False, repeats: bool = False
+    ) -> T:
+        """Run a script in one transaction; with `single` each of its statements is one of its own.
+
+        `repeats`: doing it twice is the same as once, so that an unknown outcome is resolved by doing it again.
+        """
+        tries = renewals = 0
+        while True:
+            run = _Run(write=write, single=single)
+            try:
+                return await self._once(run, script())
+            except _Failed as failed:
+                error = failed.error
+            meaning = meaning_of(error)
+            tries += 1
+            if meaning is Meaning.AGAIN and tries < _TRIES_MAX:
+                await asyncio.sleep(random.uniform(0.0, min(_PAUSE_MAX, 0.002 * 2**tries)))
+                continue
+            if meaning is Meaning.LOST and run.unknown and not repeats:
+                raise OutcomeUnknown(
+                    f"the connection to {self.where} was lost before it said whether this was stored: {error}. "
+                    "Ask by the job's id, or try again with the same id."
+                ) from error
+            renewals += 1
+            if meaning in (Meaning.LOST, Meaning.RENEW) and renewals <= _RENEWALS_MAX:
+                self._mind_pooler(error)
+                continue
+            raise as_ours(error, self.where) from error
+
+    def _mind_pooler(self, error: BaseException) -> None:
+        if state_of(error) in POOLER:
+            self.options.statement_cache_size = 0
+            self.suspect(0.0)  # connections that were made with a cache
+
+    async def _once(self, run: _Run, script: Script[T]) -> T:
+        pool = self._pool
+        if pool is None:
+            raise StoreClosed("the store is not open: await store.open() first, and do not use it after close().")
+        connection = await pool.take()
+        loop = asyncio.get_running_loop()
+        # A server that vanished without a word answers nothing; the driver alone would wait for ever.
+        watch = loop.call_later(self.options.statement_timeout, connection.terminate)
+        try:
+            answer = await run.through(connection, script)
+        except _Failed as failed:
+            meaning = meaning_of(failed.error)
+            if meaning in (Meaning.LOST, Meaning.RENEW):
+                pool.drop(connection)
+            else:
+                await self._give_clean(pool, connection)
+            raise
+        except BaseException as error:
+            # The script's own word (a conflict) comes from a connection that can be used on; a cancelled wait does not.
+            if isinstance(error, Exception):
+                await self._give_clean(pool, connection)
+            else:
+                pool.drop(connection)
+            raise
+        finally:
+            watch.cancel()
+            script.close()
+        pool.give(connection)
+        return answer
+
+    async def _give_clean(self, pool: Pool, connection: Any) -> None:
+        """Take a connection back after an error: rolled back, or not at all."""
+        try:
+            if connection.is_in_transaction():
+                await connection.execute("ROLLBACK")
+        except Exception:  # noqa: BLE001 - the server rolls back what was begun on a connection that is gone
+            pool.drop(connection)
+        except BaseException:
+            pool.drop(connection)
+            raise
+        else:
+            pool.give(connection)
+
+
+class _Failed(Exception):
+    """The database said no, or nothing any more."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        super().__init__(str(error))
+
+
+class _Run:
+    """One run of a script on one connection. unknown: a loss now leaves it open whether something was stored."""
+
+    __slots__ = ("_single", "_write", "unknown")
+
+    def __init__(self, *, write: bool, single: bool) -> None:
+        self._write, self._single = write, single
+        self.unknown = False
+
+    async def through(self, connection: Any, script: Script[T]) -> T:
+        """Run it, and commit. Raises _Failed for what the database said, and whatever the script raises."""
+        if self._single:
+            self.unknown = self._write
+            return await self._statements(connection, script)
+        await self._ask(connection, _BEGIN if self._write else _BEGIN_READ)
+        answer = await self._statements(connection, script)
+        self.unknown = self._write
+        await self._ask(connection, "COMMIT")
+        return answer
+
+    async def _statements(self, connection: Any, script: Script[T]) -> T:
+        try:
+            statement = next(script)
+            while True:
+                statement = script.send(await self._do(connection, statement))
+        except StopIteration as stop:
+            answer: T = stop.value
+            return answer
+
+    async def _do(self, connection: Any, statement: Statement) -> list[Any]:
+        try:
+            if statement.many:
+                await connection.executemany(statement.sql, statement.args)
+                return []
+            rows: list[Any] = await connection.fetch(statement.sql, *statement.args)
+            return rows
+        except Exception as error:
+            raise _Failed(error) from error
+
+    async def _ask(self, connection: Any, sql: str) -> None:
+        try:
+            await connection.execute(sql)
+        except Exception as error:
+            raise _Failed(error) from error
+
+
+def shown(url: str) -> str:
+    """Return where a URL leads, for messages: without user and password.
+
+    >>> shown("postgresql://me:secret@db.example:6432/jobs")
+    'PostgreSQL at db.example:6432/jobs'
+    """
+    try:
+        parts = urlsplit(url)
+        place = parts.netloc.rpartition("@")[2] + parts.path
+    except ValueError:
+        place = "the given URL"
+    query = f" ({parts.query})" if parts.query else ""
+    return f"PostgreSQL at {place or 'the default host'}{query}"

@@ -1,0 +1,225 @@
+"""LISTEN and NOTIFY: how a process learns at once what others did on PostgreSQL.
+
+Listening has a connection of its own, which is made when somebody first waits, and made again whenever it was lost. It is
+asked for an answer every few seconds: a socket whose other end vanished without a word is noticed in less than 15 s, and
+then no connection that still waits is trusted. What may have come while nobody listened counts as news.
+
+Notifications are sent after the commit, by the first step at once and by those that follow closely with one that speaks for
+all: a NOTIFY inside each transaction would make all commits of the server wait for each other. Should the process die in
+between, the workers' own look behind it finds the work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from holdfast.errors import HoldfastError
+from holdfast.stores.sql.drivers.asyncpg_pool import end
+from holdfast.stores.sql.script import Statement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from holdfast.stores.sql.drivers.asyncpg import AsyncpgDriver
+    from holdfast.stores.sql.script import Row, Script, Step
+    from holdfast.stores.wakeups import Signal
+
+logger = logging.getLogger("holdfast.stores.postgresql")
+
+#: Seconds between two questions to the listening connection, and for an answer: together below 15.
+PROBE_EVERY: Final = 9.0
+PROBE_LIMIT: Final = 5.0
+_AGAIN_FIRST: Final = 0.1
+_AGAIN_MAX: Final = 2.0
+#: Seconds between two notifications of a process: short after a pause, longer while they keep coming.
+_GAP_FIRST: Final = 0.005
+_GAP_MAX: Final = 0.04
+
+
+class Listener:
+    """A `Watch` by LISTEN. Bound to the loop that first waits."""
+
+    def __init__(self, driver: AsyncpgDriver, channel: str) -> None:
+        self._driver, self._channel = driver, channel
+        self._work: Signal | None = None
+        self._ends: Signal | None = None
+        self._cancel_calls: set[Callable[[], None]] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._connection: Any = None
+        self._lost = asyncio.Event()
+        self._asking = asyncio.Lock()
+        self._asked = 0.0  # when it last answered, by the loop's time
+
+    # --- Watch -----------------------------------------------------------------------------------------------------
+
+    async def start(self, work: Signal, ends: Signal, cancel_calls: set[Callable[[], None]]) -> None:
+        """Begin: from the first `wait` on, news are told to these."""
+        self._work, self._ends, self._cancel_calls = work, ends, cancel_calls
+
+    async def stop(self) -> None:
+        """End, and let the connection go."""
+        task, self._task = self._task, None
+        self._work = self._ends = None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def wait(self, signal: Signal, seen: int, timeout: float) -> bool:
+        """Wait for `signal`, and listen meanwhile."""
+        if self._task is None and self._work is not None:
+            self._task = asyncio.get_running_loop().create_task(self._listen(), name="holdfast-listen")
+        return await signal.wait(seen, timeout)
+
+    # --- for the store ---------------------------------------------------------------------------------------------
+
+    @property
+    def listening(self) -> bool:
+        """Whether news come at once."""
+        return self._connection is not None
+
+    async def ask(self, statement: Statement) -> Sequence[Row] | None:
+        """Put a question through the listening connection, which proves that it lives; None when there is none."""
+        connection = self._connection
+        if connection is None:
+            return None
+        loop = asyncio.get_running_loop()
+        sent = loop.time()
+        async with self._asking:
+            # Not a time-out on the call: that would try to cancel the query, over the same broken way.
+            watch = loop.call_later(PROBE_LIMIT, self._give_up, connection, sent)
+            try:
+                rows: Sequence[Row] = await connection.fetch(statement.sql, *statement.args)
+            except Exception:  # noqa: BLE001 - whatever is wrong with it, a new one is made
+                connection.terminate()
+                self._lost.set()
+                return None
+            finally:
+                watch.cancel()
+        self._asked = loop.time()
+        return rows
+
+    # --- listening -------------------------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        wait, failures = _AGAIN_FIRST, 0
+        while True:
+            try:
+                connection = await self._driver.connect()
+            except Exception as error:  # noqa: BLE001 - the server is away; the workers' own look goes on meanwhile
+                failures += 1
+                if failures == 1:
+                    logger.warning("can not listen on %s, trying on: %s", self._driver.where, error)
+                await asyncio.sleep(wait)
+                wait = min(_AGAIN_MAX, wait * 2)
+                continue
+            if failures:
+                logger.warning("listening on %s again", self._driver.where)
+            wait, failures = _AGAIN_FIRST, 1  # a loss after this is worth one more line when it heals
+            try:
+                await self._stay(connection)
+            finally:
+                self._connection = None
+                await _let_go(connection)
+
+    async def _stay(self, connection: Any) -> None:
+        """Listen on a connection until it is lost."""
+        lost = self._lost = asyncio.Event()
+        connection.add_termination_listener(lambda _: lost.set())
+        try:
+            await connection.add_listener(self._channel, self._heard)
+        except Exception as error:  # noqa: BLE001 - lost between connecting and listening
+            logger.warning("can not listen on %s, trying on: %s", self._driver.where, error)
+            return
+        loop = asyncio.get_running_loop()
+        self._connection, self._asked = connection, loop.time()
+        self._tell_all()
+        while not lost.is_set():
+            quiet = self._asked + PROBE_EVERY - loop.time()
+            try:
+                async with asyncio.timeout(max(0.0, quiet)):
+                    await lost.wait()
+            except TimeoutError:
+                if self._asked + PROBE_EVERY <= loop.time():
+                    await self.ask(Statement("SELECT 1"))
+        logger.warning("lost the connection that listens on %s", self._driver.where)
+
+    def _give_up(self, connection: Any, sent: float) -> None:
+        """It does not answer: neither will others on the same way."""
+        connection.terminate()
+        self._driver.suspect(sent)
+
+    # --- news ------------------------------------------------------------------------------------------------------
+
+    def _heard(self, _connection: object, _pid: int, _channel: str, news: object) -> None:
+        signs = str(news).partition("r")
+        if signs[1] and self._work is not None:
+            self._work.notify()
+        if "e" in signs[0] and self._ends is not None:
+            self._ends.notify()
+        if "c" in signs[0]:
+            for call in tuple(self._cancel_calls):
+                call()
+
+    def _tell_all(self) -> None:
+        """Anything may have come while nobody listened."""
+        self._heard(None, 0, "", "ecr")
+
+
+class Announcer:
+    """Sends notifications after the commit: the first at once, those that follow closely together."""
+
+    def __init__(self, send: Callable[[Step], Any], fresh: Callable[[], Step]) -> None:
+        """send: a coroutine function that notifies of a step; fresh: a step without news, to gather in."""
+        self._send, self._fresh = send, fresh
+        self._pending: Step | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def tell(self, step: Step) -> None:
+        """Tell other processes what a step did, soon."""
+        pending = self._pending
+        if pending is None:
+            pending = self._pending = self._fresh()
+        pending.ready |= step.ready
+        pending.ended |= step.ended
+        pending.cancel_asked |= step.cancel_asked
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="holdfast-notify")
+
+    async def close(self) -> None:
+        """Send what is pending, and end."""
+        task = self._task
+        if task is not None:
+            await asyncio.wait([task])
+
+    async def _run(self) -> None:
+        gap = _GAP_FIRST
+        try:
+            while (step := self._pending) is not None:
+                self._pending = None
+                try:
+                    await self._send(step)
+                except HoldfastError as error:
+                    logger.info("a notification was not sent, others look by themselves: %s", error)
+                await asyncio.sleep(gap)
+                gap = min(_GAP_MAX, gap * 2)
+        finally:
+            self._task = None
+
+
+def notification(step: Step) -> Script[None]:
+    """The statement that tells others of a step."""
+    yield from step.db.announce(step)
+
+
+async def _let_go(connection: Any) -> None:
+    """Close it, also when we are cancelled meanwhile."""
+    if connection.is_closed():
+        return
+    try:
+        async with asyncio.timeout(1.0):
+            await end(connection)
+    except BaseException:
+        connection.terminate()
+        raise
