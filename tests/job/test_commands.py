@@ -17,7 +17,7 @@ from holdfast.errors import (
 from holdfast.job import commands as c
 from holdfast.job.ledger import canonical
 from holdfast.job.ledger.admin import definitions_of, find_definition
-from holdfast.job.ledger.query import count_of, page_of, stats_of
+from holdfast.job.ledger.query import STEP, count_of, numbers_of, page_of, some_of, stats_of
 from holdfast.job.model import (
     Instance,
     InstanceState,
@@ -208,6 +208,24 @@ def test_pages_lead_on_and_text_is_searched(bench: Bench) -> None:
     assert [count_of(bench.ledger, c.JobFilter(text=text)) for text in ("sky", "x2", "sea", "\ud800")] == [3, 1, 0, 0]
     bench.claim(3)
     assert stats_of(bench.ledger).oldest_ready_at == {}
+
+
+def test_a_search_looks_at_so_many_jobs_in_one_step_and_at_fewer_when_it_reads_large_payloads(bench: Bench) -> None:
+    bench.do(c.Enqueue(jobs=tuple(NewJob(id=f"n{number}", task="t") for number in range(STEP + 1))))
+    rare = c.JobFilter(text=f"n{STEP}")
+    assert [job.id for job in page_of(bench.ledger, rare, c.Page(newest_first=False)).items] == [f"n{STEP}"]
+    assert count_of(bench.ledger, rare) == 1
+    numbers = numbers_of(bench.ledger)
+    assert some_of(bench.ledger, rare, numbers, None) == ([], False)
+    last, done = some_of(bench.ledger, rare, numbers, None)
+    assert ([job.id for job in last], done) == ([f"n{STEP}"], True)
+    for half in "ab":
+        bench.add(*(f"large-{half}{number}" for number in range(20)), payload=b"x" * 250_000)
+    numbers = iter(range(STEP + 2, bench.ledger.next_seq))
+    looked = []
+    while not some_of(bench.ledger, c.JobFilter(text="y"), numbers, None)[1]:
+        looked.append(1)
+    assert len(looked) == 1
 
 
 @feature("B45")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from holdfast.chance import SystemDraw
@@ -17,13 +18,13 @@ from holdfast.job import facts as f
 from holdfast.job.ledger import Ledger, execute
 from holdfast.job.ledger.admin import definitions_of, find_definition
 from holdfast.job.ledger.links import links_of
-from holdfast.job.ledger.query import count_of, page_of, stats_of
+from holdfast.job.ledger.query import kept_count, numbers_of, page_from, some_of, stats_of
 from holdfast.job.model import InstanceState, OperationState
 from holdfast.job.state import State
 from holdfast.stores.wakeups import Endings, Signal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from holdfast.job.draw import Draw
     from holdfast.job.model import Definition, Instance, Job, NewJob, Operation, Queue, Schedule, WorkerConfig
@@ -292,11 +293,31 @@ class LedgerStore:
 
     async def find(self, which: c.JobFilter, page: c.Page) -> c.JobPage:
         """Jobs in keyset pages."""
-        return await self._read(lambda: page_of(self.ledger, which, page))
+        numbers = await self._read(lambda: numbers_of(self.ledger, page))
+        items: list[Job] = []
+        async for found in self._search(which, numbers, page.limit + 1):
+            items += found
+        return page_from(items, page)
 
     async def count(self, which: c.JobFilter) -> int:
         """How many jobs match."""
-        return await self._read(lambda: count_of(self.ledger, which))
+        kept = await self._read(lambda: kept_count(self.ledger, which))
+        if kept is not None:
+            return kept
+        numbers = await self._read(lambda: numbers_of(self.ledger))
+        return sum([len(found) async for found in self._search(which, numbers)])
+
+    async def _search(
+        self, which: c.JobFilter, numbers: Iterator[int], wanted: int | None = None
+    ) -> AsyncIterator[list[Job]]:
+        """Yield what matches, step by step: claims and settles wait for one step, never for the whole search."""
+        done = False
+        while not done:
+            found, done = await self._read(partial(some_of, self.ledger, which, numbers, wanted))
+            wanted = None if wanted is None else wanted - len(found)
+            yield found
+            if not done:
+                await asyncio.sleep(0)
 
     async def stats(self) -> c.Stats:
         """Counts per queue and state."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from holdfast.errors import ContentError
 from holdfast.job.commands import JobFilter, JobPage, Page, Stats
+from holdfast.job.model import Job
 from holdfast.job.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from holdfast.job.ledger.ledger import Ledger
-    from holdfast.job.model import Job
 
 PAGE_MAX = 1_000
+#: How many numbers one step of a search looks at; the dearest filter takes about 2 ms for them.
+STEP: Final = 2_048
+#: A text is looked for in 2 to the power of this many bytes of payload while a job without one is looked at.
+_SEARCHED_AS_FAST: Final = 12
 
 
 def matching(job: Job, which: JobFilter) -> bool:
@@ -50,14 +54,54 @@ def _has_text(job: Job, text: str) -> bool:
 
 
 def page_of(ledger: Ledger, which: JobFilter, page: Page) -> JobPage:
-    """One page of the jobs that match, by order of acceptance. The cursor is the last seq shown: jobs that come and go
-    between pages neither repeat a row nor hide one."""
-    items: list[Job] = []
-    for job in _after(ledger, checked_page(page), newest_first=page.newest_first):
-        if matching(job, which):
-            items.append(job)
-            if len(items) > page.limit:
-                break
+    """One page of the jobs that match, by order of acceptance, in one go."""
+    numbers, items, done = numbers_of(ledger, page), list[Job](), False
+    while not done:
+        found, done = some_of(ledger, which, numbers, page.limit + 1 - len(items))
+        items += found
+    return page_from(items, page)
+
+
+def numbers_of(ledger: Ledger, page: Page | None = None) -> Iterator[int]:
+    """The seqs that a page is looked for among; without a page, all. Raises ContentError for a page that can not be."""
+    if page is None:
+        return iter(range(_oldest(ledger), ledger.next_seq))
+    seq = checked_page(page)
+    if page.newest_first:
+        return reversed(range(_oldest(ledger), ledger.next_seq if seq is None else seq))
+    return iter(range(max(_oldest(ledger), (seq or 0) + 1), ledger.next_seq))
+
+
+def _oldest(ledger: Ledger) -> int:
+    # Once for a whole search: behind many purged jobs the first key of a dict is far from its start.
+    return next(iter(ledger.table), ledger.next_seq)
+
+
+def some_of(ledger: Ledger, which: JobFilter, numbers: Iterator[int], wanted: int | None) -> tuple[list[Job], bool]:
+    """The jobs that match among the next `numbers`, at most `wanted`; and whether that is all that is wanted or there is.
+
+    Looks at no more than takes a few milliseconds, so that a long search can give way to others: call it again.
+    """
+    get, text, room = ledger.table.get, which.text is not None, STEP
+    found: list[Job] = []
+    for seq in numbers:
+        job = get(seq)
+        room -= 1
+        if job is not None:
+            if matching(job, which):
+                found.append(job)
+                if len(found) == wanted:
+                    return found, True
+            if text:
+                room -= len(job.payload) >> _SEARCHED_AS_FAST
+        if room <= 0:
+            return found, False
+    return found, True
+
+
+def page_from(items: list[Job], page: Page) -> JobPage:
+    """Return the page of one more job than it shows. The cursor is the last seq shown: jobs that come and go between pages
+    neither repeat a row nor hide one."""
     shown = items[: page.limit]
     more = len(items) > page.limit
     return JobPage(items=tuple(shown), cursor=str(shown[-1].seq) if more else "")
@@ -75,19 +119,25 @@ def checked_page(page: Page) -> int | None:
     return int(cursor)
 
 
-def _after(ledger: Ledger, seq: int | None, *, newest_first: bool) -> Iterator[Job]:
-    if newest_first:
-        return ledger.between(0, ledger.next_seq if seq is None else seq, newest_first=True)
-    return ledger.between(seq or 0, ledger.next_seq)
-
-
 def count_of(ledger: Ledger, which: JobFilter) -> int:
-    """How many jobs match; from the counters when the filter names only states and a queue."""
-    if JobFilter(states=which.states, queue=which.queue) == which:
-        lines = [line for name, line in ledger.index.lines.items() if which.queue in (None, name)]
-        states = which.states or tuple(State)
-        return sum(line.counts[state] + line.records[state] for line in lines for state in states)
-    return sum(1 for job in ledger.table.values() if matching(job, which))
+    """How many jobs match, in one go."""
+    kept = kept_count(ledger, which)
+    if kept is not None:
+        return kept
+    numbers, count, done = numbers_of(ledger), 0, False
+    while not done:
+        found, done = some_of(ledger, which, numbers, None)
+        count += len(found)
+    return count
+
+
+def kept_count(ledger: Ledger, which: JobFilter) -> int | None:
+    """How many jobs match by the counters, which know states and queues alone; None for a filter that names more."""
+    if JobFilter(states=which.states, queue=which.queue) != which:
+        return None
+    lines = [line for name, line in ledger.index.lines.items() if which.queue in (None, name)]
+    states = which.states or tuple(State)
+    return sum(line.counts[state] + line.records[state] for line in lines for state in states)
 
 
 def stats_of(ledger: Ledger) -> Stats:
