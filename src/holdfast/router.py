@@ -154,6 +154,14 @@ class Owner(msgspec.Struct, frozen=True):
     instance: str = ""
 
 
+class Want(msgspec.Struct, frozen=True):
+    """What is asked for one uid of many: an owner, above which epoch, and which epoch's link it may replace."""
+
+    owner: Owner
+    floor: int = 0
+    replaces: int | None = None
+
+
 class StatefulExecutor(Protocol):
     """Links and states of pods. Every write is atomic; every call raises RouterUnavailable when the store is away,
     ContentError for a name that can not be, RouterDataError for a stored value that is not ours."""
@@ -228,10 +236,10 @@ class StatefulExecutor(Protocol):
         """Link if there is none. ok: the link is the caller's now; then it lasts at least as long as asked."""
         ...
 
-    async def set_linked_pods_if_absent(
-        self, ns: str, service: str, owners: Mapping[str, tuple[Owner, int]], persist_seconds: float
+    async def link_pods(
+        self, ns: str, service: str, wanted: Mapping[str, Want], persist_seconds: float
     ) -> dict[str, LinkAnswer]:
-        """The same for many uids at once: uid -> its owner to be, and floor."""
+        """Set if absent, or try to replace where an epoch is named, for many uids at once; each stands alone."""
         ...
 
     async def get_linked_pod(self, ns: str, uid: str, service: str) -> Link | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from holdfast.errors import ConfigError, RouterDataError, RouterError, RouterUnavailable
-from holdfast.router import PERMANENT, Load, Owner, PodState, WorkloadState
+from holdfast.router import PERMANENT, Load, Owner, PodState, Want, WorkloadState
 from holdfast.routers.redis import RedisExecutor, open_redis
 from holdfast.routers.redis.client import Client
 from holdfast.routers.redis.keys import link_key, shard_key, state_key, user_key, workload_key
@@ -52,7 +52,7 @@ async def test_scripts_that_the_server_forgot_are_loaded_again(rh: RedisHarness)
     assert link is not None
     assert link.pod == 1
     rh.server.ask("SCRIPT", "FLUSH")
-    assert (await rh.x.set_linked_pods_if_absent(NS, SERVICE, {"x": (Owner(2), 0), "y": (Owner(2), 0)}, 60.0))["y"].ok
+    assert (await rh.x.link_pods(NS, SERVICE, {"x": Want(Owner(2)), "y": Want(Owner(2))}, 60.0))["y"].ok
     rh.server.ask("SCRIPT", "FLUSH")
     assert set(await rh.x.links(NS, ["x", "y"], SERVICE)) == {"x", "y"}
 
@@ -138,8 +138,8 @@ async def test_the_index_of_a_pod_is_swept_but_for_users_that_were_just_put_ther
 
 
 async def test_a_pod_with_more_users_than_a_page_lists_all_of_them(rh: RedisHarness) -> None:
-    wanted = {f"u{n}": (Owner(1), 0) for n in range(5_000)}
-    answers = await rh.x.set_linked_pods_if_absent(NS, SERVICE, wanted, 600.0)
+    wanted = {f"u{n}": Want(Owner(1)) for n in range(5_000)}
+    answers = await rh.x.link_pods(NS, SERVICE, wanted, 600.0)
     assert all(answer.ok for answer in answers.values())
     assert sorted(await rh.x.users_of_pod(NS, SERVICE, 1, limit=100_000)) == sorted(wanted)
 

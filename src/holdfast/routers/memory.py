@@ -9,7 +9,7 @@ import msgspec
 
 from holdfast import router as port
 from holdfast.clock import Clock, SystemClock
-from holdfast.router import PERMANENT, Link, LinkAnswer, Owner, PodState, WorkloadState, is_available, is_routable
+from holdfast.router import PERMANENT, Link, LinkAnswer, Owner, PodState, Want, WorkloadState, is_available, is_routable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -194,14 +194,18 @@ class MemoryExecutor:
             return _refused(old)
         return self._save(ns, uid, service, owner, persist_seconds, floor, shorten=False)
 
-    async def set_linked_pods_if_absent(
-        self, ns: str, service: str, owners: Mapping[str, tuple[Owner, int]], persist_seconds: float
+    async def link_pods(
+        self, ns: str, service: str, wanted: Mapping[str, Want], persist_seconds: float
     ) -> dict[str, LinkAnswer]:
-        """The same for many uids at once."""
-        return {
-            uid: await self.set_linked_pod_if_absent(ns, uid, service, owner, persist_seconds, floor=floor)
-            for uid, (owner, floor) in owners.items()
-        }
+        """Link many uids at once."""
+        answers = {}
+        for uid, want in wanted.items():
+            where = (ns, uid, service, want.owner, persist_seconds)
+            if want.replaces is None:
+                answers[uid] = await self.set_linked_pod_if_absent(*where, floor=want.floor)
+            else:
+                answers[uid] = await self.try_set_linked_pod(*where, replaces=want.replaces, floor=want.floor)
+        return answers
 
     async def get_linked_pod(self, ns: str, uid: str, service: str) -> Link | None:
         """The link of a uid."""

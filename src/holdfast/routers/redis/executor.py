@@ -14,7 +14,7 @@ import msgspec
 
 from holdfast import router as port
 from holdfast.errors import RouterDataError
-from holdfast.router import PERMANENT, Link, LinkAnswer, Owner, PodState, WorkloadState, is_available, is_routable
+from holdfast.router import PERMANENT, Link, LinkAnswer, Owner, PodState, Want, WorkloadState, is_available, is_routable
 from holdfast.routers.memory import by_pod
 from holdfast.routers.redis import keys
 from holdfast.routers.redis.client import Client
@@ -138,19 +138,20 @@ class RedisExecutor:
         """Link if there is none."""
         return await self._link("set_link_if_absent", ns, uid, service, owner, persist_seconds, floor)
 
-    async def set_linked_pods_if_absent(
-        self, ns: str, service: str, owners: Mapping[str, tuple[Owner, int]], persist_seconds: float
+    async def link_pods(
+        self, ns: str, service: str, wanted: Mapping[str, Want], persist_seconds: float
     ) -> dict[str, LinkAnswer]:
-        """The same for many uids at once."""
-        for uid, (owner, _) in owners.items():
-            _check(ns, uid, service, owner, persist_seconds)
-        commands = [
-            command
-            for uid, (owner, floor) in owners.items()
-            for command in self._commands("set_link_if_absent", ns, uid, service, owner, persist_seconds, floor)
-        ]
+        """Link many uids at once."""
+        commands: list[tuple[Any, ...]] = []
+        for uid, want in wanted.items():
+            _check(ns, uid, service, want.owner, persist_seconds)
+            where = (ns, uid, service, want.owner, persist_seconds, want.floor)
+            if want.replaces is None:
+                commands += self._commands("set_link_if_absent", *where)
+            else:
+                commands += self._commands("try_set_link", *where, want.replaces)
         answers = await self._client.pipe(commands) if commands else []
-        return dict(zip(owners, map(_answer, answers[1::2]), strict=True))
+        return dict(zip(wanted, map(_answer, answers[1::2]), strict=True))
 
     async def _link(
         self, name: str, ns: str, uid: str, service: str, owner: Owner, seconds: float, *rest: Any

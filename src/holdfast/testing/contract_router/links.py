@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from holdfast.errors import ContentError, RouterDataError
-from holdfast.router import PERMANENT, SECONDS_MAX, LinkAnswer, Owner
+from holdfast.router import PERMANENT, SECONDS_MAX, LinkAnswer, Owner, Want
 from holdfast.testing.contract_router.harness import NS, SERVICE, UID, RouterHarness, RouterSuite, feature
 
 CALLERS = 100
@@ -126,15 +126,19 @@ class Links(RouterSuite):
 
     async def test_many_links_are_made_at_once_and_each_stands_alone(self, h: RouterHarness) -> None:
         taken = await h.x.set_linked_pod(NS, "taken", SERVICE, Owner(9), PERMANENT)
-        wanted = {uid: (Owner(1, "i1"), taken.epoch + 5_000_000_000) for uid in ("a", "taken", "b")}
-        answers = await h.x.set_linked_pods_if_absent(NS, SERVICE, wanted, h.long)
+        dead = await h.x.set_linked_pod(NS, "dead", SERVICE, Owner(9), PERMANENT)
+        floor = taken.epoch + 5_000_000_000
+        wanted = {uid: Want(Owner(1, "i1"), floor) for uid in ("a", "taken", "b")}
+        wanted["dead"] = Want(Owner(1, "i1"), replaces=dead.epoch)
+        answers = await h.x.link_pods(NS, SERVICE, wanted, h.long)
         assert [(uid, answer.ok, answer.current) for uid, answer in answers.items()] == [
             ("a", True, 1),
             ("taken", False, 9),
             ("b", True, 1),
+            ("dead", True, 1),
         ]
-        assert answers["a"].epoch > wanted["a"][1]
-        assert await h.x.set_linked_pods_if_absent(NS, SERVICE, {}, h.long) == {}
+        assert answers["a"].epoch > floor
+        assert await h.x.link_pods(NS, SERVICE, {}, h.long) == {}
 
     @feature("S9")
     async def test_the_services_of_a_user_are_its_permanent_links(self, h: RouterHarness) -> None:

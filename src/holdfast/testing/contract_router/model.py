@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 from msgspec.structs import replace
 
-from holdfast.router import PERMANENT, Owner
+from holdfast.router import PERMANENT, Owner, Want
 
 if TYPE_CHECKING:
     from holdfast.router import LinkAnswer
@@ -145,7 +145,7 @@ async def _do(h: RouterHarness, model: Model, step: Step) -> LinkAnswer:
     if step.verb == "absent":
         return await x.set_linked_pod_if_absent(NS, uid, service, owner, seconds)
     if step.verb == "absent many":
-        return (await x.set_linked_pods_if_absent(NS, service, {uid: (owner, 0)}, seconds))[uid]
+        return (await x.link_pods(NS, service, {uid: Want(owner)}, seconds))[uid]
     if step.verb == "remove":
         return await x.remove_linked_pod(NS, uid, service, seconds)
     return await x.remove_linked_pod_with_id(NS, uid, service, seconds, owner)

@@ -1,0 +1,444 @@
+"""The router's flow: who has a key, who gets it, and what happens when pods come, drain and die."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Final
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from holdfast.clock import ManualClock
+from holdfast.errors import ConfigError, NoPod, RouterUnavailable
+from holdfast.router import (
+    OVERLOADED,
+    PERMANENT,
+    Link,
+    Load,
+    Owner,
+    PodState,
+    RoutingState,
+    ServiceState,
+    is_available,
+    is_routable,
+    pod_from,
+    workload_of,
+)
+from holdfast.routers.memory import MemoryExecutor
+from holdfast.sticky.choice import Choice
+from holdfast.sticky.router import Route, Router, RouterOptions
+from tests.features import feature
+from tests.router.conftest import RedisHarness
+
+NS: Final = "holdfast"
+SERVICE: Final = "chat"
+LEASE: Final = 30.0
+DENY, SHUTDOWN = RoutingState.DENY_NEW_CALL, RoutingState.SHUTDOWN
+
+
+class Watched(MemoryExecutor):
+    """Counts look-ups, holds them back when told, and is away when told. A real executor otherwise."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock=clock)
+        self.clock = clock
+        self.looked_up: list[str] = []
+        self.asked, self.gate = asyncio.Event(), asyncio.Event()
+        self.gate.set()
+        self.away = False
+
+    async def links(self, ns: str, uids: Sequence[str], service: str) -> dict[str, Link]:
+        """Look up, after the gate."""
+        self.looked_up += uids
+        self.asked.set()
+        self._refuse()
+        await self.gate.wait()
+        return await super().links(ns, uids, service)
+
+    async def get_service_state(self, ns: str, service: str) -> dict[int, PodState]:
+        """Read the states."""
+        self._refuse()
+        return await super().get_service_state(ns, service)
+
+    def _refuse(self) -> None:
+        if self.away:
+            raise RouterUnavailable("away")
+
+    async def pod(self, pod: int, instance: str = "", **fields: object) -> None:
+        """Publish a pod."""
+        state = PodState(pod=pod, instance=instance or f"i{pod}", **fields)  # type: ignore[arg-type]  # fields of tests
+        await self.set_service_state(NS, SERVICE, state, LEASE)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def links(clock: ManualClock) -> Watched:
+    return Watched(clock)
+
+
+@pytest.fixture
+async def router(links: Watched, clock: ManualClock) -> AsyncIterator[Router]:
+    router = Router(links, clock=clock)
+    yield router
+    await router.close()
+
+
+async def pod_of(router: Router, uid: str) -> int:
+    """The pod that has a key."""
+    return (await router.find(SERVICE, uid)).pod
+
+
+# --- the flow
+
+
+@feature("S5")
+async def test_a27_a_key_stays_with_its_pod_while_that_is_routable(router: Router, links: Watched) -> None:
+    for pod in range(3):
+        await links.pod(pod)
+    owners = {f"u{n}": await pod_of(router, f"u{n}") for n in range(30)}
+    await links.pod(0, load=4.0)
+    await links.pod(1, routing=DENY)
+    links.clock.advance(2.0)
+    assert {uid: await pod_of(router, uid) for uid in owners} == owners
+    links.clock.advance(20.0)
+    for pod in range(3):
+        await links.pod(pod)
+    links.clock.advance(20.0)
+    other = Router(links, clock=links.clock)
+    assert {uid: await pod_of(other, uid) for uid in owners} == owners
+
+
+@feature("S5")
+async def test_a27_a_draining_pod_gets_no_new_keys(router: Router, links: Watched) -> None:
+    await links.pod(0, routing=DENY)
+    await links.pod(1, load=4.0)
+    assert {await pod_of(router, f"u{n}") for n in range(20)} == {1}
+    await links.pod(1, routing=DENY)
+    links.clock.advance(2.0)
+    with pytest.raises(NoPod, match="deny_new_call"):
+        await router.find(SERVICE, "new")
+    assert await pod_of(router, "u0") == 1
+
+
+async def test_a27_new_keys_are_balanced_within_a_tenth_over_pods_of_equal_load(router: Router, links: Watched) -> None:
+    for pod in range(7):
+        await links.pod(pod)
+    found = await router.find_many(SERVICE, [f"u{n}" for n in range(1_000)])
+    counts = Counter(route.pod for route in found.values() if isinstance(route, Route))
+    assert sum(counts.values()) == 1_000
+    assert max(counts.values()) - min(counts.values()) <= 0.1 * 1_000 / 7
+
+
+async def test_pod_zero_is_chosen_cached_and_kept(router: Router, links: Watched) -> None:
+    await links.pod(0)
+    assert await pod_of(router, "u") == 0
+    assert router.cached(SERVICE, "u") is not None
+    assert await pod_of(router, "u") == 0
+    assert router.counts.hits == 1
+
+
+async def test_the_freest_pod_gets_new_keys(router: Router, links: Watched) -> None:
+    for pod, load in ((0, 3.0), (1, 1.0), (2, 5.0)):
+        await links.pod(pod, load=load)
+    assert {await pod_of(router, f"u{n}") for n in range(10)} == {1}
+
+
+@pytest.mark.parametrize("state", [state for state in ServiceState if state is not ServiceState.READY])
+async def test_a_pod_that_is_not_ready_gets_no_keys_and_loses_its_own(
+    router: Router, links: Watched, state: ServiceState
+) -> None:
+    await links.pod(0)
+    first = await router.find(SERVICE, "u")
+    await links.pod(0, state=state)
+    await links.pod(1, load=4.0)
+    links.clock.advance(2.0)
+    second = await router.find(SERVICE, "u")
+    assert second.pod == 1
+    assert second.epoch > first.epoch
+
+
+async def test_without_any_pod_it_is_said_that_there_is_none(router: Router) -> None:
+    with pytest.raises(NoPod, match="Start a worker"):
+        await router.find(SERVICE, "u")
+
+
+@feature("S8")
+async def test_a26_the_keys_of_a_lost_pod_move_to_good_ones_under_higher_epochs(router: Router, links: Watched) -> None:
+    for pod in range(3):
+        await links.pod(pod)
+    uids = [f"u{n}" for n in range(300)]
+    before = {uid: await router.find(SERVICE, uid) for uid in uids}
+    links.clock.advance(LEASE - 1)
+    for pod in (0, 2):
+        await links.pod(pod)
+    links.clock.advance(2.0)
+    listed = await router.keys(SERVICE, 1)
+    assert sorted(listed) == sorted(uid for uid in uids if before[uid].pod == 1)
+    assert await router.fail_over(SERVICE, 1) == 100
+    assert await router.keys(SERVICE, 1) == []
+    after = {uid: await router.find(SERVICE, uid) for uid in uids}
+    for uid in uids:
+        if before[uid].pod == 1:
+            assert after[uid].pod in (0, 2)
+            assert after[uid].epoch > before[uid].epoch
+        else:
+            assert (after[uid].pod, after[uid].epoch) == (before[uid].pod, before[uid].epoch)
+    moved = Counter(after[uid].pod for uid in uids if before[uid].pod == 1)
+    assert abs(moved[0] - moved[2]) <= 10
+
+
+async def test_nothing_moves_from_a_live_pod_by_a_fail_over(router: Router, links: Watched) -> None:
+    await links.pod(0)
+    await links.pod(1)
+    before = {f"u{n}": await pod_of(router, f"u{n}") for n in range(10)}
+    assert await router.fail_over(SERVICE, 0) == 0
+    assert {uid: await pod_of(router, uid) for uid in before} == before
+
+
+async def test_a_fail_over_without_a_good_pod_says_so_and_leaves_the_links(router: Router, links: Watched) -> None:
+    await links.pod(0)
+    await router.find(SERVICE, "u")
+    links.clock.advance(LEASE + 1)
+    with pytest.raises(NoPod):
+        await router.fail_over(SERVICE, 0)
+    assert await router.keys(SERVICE, 0) == ["u"]
+
+
+async def test_a_pod_that_restarted_under_its_number_gets_its_keys_again_under_a_higher_epoch(
+    router: Router, links: Watched
+) -> None:
+    await links.pod(0, "first")
+    first = await router.find(SERVICE, "u")
+    await links.pod(0, "second")
+    links.clock.advance(2.0)
+    second = await router.find(SERVICE, "u")
+    assert (second.pod, second.instance) == (0, "second")
+    assert second.epoch > first.epoch
+
+
+async def test_a_pod_that_came_this_very_second_is_not_called_dead(router: Router, links: Watched) -> None:
+    await links.pod(0)
+    await router.find(SERVICE, "other")
+    await links.pod(1)
+    await links.set_linked_pod(NS, "u", SERVICE, Owner(1, "i1"), PERMANENT)
+    assert await pod_of(router, "u") == 1
+
+
+async def test_of_many_routers_that_find_an_owner_dead_one_moves_the_key(links: Watched) -> None:
+    await links.pod(0)
+    routers = [Router(links, clock=links.clock) for _ in range(20)]
+    await routers[0].find(SERVICE, "u")
+    links.clock.advance(LEASE + 1)
+    for pod in range(1, 5):
+        await links.pod(pod)
+    found = await asyncio.gather(*(router.find(SERVICE, "u") for router in routers))
+    assert len({(route.pod, route.epoch) for route in found}) == 1
+    assert sum(router.counts.moved for router in routers) == 1
+
+
+# --- cache
+
+
+async def test_a_cached_answer_ends_before_its_link_does(links: Watched) -> None:
+    await links.pod(0)
+    router = Router(links, RouterOptions(link=20.0), clock=links.clock)
+    await router.find(SERVICE, "u")
+    route, link = router.cached(SERVICE, "u"), await router.owner(SERVICE, "u")
+    assert route is not None
+    assert link is not None
+    assert link.seconds_left is not None
+    assert route.until - links.clock.monotonic() < link.seconds_left
+    links.clock.advance(17.0)
+    assert router.cached(SERVICE, "u") is None
+    assert await router.owner(SERVICE, "u") is not None
+
+
+async def test_a_cached_owner_that_is_gone_is_not_answered(router: Router, links: Watched) -> None:
+    await links.pod(0)
+    await router.find(SERVICE, "u")
+    await links.remove_service_state(NS, SERVICE, 0)
+    await links.pod(1)
+    links.clock.advance(2.0)
+    assert await pod_of(router, "u") == 1
+
+
+async def test_concurrent_look_ups_of_one_key_are_one_look_up(router: Router, links: Watched) -> None:
+    await links.pod(0)
+    links.gate.clear()
+    callers = [asyncio.ensure_future(router.find(SERVICE, "u")) for _ in range(50)]
+    await links.asked.wait()
+    late = [asyncio.ensure_future(router.find(SERVICE, "u")) for _ in range(50)]
+    links.gate.set()
+    assert len(set(await asyncio.gather(*callers, *late))) == 1
+    assert links.looked_up == ["u"]
+
+
+async def test_a_caller_that_leaves_takes_nothing_from_the_others(router: Router, links: Watched) -> None:
+    await links.pod(0)
+    links.gate.clear()
+    first, second = (asyncio.ensure_future(router.find(SERVICE, "u")) for _ in range(2))
+    await links.asked.wait()
+    first.cancel()
+    links.gate.set()
+    assert (await second).pod == 0
+
+
+async def test_the_cache_is_bounded(links: Watched) -> None:
+    await links.pod(0)
+    router = Router(links, RouterOptions(cache_max=10), clock=links.clock)
+    await router.find_many(SERVICE, [f"u{n}" for n in range(25)])
+    assert sum(router.cached(SERVICE, f"u{n}") is not None for n in range(25)) == 10
+
+
+async def test_while_the_executor_is_away_what_is_known_goes_on_and_then_it_heals(
+    router: Router, links: Watched
+) -> None:
+    await links.pod(0)
+    await router.find(SERVICE, "known")
+    links.away = True
+    links.clock.advance(5.0)
+    assert await pod_of(router, "known") == 0
+    with pytest.raises(RouterUnavailable):
+        await router.find(SERVICE, "unknown")
+    links.clock.advance(60.0)
+    with pytest.raises(RouterUnavailable):
+        await router.find(SERVICE, "known")
+    links.away = False
+    await links.pod(0)
+    assert await pod_of(router, "unknown") == 0
+
+
+# --- steering
+
+
+async def test_a_key_is_moved_by_hand_to_a_pod_that_is_there(router: Router, links: Watched) -> None:
+    await links.pod(0)
+    await links.pod(1)
+    route = await router.find(SERVICE, "u")
+    target = 1 - route.pod
+    moved = await router.move(SERVICE, "u", target)
+    assert moved.epoch > route.epoch
+    assert await pod_of(router, "u") == target
+    with pytest.raises(NoPod, match="pod 7"):
+        await router.move(SERVICE, "u", 7)
+
+
+async def test_a_released_key_is_given_to_whoever_is_best_then(router: Router, links: Watched) -> None:
+    await links.pod(0)
+    first = await router.find(SERVICE, "u")
+    await links.pod(0, load=5.0)
+    await links.pod(1)
+    assert not (await router.release(SERVICE, "u", Owner(1, "i1"))).ok
+    assert (await router.release(SERVICE, "u", Owner(0, "i0"))).ok
+    assert not (await router.release(SERVICE, "u")).ok
+    links.clock.advance(2.0)
+    second = await router.find(SERVICE, "u")
+    assert second.pod == 1
+    assert second.epoch > first.epoch
+
+
+async def test_a_new_link_of_a_forgotten_key_is_above_the_floor(router: Router, links: Watched) -> None:
+    await links.pod(0)
+    first = await router.find(SERVICE, "u")
+    await router.release(SERVICE, "u")
+    floor = first.epoch + 10_000_000_000
+    router.forget(SERVICE, "u", floor=floor)
+    router.forget(SERVICE, "u", floor=1)
+    assert (await router.find(SERVICE, "u")).epoch > floor
+
+
+# --- on a real Redis
+
+
+async def test_on_redis_a_hundred_concurrent_look_ups_of_ten_keys_agree(rh: RedisHarness) -> None:
+    for pod in range(4):
+        await rh.x.set_service_state(NS, SERVICE, PodState(pod=pod, instance=f"i{pod}"), LEASE)
+    routers = [Router(rh.x) for _ in range(10)]
+    found = await asyncio.gather(*(r.find(SERVICE, f"u{n}") for n in range(10) for r in routers))
+    for n in range(10):
+        assert len({(route.pod, route.epoch) for route in found[n * 10 : n * 10 + 10]}) == 1
+    for router in routers:
+        await router.close()
+
+
+# --- the parts that are pure
+
+
+@pytest.mark.parametrize("routing", list(RoutingState))
+@pytest.mark.parametrize("state", list(ServiceState))
+def test_what_is_available_is_routable_and_there_is_one_definition_of_both(
+    state: ServiceState, routing: RoutingState
+) -> None:
+    pod = PodState(pod=0, state=state, routing=routing)
+    assert is_routable(pod) is (state is ServiceState.READY and routing is not SHUTDOWN)
+    assert is_available(pod) is (state is ServiceState.READY and routing is RoutingState.READY)
+    assert is_routable(pod) or not is_available(pod)
+
+
+def test_an_unknown_pod_is_neither() -> None:
+    assert not is_routable(None)
+    assert not is_available(None)
+
+
+@given(weights=st.lists(st.integers(1, 5), min_size=1, max_size=6), rounds=st.integers(1, 4))
+@settings(derandomize=True, database=None, max_examples=100)
+def test_over_whole_rounds_each_pod_has_its_exact_share(weights: list[int], rounds: int) -> None:
+    pods: Mapping[int, PodState] = {n: PodState(pod=n, weight=weight) for n, weight in enumerate(weights)}
+    choice = Choice()
+    chosen = Counter(best.pod for _ in range(sum(weights) * rounds) if (best := choice.best(pods)) is not None)
+    assert chosen == {n: weight * rounds for n, weight in enumerate(weights)}
+
+
+def test_turns_are_smooth_and_not_in_runs() -> None:
+    pods = {0: PodState(pod=0, weight=5), 1: PodState(pod=1), 2: PodState(pod=2)}
+    choice = Choice()
+    turns = [best.pod for _ in range(7) if (best := choice.best(pods)) is not None]
+    assert turns == [0, 0, 1, 0, 2, 0, 0]
+
+
+def test_a_pod_that_comes_back_is_not_flooded() -> None:
+    choice = Choice()
+    both = {0: PodState(pod=0), 1: PodState(pod=1)}
+    busy = {0: PodState(pod=0), 1: PodState(pod=1, load=4.0)}
+    for _ in range(100):
+        choice.best(busy)
+    turns = [best.pod for _ in range(10) if (best := choice.best(both)) is not None]
+    assert sorted(turns) == [0] * 5 + [1] * 5
+
+
+@pytest.mark.parametrize(
+    ("loads", "load"),
+    [([0.0, 1.0], Load.IDLE), ([1.0, 1.5], Load.NORMAL), ([3.0], Load.HIGH), ([OVERLOADED], Load.OVERLOADED)],
+)
+def test_a_services_load_is_that_of_its_live_pods(loads: list[float], load: Load) -> None:
+    pods = {n: PodState(pod=n, load=one) for n, one in enumerate(loads)}
+    pods[9] = PodState(pod=9, routing=SHUTDOWN, load=99.0)
+    pods[8] = PodState(pod=8, routing=DENY, load=loads[0])
+    state = workload_of(pods, 5.0)
+    assert (state.load, state.replicas, state.ready, state.updated_at) == (load, len(loads) + 2, len(loads), 5.0)
+
+
+def test_a_service_without_routable_pods_is_shut_down() -> None:
+    assert workload_of({0: PodState(pod=0, routing=SHUTDOWN)}, 0.0).load is Load.SHUTDOWN
+
+
+async def test_a_router_tells_a_services_load(router: Router, links: Watched) -> None:
+    await links.pod(0, load=3.5)
+    assert (await router.workload(SERVICE)).load is Load.HIGH
+
+
+def test_a_process_is_told_its_number_by_the_setting_or_the_name_of_its_host() -> None:
+    assert [pod_from(*given) for given in (("3", "x-1"), ("", "chat-12"), ("", "chat"), ("", "7"))] == [
+        3,
+        12,
+        None,
+        None,
+    ]
+    for bad in ("-1", "x", "1.5", "9999999", "²"):
+        with pytest.raises(ConfigError, match="HOLDFAST_POD_INDEX"):
+            pod_from(bad, "host")
