@@ -8,6 +8,7 @@ from holdfast.job.ledger import validate
 from holdfast.stores.memory import MemoryStore
 from holdfast.testing.contract.harness import StoreHarness
 from tests.journal.harness import JournalHarness
+from tests.sql.mysql.harness import MariadbHarness
 from tests.sql.postgresql.harness import PostgresHarness
 from tests.sql.sqlite.harness import SqliteHarness
 
@@ -31,4 +32,5 @@ ADAPTERS: Final[dict[str, Callable[[], StoreHarness]]] = {
     "journal": JournalHarness,
     "sqlite": SqliteHarness,
     "postgresql": PostgresHarness,
+    "mysql": MariadbHarness,
 }

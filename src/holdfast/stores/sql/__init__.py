@@ -21,3 +21,10 @@ def open_postgresql(url: str, *, clock: Clock, **options: Any) -> SqlStore:
     from holdfast.stores.sql.postgresql import make_postgresql
 
     return make_postgresql(url, clock=clock, **options)
+
+
+def open_mysql(url: str, *, clock: Clock, **options: Any) -> SqlStore:
+    """Return the store of a MySQL or MariaDB database, not opened yet. `url`: mysql://user:password@host:port/database."""
+    from holdfast.stores.sql.mysql import make_mysql
+
+    return make_mysql(url, clock=clock, **options)

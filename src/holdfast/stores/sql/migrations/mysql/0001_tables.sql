@@ -1,0 +1,202 @@
+-- The tables of Holdfast. Times are microseconds since the epoch, UTC. Names, ids and keys are VARBINARY: compared byte by
+-- byte, in every character set, and trailing spaces count. A statement that makes a table can not be rolled back here, so
+-- each one may be done again.
+
+-- Jobs that have not ended. Without partial indexes, what only some rows have is a column that follows from the others and is
+-- NULL in the rest: a scan of what is due, or of what runs, meets no other row.
+CREATE TABLE IF NOT EXISTS {job} (
+    seq BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    id VARBINARY(512) NOT NULL,
+    queue VARBINARY(400) NOT NULL,
+    task VARBINARY(400) NOT NULL,
+    state SMALLINT NOT NULL,
+    ready SMALLINT NOT NULL,
+    prio SMALLINT NOT NULL,
+    run_at BIGINT NOT NULL,
+    payload LONGBLOB NOT NULL,
+    policy LONGBLOB,
+    lane_key VARBINARY(2048),
+    lane SMALLINT NOT NULL,
+    uniq VARBINARY(2048),
+    sticky VARBINARY(400),
+    pod BIGINT,
+    pod_epoch BIGINT NOT NULL,
+    suspect SMALLINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    queued_at BIGINT,
+    updated_at BIGINT NOT NULL,
+    attempt INT NOT NULL,
+    token BIGINT NOT NULL,
+    instance VARBINARY(2048),
+    worker VARBINARY(2048) NOT NULL,
+    version VARBINARY(2048) NOT NULL,
+    started_at BIGINT,
+    lease_until BIGINT NOT NULL,
+    cancel_asked SMALLINT NOT NULL,
+    rest LONGBLOB,
+    due_at BIGINT GENERATED ALWAYS AS (CASE WHEN state IN (1, 4) THEN run_at END) VIRTUAL,
+    runs_at VARBINARY(2048) GENERATED ALWAYS AS (CASE WHEN state = 3 THEN instance END) VIRTUAL,
+    runs_in VARBINARY(400) GENERATED ALWAYS AS (CASE WHEN state = 3 THEN queue END) VIRTUAL,
+    UNIQUE KEY job_id (id),
+    -- An unfinished job holds its unique key alone, whatever else goes wrong.
+    UNIQUE KEY job_uniq (uniq),
+    KEY job_ready (queue, ready, prio, run_at, seq),
+    KEY job_due (due_at, seq),
+    KEY job_runs_at (runs_at),
+    KEY job_runs_in (runs_in),
+    KEY job_lane (lane_key, lane, seq)
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET = utf8mb4;
+
+-- Jobs that have ended.
+CREATE TABLE IF NOT EXISTS {done} (
+    seq BIGINT NOT NULL PRIMARY KEY,
+    id VARBINARY(512) NOT NULL,
+    queue VARBINARY(400) NOT NULL,
+    task VARBINARY(400) NOT NULL,
+    state SMALLINT NOT NULL,
+    ready SMALLINT NOT NULL,
+    prio SMALLINT NOT NULL,
+    run_at BIGINT NOT NULL,
+    payload LONGBLOB NOT NULL,
+    policy LONGBLOB,
+    lane_key VARBINARY(2048),
+    lane SMALLINT NOT NULL,
+    uniq VARBINARY(2048),
+    sticky VARBINARY(400),
+    pod BIGINT,
+    pod_epoch BIGINT NOT NULL,
+    suspect SMALLINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    queued_at BIGINT,
+    updated_at BIGINT NOT NULL,
+    attempt INT NOT NULL,
+    token BIGINT NOT NULL,
+    instance VARBINARY(2048),
+    worker VARBINARY(2048) NOT NULL,
+    version VARBINARY(2048) NOT NULL,
+    started_at BIGINT,
+    lease_until BIGINT NOT NULL,
+    cancel_asked SMALLINT NOT NULL,
+    rest LONGBLOB,
+    finished_at BIGINT NOT NULL,
+    duration DOUBLE,
+    result LONGBLOB,
+    tail LONGBLOB,
+    deleted_at BIGINT,
+    UNIQUE KEY done_id (id),
+    KEY done_ended (queue, state, finished_at, seq),
+    KEY done_uniq (uniq, seq),
+    KEY done_key (lane_key, seq)
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET = utf8mb4;
+
+-- Attempts that ended without ending their job.
+CREATE TABLE IF NOT EXISTS {attempt} (
+    seq BIGINT NOT NULL,
+    number INT NOT NULL,
+    body LONGBLOB NOT NULL,
+    PRIMARY KEY (seq, number)
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET = utf8mb4;
+
+CREATE TABLE IF NOT EXISTS {queue} (
+    name VARBINARY(400) NOT NULL PRIMARY KEY,
+    paused SMALLINT NOT NULL,
+    fleet_limit BIGINT,
+    rescue_after BIGINT,
+    body LONGBLOB NOT NULL
+) ENGINE = InnoDB CHARACTER SET = utf8mb4;
+CREATE TABLE IF NOT EXISTS {definition} (
+    id VARBINARY(512) NOT NULL PRIMARY KEY,
+    alias VARBINARY(400) NOT NULL,
+    stopped SMALLINT NOT NULL,
+    body LONGBLOB NOT NULL,
+    UNIQUE KEY definition_alias (alias)
+) ENGINE = InnoDB CHARACTER SET = utf8mb4;
+CREATE TABLE IF NOT EXISTS {schedule} (
+    name VARBINARY(1024) NOT NULL PRIMARY KEY,
+    next_run_at BIGINT,
+    body LONGBLOB NOT NULL
+) ENGINE = InnoDB CHARACTER SET = utf8mb4;
+CREATE TABLE IF NOT EXISTS {worker} (
+    name VARBINARY(2048) NOT NULL PRIMARY KEY,
+    body LONGBLOB NOT NULL
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET = utf8mb4;
+CREATE TABLE IF NOT EXISTS {instance} (
+    id VARBINARY(2048) NOT NULL PRIMARY KEY,
+    worker VARBINARY(2048) NOT NULL,
+    live SMALLINT NOT NULL,
+    heartbeat_at BIGINT NOT NULL,
+    lease BIGINT NOT NULL,
+    body LONGBLOB NOT NULL,
+    beat LONGBLOB
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET = utf8mb4;
+CREATE TABLE IF NOT EXISTS {operation} (
+    id VARBINARY(512) NOT NULL PRIMARY KEY,
+    created_at BIGINT NOT NULL,
+    state VARBINARY(100) NOT NULL,
+    body LONGBLOB NOT NULL
+) ENGINE = InnoDB CHARACTER SET = utf8mb4;
+CREATE TABLE IF NOT EXISTS {audit} (
+    seq BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    at BIGINT NOT NULL,
+    body LONGBLOB NOT NULL
+) ENGINE = InnoDB CHARACTER SET = utf8mb4;
+CREATE TABLE IF NOT EXISTS {link} (
+    service VARBINARY(400) NOT NULL,
+    lane_key VARBINARY(2048) NOT NULL,
+    pod BIGINT,
+    instance VARBINARY(2048) NOT NULL,
+    epoch BIGINT NOT NULL,
+    PRIMARY KEY (service, lane_key)
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET = utf8mb4;
+
+-- How many ended jobs are shown, and other counts.
+CREATE TABLE IF NOT EXISTS {tally} (
+    queue VARBINARY(400) NOT NULL,
+    state SMALLINT NOT NULL,
+    shard INT NOT NULL,
+    n BIGINT NOT NULL,
+    PRIMARY KEY (queue, state, shard)
+) ENGINE = InnoDB CHARACTER SET = utf8mb4;
+CREATE TABLE IF NOT EXISTS {counter} (
+    name VARBINARY(100) NOT NULL,
+    shard INT NOT NULL,
+    n BIGINT NOT NULL,
+    PRIMARY KEY (name, shard)
+) ENGINE = InnoDB CHARACTER SET = utf8mb4;
+-- What happened, minute by minute: counts, sums in microseconds, and histograms of waiting and of running.
+CREATE TABLE IF NOT EXISTS {stat} (
+    minute BIGINT NOT NULL,
+    queue VARBINARY(400) NOT NULL,
+    task VARBINARY(400) NOT NULL,
+    outcome SMALLINT NOT NULL,
+    instance VARBINARY(2048) NOT NULL,
+    worker VARBINARY(2048) NOT NULL,
+    n BIGINT NOT NULL,
+    waited BIGINT NOT NULL,
+    ran BIGINT NOT NULL,
+    waits LONGBLOB NOT NULL,
+    runs LONGBLOB NOT NULL,
+    PRIMARY KEY (minute, queue, task, outcome, instance)
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET = utf8mb4;
+
+CREATE TABLE IF NOT EXISTS {meta} (
+    name VARBINARY(100) NOT NULL PRIMARY KEY,
+    value VARBINARY(1000) NOT NULL
+) ENGINE = InnoDB CHARACTER SET = utf8mb4;
+INSERT IGNORE INTO {meta} (name, value) VALUES ('epoch', '1');
+
+-- Rows that stand for names while somebody locks these: a name's hash says which. There is a fixed number of them, so that a
+-- lock never makes a row.
+CREATE TABLE IF NOT EXISTS {prefix}slot (slot INT NOT NULL PRIMARY KEY) ENGINE = InnoDB;
+INSERT IGNORE INTO {prefix}slot (slot)
+    SELECT a.n + 16 * b.n + 256 * c.n FROM
+    (SELECT 0 AS n UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5
+     UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9 UNION ALL SELECT 10 UNION ALL SELECT 11
+     UNION ALL SELECT 12 UNION ALL SELECT 13 UNION ALL SELECT 14 UNION ALL SELECT 15) AS a
+    CROSS JOIN
+    (SELECT 0 AS n UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5
+     UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9 UNION ALL SELECT 10 UNION ALL SELECT 11
+     UNION ALL SELECT 12 UNION ALL SELECT 13 UNION ALL SELECT 14 UNION ALL SELECT 15) AS b
+    CROSS JOIN
+    (SELECT 0 AS n UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5
+     UNION ALL SELECT 6 UNION ALL SELECT 7) AS c;
