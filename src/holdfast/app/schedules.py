@@ -58,7 +58,10 @@ class Schedules:
             place = _place(self._app, alias, arguments)
             await (await self._app.session()).define([task for task in self._app.tasks if task.alias == alias])
         session = await self._app.session()
-        definition = await session.definition(alias, self._app.tasks.aliases())
+        try:
+            definition = await steering.definition_for(session.store, alias)
+        except UnknownTask:
+            definition = await session.definition(alias, self._app.tasks.aliases())  # it raises, and names near ones
         if self._app.tasks.get(alias) is None:
             job, _ = job_of(definition, arguments, {}, self._app.host.new_id)
             place = {"payload": job.payload, "queue": job.queue}

@@ -34,8 +34,10 @@ _SHARED: Final = ("data", "url")
 class Session:
     """One call of the command line."""
 
-    def __init__(self, flags: dict[str, Any], *, config: str | None, as_json: bool, offline: bool = False) -> None:
-        self._flags, self._config, self.offline = flags, config, offline
+    def __init__(
+        self, flags: dict[str, Any], *, config: str | None, as_json: bool, offline: bool = False, debug: bool = False
+    ) -> None:
+        self._flags, self._config, self.offline, self.debug = flags, config, offline, debug
         self.out = Output(as_json=as_json)
         self.clock = SystemClock()
 
@@ -160,8 +162,8 @@ def shared(*, offline: bool = False) -> Callable[[F], F]:
                 config=options.pop("config"),
                 as_json=options.pop("as_json"),
                 offline=options.pop("offline", False),
+                debug=options.pop("debug"),
             )
-            options.pop("debug")
             return function(session, **options)
 
         decorated: Any = wrapped

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from holdfast.errors import Conflict, UnknownSchedule, UnknownTask
+from holdfast.errors import Conflict, TaskInactive, UnknownSchedule, UnknownTask
 from holdfast.job.model import Schedule, ScheduleStatus
 from holdfast.schedule.drafts import TIMING, checked, read_options
 from holdfast.schedule.jobs import job_of
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from holdfast.job.commands import Enqueued
+    from holdfast.job.model import Definition
     from holdfast.store import Store
 
 _TRIES: Final = 50
@@ -37,6 +38,14 @@ async def find(store: Store, name: str) -> Schedule:
             return one
     names = ", ".join(one.name for one in known[:8]) or "none"
     raise UnknownSchedule(f"unknown schedule {name!r} (known: {names}). List them to see those that exist.")
+
+
+async def definition_for(store: Store, alias: str) -> Definition:
+    """Return the definition of a task whose jobs may be enqueued. Raises UnknownTask, TaskInactive."""
+    found = await store.definition(alias)
+    if not found.runs:
+        raise TaskInactive(alias, "deleted" if found.deleted_at is not None else found.status)
+    return found
 
 
 async def create(store: Store, schedule: Schedule) -> Schedule:

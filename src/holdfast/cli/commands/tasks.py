@@ -1,31 +1,48 @@
-"""`holdfast tasks`: list, show and switch tasks."""
+"""`holdfast tasks`: list, show and switch tasks, and run one here and now."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, Final
+
 import click
 
+from holdfast.cli.handlers import log_lines, run_handler
 from holdfast.cli.output import json_of, when
 from holdfast.cli.session import Session, shared
+from holdfast.errors import HoldfastError, JobFailed, UnknownTask
 from holdfast.job.commands import ChangeDefinition, DefinitionFilter
+from holdfast.job.model import TaskStatus
 from holdfast.wire.definitions import definition_doc
+from holdfast.wire.documents import job_doc
+
+if TYPE_CHECKING:
+    from holdfast.job.model import Job
+
+_FAILED: Final = 10
+_ALL: Final = 1_000_000
 
 
 @click.group("tasks")
 def command() -> None:
-    """List and show tasks."""
+    """List, show, switch and run tasks."""
 
 
 @command.command("ls")
 @click.option("--deleted", is_flag=True, help="Deleted ones too.")
+@click.option("--status", type=click.Choice([status.value for status in TaskStatus]), help="Only these.")
+@click.option("--count", is_flag=True, help="Say only how many there are.")
 @shared(offline=True)
-def list_tasks(session: Session, deleted: bool) -> int:
+def list_tasks(session: Session, deleted: bool, status: str | None, count: bool) -> int:
     """List tasks by alias."""
-    return session.run(_list(session, deleted=deleted))
+    return session.run(_list(session, DefinitionFilter(deleted=deleted, status=status, limit=_ALL), count=count))
 
 
-async def _list(session: Session, *, deleted: bool) -> int:
+async def _list(session: Session, which: DefinitionFilter, *, count: bool) -> int:
     async with session.store() as store:
-        found = await store.definitions(DefinitionFilter(deleted=deleted))
+        found = await store.definitions(which)
+    if count:
+        session.out.value(len(found))
+        return 0
     if session.out.as_json:
         session.out.value(list(map(definition_doc, found)))
         return 0
@@ -99,4 +116,58 @@ async def _switch(session: Session, alias: str, status: str) -> int:
     if session.out.as_json:
         session.out.value(definition_doc(one))
     session.out.line(f"task {one.alias} is {one.status}.")
+    return 0
+
+
+# --- running one
+
+
+@command.command("run", context_settings={"ignore_unknown_options": True})
+@click.argument("alias", required=False, metavar="[TASK]")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[--name=value …]")
+@click.option("--app", "app_name", metavar="MODULE:APP", help="The app that has the task.")
+@shared()
+def run(session: Session, alias: str | None, words: tuple[str, ...], app_name: str | None) -> int:
+    """Run a task's function here and now, without a job: --name=value, --name value, --flag.
+
+    Names that are options of this command too go behind a bare --. Without TASK: list the tasks of the app.
+    """
+    from holdfast.app import load_app
+
+    session.flag(app=app_name)
+    if session.settings.app is None:
+        raise click.UsageError("expected --app MODULE:APP, or HOLDFAST_APP: the app whose task is run.")
+    app = load_app(session.settings.app)
+    if alias is None:
+        session.out.table(["task", "title"], [(task.alias, task.policy.title) for task in app.tasks])
+        return 0
+    task = app.tasks.get(alias)
+    if task is None:
+        raise UnknownTask(alias, app.tasks.aliases())
+    try:
+        job = session.run(run_handler(app, task, words))
+    except JobFailed as error:
+        return _tell_failed(session, str(error))
+    except HoldfastError:
+        raise
+    except Exception as error:
+        if session.debug:
+            raise
+        return _tell_failed(session, f"{type(error).__name__}: {error}")
+    return _tell_ended(session, job)
+
+
+def _tell_failed(session: Session, text: str) -> int:
+    click.echo(f"{click.style('failed', fg='red', bold=True)}: {text}", err=True)
+    return _FAILED
+
+
+def _tell_ended(session: Session, job: Job) -> int:
+    if session.out.as_json:
+        session.out.value(job_doc(job))
+        return 0
+    for at, level, text in log_lines(job):
+        session.out.note(f"{when(at)} {level}: {text}")
+    shown: Any = json_of(job.result)
+    session.out.line(f"{job.state}" if shown is None else f"{job.state}: {shown}")
     return 0
