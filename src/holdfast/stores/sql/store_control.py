@@ -6,6 +6,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from holdfast.errors import UsageError
 from holdfast.job import commands as c
 from holdfast.job.ledger.claiming import PAUSED_BY_TASK
 from holdfast.job.model import OperationState
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
     from holdfast.job.model import Definition, Job, NewJob, Operation, Queue, Schedule, WorkerConfig
 
+_NOT_STICKY: Final = (
+    "a SQL store binds no keys to processes: expected a store with the capability `sticky`. Use a journal: or memory: store "
+    "for sticky jobs, or a key for jobs that only must run in order."
+)
 _WAITING: Final = (State.QUEUED, State.SCHEDULED, State.RETRYING)
 
 
@@ -90,6 +95,16 @@ class ControlCalls(SqlBase):
     async def delete_worker(self, name: str) -> None:
         """Forget a worker's configuration."""
         await self._write(partial(workers.delete_worker, command=c.DeleteWorker(name)))
+
+    # --- keys and their owners
+
+    async def bind(self, links: Sequence[c.KeyLink]) -> list[c.BoundKey]:
+        """Refused: see the capability `sticky`."""
+        raise UsageError(_NOT_STICKY)
+
+    async def links(self, which: c.LinkFilter) -> list[c.KeyLink]:
+        """Refused: see the capability `sticky`."""
+        raise UsageError(_NOT_STICKY)
 
     # --- what others report, for a history over this store
 

@@ -15,7 +15,7 @@ from holdfast.job.ledger.query import matching
 from holdfast.job.model import Operation, OperationState
 from holdfast.stores.sql import filters, reads
 from holdfast.stores.sql.rows import job_from, seconds
-from holdfast.stores.sql.slice import Need, carry_out, load, write_back
+from holdfast.stores.sql.slice import Need, carry_out, do, load, write_back
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -61,7 +61,9 @@ def continue_operation(step: Step, operation_id: str) -> Script[c.Ordered]:
     operation = part.ledger.operations.get(operation_id)
     if operation is None or operation.state is not OperationState.RUNNING:
         # Unknown, done or canceled: the ledger's own rule has the word for it.
-        return (yield from carry_out(step, c.ContinueOperation(id=operation_id), Need(operations=[operation_id])))[1]
+        _, answer = yield from do(step, part, c.ContinueOperation(id=operation_id))
+        ordered: c.Ordered = answer
+        return ordered
     return (yield from _next_batch(step, operation))
 
 

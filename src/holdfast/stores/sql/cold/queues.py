@@ -11,6 +11,7 @@ from holdfast.stores.sql.rows import seconds
 from holdfast.stores.sql.slice import Need, Slice, carry_out, write_back
 
 if TYPE_CHECKING:
+    from holdfast.job.facts import Fact
     from holdfast.job.model import Queue
     from holdfast.stores.sql.script import Script, Step
 
@@ -47,6 +48,6 @@ def delete_queue(step: Step, command: c.DeleteQueue) -> Script[bool]:
         return False
     yield from step.db.delete("tally", "queue", [command.name])
     now = seconds((yield from step.now()))
-    gone = [QueueDeleted(command.name), Audited(command.who, "delete_queue", command.name, "", now)]
+    gone: list[Fact] = [QueueDeleted(command.name), Audited(command.who, "delete_queue", command.name, "", now)]
     yield from write_back(step, Slice(), gone)
     return True

@@ -24,7 +24,7 @@ from holdfast.stores.sql.schema import JOB_COLUMNS, TABLES
 from holdfast.stores.sql.script import Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from holdfast.clock import Clock
     from holdfast.stores.sql.script import Row, Script, Step
@@ -163,10 +163,6 @@ class MysqlDialect(Dialect):
         """Add to counts."""
         for part in _portions(rows):
             yield self._insert(table, TABLES[table].columns, part, " ON DUPLICATE KEY UPDATE n = n + VALUES(n)")
-
-    def delete(self, table: str, column: str, values: Collection[int] | Collection[str]) -> Script[None]:
-        """Remove rows, in the order of what finds them."""
-        yield from super().delete(table, column, sorted(values))  # type: ignore[type-var]  # all numbers, or all texts
 
     # --- news
 
