@@ -17,7 +17,7 @@ from holdfast.job.model import NewJob
 from holdfast.stores.sql import open_sqlite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from holdfast.stores.sql.store import SqlStore
 
@@ -57,26 +57,21 @@ def bare(batch: int, count: int) -> Callable[[], float]:
             begin = time.perf_counter()
             for _ in range(count // batch):
                 now = time.time_ns()
-                in_transaction(connection, lambda now=now: connection.executemany(INSERT, [(now, now, PAYLOAD)] * batch))
+                connection.execute("BEGIN IMMEDIATE")
+                connection.executemany(INSERT, [(now, now, PAYLOAD)] * batch)
+                connection.execute("COMMIT")
             for _ in range(count // batch):
-                rows = in_transaction(connection, lambda: connection.execute(CLAIM, (time.time_ns(), batch)).fetchall())
-                ids = [row[:1] for row in rows]
-                in_transaction(
-                    connection, lambda ids=ids: connection.executemany("DELETE FROM job WHERE id = ? AND state = 1", ids)
-                )
+                connection.execute("BEGIN IMMEDIATE")
+                rows = connection.execute(CLAIM, (time.time_ns(), batch)).fetchall()
+                connection.execute("COMMIT")
+                connection.execute("BEGIN IMMEDIATE")
+                connection.executemany("DELETE FROM job WHERE id = ? AND state = 1", [row[:1] for row in rows])
+                connection.execute("COMMIT")
             passed = time.perf_counter() - begin
             connection.close()
             return count / passed
 
     return run
-
-
-def in_transaction(connection: sqlite3.Connection, work: Callable[[], object]) -> object:
-    """Do `work` in a transaction of its own."""
-    connection.execute("BEGIN IMMEDIATE")
-    done = work()
-    connection.execute("COMMIT")
-    return done
 
 
 def ours(batch: int, count: int) -> Callable[[], float]:
@@ -108,13 +103,13 @@ def concurrent() -> float:
     return asyncio.run(on_store(work, CONCURRENT))
 
 
-async def on_store(work: Callable[[SqlStore], object], count: int) -> float:
+async def on_store(work: Callable[[SqlStore], Awaitable[None]], count: int) -> float:
     """What `work` does in a second on a fresh file."""
     with tempfile.TemporaryDirectory(dir=PLACE) as folder:
         store = open_sqlite(f"sqlite:///{folder}/queue.db", clock=SystemClock())
         await store.open()
         begin = time.perf_counter()
-        await work(store)  # type: ignore[misc]
+        await work(store)
         passed = time.perf_counter() - begin
         await store.close()
         return count / passed

@@ -19,6 +19,8 @@ from holdfast.stores.sql.claims import claim_by_rules, claim_of, claimed_row
 from holdfast.stores.sql.rows import RUNNING, SUCCEEDED, micros, new_row, seconds, seconds_or_none, tail_of
 from holdfast.stores.sql.schema import DONE_COLUMNS, JOB_COLUMNS
 from holdfast.stores.sql.slice import JOBS, Need, attempts_of, carry_out, queue_row
+from holdfast.stores.sql.stats import SUCCEEDED as SUCCESS
+from holdfast.stores.sql.stats import Ended, roll_up
 from holdfast.stores.sql.upkeep import next_due, promote
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ _TAKE: Final = (
 )
 _FIRST: Final = f"{JOBS} WHERE queue = ? AND ready = 1 ORDER BY prio, run_at, seq LIMIT ? {{skip}}"
 #: What a success changes of the row that it moves.
-_ENDED: Final = {
+ENDED: Final = {
     "state": str(SUCCEEDED),
     "ready": "0",
     "lane": "0",
@@ -47,7 +49,7 @@ _ENDED: Final = {
 }
 _MOVE: Final = (
     f"INSERT INTO {{done}} ({', '.join(DONE_COLUMNS)}) SELECT "
-    + ", ".join(_ENDED.get(column, column) for column in JOB_COLUMNS)
+    + ", ".join(ENDED.get(column, column) for column in JOB_COLUMNS)
     + ", ?, ?, ?, ?, NULL FROM {job} WHERE seq = ?"
 )
 _HELD: Final = (
@@ -89,9 +91,13 @@ class Hot:
         at = seconds(now)
         yield from self.make_queues(step, {new.queue for new in jobs})
         rows = [new_row(new, micros(starts_at(new, at)) if new.run_at or new.delay else now, now) for new in jobs]
-        seqs = yield from step.db.insert_jobs(rows)
+        seqs = yield from self.add_plain(step, rows)
         step.ready |= {new.queue for new in jobs}
         return [c.Enqueued(_NEW, _accepted(seq, new, at)) for seq, new in zip(seqs, jobs, strict=True)]
+
+    def add_plain(self, step: Step, rows: Sequence[Row]) -> Script[list[int]]:
+        """Store the rows of new plain jobs; return their numbers."""
+        return (yield from step.db.insert_jobs(rows))
 
     def _known(self, step: Step, ids: set[str], tasks: set[str]) -> Script[bool]:
         """Whether an id was stored before, or a task is stopped."""
@@ -248,6 +254,8 @@ class Hot:
         )
         step.ready |= {name for (name,) in limited}
         step.ended = True
+        now = yield from step.now()
+        yield from roll_up(step, [_success(row, now) for row in ended])
 
     # --- progress
 
@@ -262,6 +270,12 @@ class Hot:
 _TASK: Final = JOB_COLUMNS.index("task")
 _ATTEMPT: Final = JOB_COLUMNS.index("attempt")
 assert RUNNING == 3, "the statements above say so"
+
+
+def _success(row: Row, now: int) -> Ended:
+    _, _, _, queue, task, _, queued_at, started_at, instance, worker = row
+    waited = 0 if queued_at is None else max(0, started_at - queued_at)
+    return Ended(queue, task, SUCCESS, instance, worker, waited, max(0, now - started_at))
 
 
 def _plain(new: NewJob) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import msgspec
 from msgspec.structs import replace
@@ -291,7 +291,7 @@ def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
 
 def body_from(encoded: bytes, kind: type[S]) -> S:
     """Return the struct of a `body`."""
-    found: S = _decoder(kind).decode(encoded)
+    found: S = _decoder(cast("Any", kind)).decode(encoded)
     return found
 
 

@@ -33,7 +33,7 @@ Script = Generator[Statement, list[Row], T]
 class Step:
     """One run of a script: what it is given, and what it did."""
 
-    __slots__ = ("_now", "cancel_asked", "db", "draw", "ended", "ready")
+    __slots__ = ("_now", "cancel_asked", "counted", "db", "draw", "ended", "ready")
 
     def __init__(self, db: Dialect, draw: Draw) -> None:
         self.db, self.draw = db, draw
@@ -41,12 +41,19 @@ class Step:
         self.ready: set[str] = set()  # queues that got ready jobs
         self.ended = False  # whether a job ended
         self.cancel_asked = False  # whether a running job was asked to stop
+        self.counted: list[tuple[int, Sequence[Any]]] = []  # what was added to the roll-up: minute, what ended
 
     def now(self) -> Script[int]:
         """The store's time, in microseconds since the epoch; one for the whole step."""
         if self._now is None:
             self._now = yield from self.db.now()
         return self._now
+
+    def take_back(self) -> None:
+        """The transaction came to nothing: what it added to the roll-up is not so."""
+        for minute, ended in self.counted:
+            self.db.rollup.take_back(minute, ended)
+        self.counted = []
 
     @property
     def news(self) -> bool:

@@ -39,6 +39,7 @@ from holdfast.stores.sql.rows import (
     seconds,
 )
 from holdfast.stores.sql.schema import DONE_COLUMNS, JOB_COLUMNS
+from holdfast.stores.sql.stats import ended_of, roll_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -247,6 +248,7 @@ def write_back(step: Step, part: Slice, facts: Sequence[f.Fact]) -> Script[dict[
     refused = sum(type(fact) is f.Refused for fact in facts)
     if refused:
         yield from step.db.add("counter", [("stale_refused", 0, refused)])
+    yield from roll_up(step, ended_of(facts, part.loaded))
     touched = dict.fromkeys(seq for fact in facts if (seq := getattr(fact, "seq", None)) is not None)
     return (yield from _write_jobs(step, part, list(touched)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast.chance import SystemDraw
@@ -52,6 +53,8 @@ class SqlBase:
         steps: list[Step] = []
 
         def script() -> Script[T]:
+            for before in steps:
+                before.take_back()
             step = Step(self._db, self._draw)
             steps[:] = [step]
             answer = yield from make(step)
@@ -59,7 +62,17 @@ class SqlBase:
                 yield from self._db.announce(step)
             return answer
 
-        answer = await self._driver.run(script)
+        try:
+            answer = await self._driver.run(script)
+        except Exception:
+            for step in steps:
+                step.take_back()
+            raise
+        except asyncio.CancelledError:
+            # It may be stored all the same: let those who wait look.
+            self._work.notify()
+            self._ends.notify()
+            raise
         self._tell(steps[0])
         return answer
 

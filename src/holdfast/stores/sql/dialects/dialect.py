@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.stores.sql.schema import END_COLUMNS, TABLES
 from holdfast.stores.sql.script import Statement
+from holdfast.stores.sql.stats import RollUp
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -45,6 +46,7 @@ class Dialect(ABC):
     def __init__(self, prefix: str, schema: str = "") -> None:
         """`prefix` goes before each table's name; `schema`, if given, before that, with a dot."""
         self.prefix = prefix
+        self.rollup = RollUp()
         self.tables = {**self.words, **{table: self.named(prefix + table, schema) for table in TABLES}}
 
     def named(self, table: str, schema: str) -> str:

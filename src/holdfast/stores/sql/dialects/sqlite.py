@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.stores.sql.dialects.dialect import Dialect
-from holdfast.stores.sql.hot import Hot
+from holdfast.stores.sql.dialects.sqlite_hot import SqliteHot
 from holdfast.stores.sql.rows import micros
 from holdfast.stores.sql.schema import TABLES
 from holdfast.stores.sql.script import Statement
@@ -31,7 +31,7 @@ class SqliteDialect(Dialect):
     def __init__(self, prefix: str, clock: Clock) -> None:
         """A file is used by processes of one machine: its clock is the machine's, or a test's."""
         super().__init__(prefix)
-        self.hot = Hot()
+        self.hot = SqliteHot()
         self._clock = clock
         self._last = 0
         self._render = lru_cache(maxsize=1_024)(self._render_text)
@@ -86,14 +86,17 @@ class SqliteDialect(Dialect):
 
     # --- writes
 
+    def next_seq(self) -> Script[int]:
+        """The number of the next new job: nobody else gives one before this transaction ends."""
+        rows = yield self.q("SELECT seq + 1 FROM sqlite_sequence WHERE name = ?", self.prefix + "job")
+        return int(rows[0][0]) if rows else 1
+
     def insert_jobs(self, rows: Sequence[Row]) -> Script[list[int]]:
         """Number the jobs on from the highest number ever given, and store them."""
         if not rows:
             return []
-        [[last]] = yield self.q(
-            "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = ?), 0)", self.prefix + "job"
-        )
-        numbers = list(range(last + 1, last + 1 + len(rows)))
+        first = yield from self.next_seq()
+        numbers = list(range(first, first + len(rows)))
         yield Statement(
             self._inserts["job"], [(seq, *row[1:]) for seq, row in zip(numbers, rows, strict=True)], many=True
         )

@@ -199,14 +199,12 @@ class SqliteDriver:
             self._transact(connection, orders)
 
     def _transact(self, connection: sqlite3.Connection, orders: list[Order]) -> None:
+        one = self._alone if len(orders) == 1 else self._beside
         try:
             self._begin(connection)
-        except sqlite3.Error as error:
-            self._fail(orders, error)
-            return
-        try:
-            results = [self._one(connection, order, alone=len(orders) == 1) for order in orders]
-            connection.execute("COMMIT")
+            results = [one(connection, order) for order in orders]
+            if connection.in_transaction:
+                connection.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back(connection)
             self._fail(orders, error)
@@ -226,15 +224,20 @@ class SqliteDriver:
             else:
                 return
 
-    def _one(self, connection: sqlite3.Connection, order: Order, *, alone: bool) -> tuple[Any, Exception | None]:
-        """Run one script of a transaction; what it raises undoes its own part alone."""
-        if order.caller.cancelled():
-            return None, None  # nobody waits, and nothing was done yet
+    def _alone(self, connection: sqlite3.Connection, order: Order) -> tuple[Any, Exception | None]:
+        """Run the only script of a transaction; what it raises undoes all."""
+        answer, fault = _run(order.script, connection)
+        if fault is not None:
+            self._roll_back(connection)
+        return answer, None if fault is None else self._error(fault)
+
+    def _beside(self, connection: sqlite3.Connection, order: Order) -> tuple[Any, Exception | None]:
+        """Run one script of several; what it raises undoes its own part alone."""
         connection.execute("SAVEPOINT one")
         answer, fault = _run(order.script, connection)
         if fault is not None:
             if isinstance(fault, sqlite3.Error) and not connection.in_transaction:
-                raise fault  # SQLite itself has rolled the whole transaction back
+                raise fault  # SQLite itself has rolled all of it back
             connection.execute("ROLLBACK TO one")
         connection.execute("RELEASE one")
         return answer, None if fault is None else self._error(fault)
