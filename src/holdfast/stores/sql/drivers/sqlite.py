@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+
 #: RETURNING, upserts and partial indexes as the statements use them.
 OLDEST: Final = (3, 35, 0)
 #: How many scripts share one transaction at most.
@@ -38,9 +39,9 @@ _STATEMENTS: Final = 512
 
 
 class Order(NamedTuple):
-    """A script to be run, and who waits for it."""
+    """A script to be run (None: tell the data version), and who waits for it."""
 
-    script: Callable[[], Script[Any]]
+    script: Callable[[], Script[Any]] | None
     caller: asyncio.Future[Any]
 
 
@@ -52,14 +53,15 @@ class Lane:
         self._connect, self._work = connect, work
         self._orders: deque[Order] = deque()
         self._ready = threading.Condition()
-        self._ended = False
-        self.connection: sqlite3.Connection | None = None
+        self._told: asyncio.Future[None] | None = None  # that the thread ends
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._connected: asyncio.Future[None] | None = None
 
-    def start(self) -> None:
-        """Connect, and begin to take orders."""
-        self.connection = self._connect()
+    async def start(self) -> None:
+        """Connect, and begin to take orders. Raises what the connecting raises."""
+        self._connected = asyncio.get_running_loop().create_future()
         self._thread.start()
+        await self._connected
 
     def give(self, order: Order) -> None:
         """Take an order."""
@@ -67,25 +69,41 @@ class Lane:
             self._orders.append(order)
             self._ready.notify()
 
-    def stop(self) -> None:
-        """Do what was given, then end; the connection is closed."""
+    async def stop(self) -> None:
+        """Do what was given, and close the connection. Needs no pool of threads: there may be none at the program's end."""
+        told = asyncio.get_running_loop().create_future()
         with self._ready:
-            self._ended = True
+            self._told = told
             self._ready.notify()
+        await told
         self._thread.join()
 
     def _run(self) -> None:
-        connection = self.connection
-        assert connection is not None, "started with a connection"
+        assert self._connected is not None, "started by start()"
+        try:
+            connection = self._connect()
+        except Exception as error:  # noqa: BLE001 - it belongs to who starts the lane, and is given to it
+            tell(self._connected, None, error)
+            return
+        tell(self._connected, None, None)
         try:
             while orders := self._next():
-                self._work(connection, orders)
+                self._do(connection, orders)
         finally:
             connection.close()
+            if self._told is not None:
+                tell(self._told, None, None)
+
+    def _do(self, connection: sqlite3.Connection, orders: list[Order]) -> None:
+        try:
+            self._work(connection, orders)
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must learn of it, and others be served
+            for order in orders:
+                tell(order.caller, None, error)
 
     def _next(self) -> list[Order]:
         with self._ready:
-            while not self._orders and not self._ended:
+            while not self._orders and self._told is None:
                 self._ready.wait()
             return [self._orders.popleft() for _ in range(min(len(self._orders), SHARED_MAX))]
 
@@ -112,55 +130,49 @@ class SqliteDriver:
                 f"expected SQLite {'.'.join(map(str, OLDEST))} or newer, found {sqlite3.sqlite_version}: it comes with "
                 "Python. Use a newer Python, or another store."
             )
-        await asyncio.to_thread(self._start)
+        await self._start()
 
-    def _start(self) -> None:
-        lanes = {True: Lane("holdfast-write", self._connect_writer, self._write)}
-        lanes[True].start()
+    async def _start(self) -> None:
+        write = Lane("holdfast-write", self._connect_writer, self._write)
+        await write.start()
+        read = Lane("holdfast-read", self._connect_reader, self._read)
         try:
-            lanes[False] = Lane("holdfast-read", self._connect_reader, self._read)
-            lanes[False].start()
+            await read.start()
         except BaseException:
-            lanes[True].stop()
+            await write.stop()
             raise
-        self._lanes, self._pid = lanes, os.getpid()
+        self._lanes, self._pid = {True: write, False: read}, os.getpid()
 
     async def close(self) -> None:
         """Do what was given, and let the file go."""
         lanes, self._lanes = self._lanes, {}
         if self._pid == os.getpid():
             for lane in lanes.values():
-                await asyncio.to_thread(lane.stop)
+                await lane.stop()
 
-    async def run(self, script: Callable[[], Script[T]], *, write: bool = True) -> T:
-        """Run a script in a transaction."""
-        if self._pid != os.getpid():
-            self._start_again()
-        lane = self._lanes.get(write)
-        if lane is None:
-            raise StoreClosed("the store is not open: await store.open() first, and do not use it after close().")
-        caller: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        lane.give(Order(script, caller))
-        return await caller
-
-    def _start_again(self) -> None:
-        """Begin anew in the child of a fork: it has the parent's connections, which it must not touch, and no threads."""
-        if self._lanes:
-            self._inherited.append(self._lanes)  # kept, as closing them would be the parent's business
-            self._start()
+    async def run(
+        self, script: Callable[[], Script[T]], *, write: bool = True, single: bool = False, repeats: bool = False
+    ) -> T:
+        """Run a script in a transaction; `single` and `repeats` change nothing here."""
+        answer: T = await self._give(write, script)
+        return answer
 
     async def data_version(self) -> int:
         """A number that changes when another connection has written."""
+        version: int = await self._give(True, None)
+        return version
 
-        def script() -> Script[int]:
-            yield from ()
-            connection = self._lanes[True].connection
-            assert connection is not None
-            [version] = connection.execute("PRAGMA data_version").fetchone()
-            return int(version)
-
-        script.outside = True  # type: ignore[attr-defined]
-        return await self.run(script)
+    async def _give(self, write: bool, script: Callable[[], Script[T]] | None) -> Any:
+        if self._lanes and self._pid != os.getpid():
+            # A child of a fork has the parent's connections, which it must not touch, and none of its threads.
+            self._inherited.append(self._lanes)
+            await self._start()
+        lane = self._lanes.get(write)
+        if lane is None:
+            raise StoreClosed("the store is not open: await store.open() first, and do not use it after close().")
+        caller: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        lane.give(Order(script, caller))
+        return await caller
 
     # --- connections -----------------------------------------------------------------------------------------------
 
@@ -191,12 +203,13 @@ class SqliteDriver:
     # --- transactions ----------------------------------------------------------------------------------------------
 
     def _write(self, connection: sqlite3.Connection, orders: list[Order]) -> None:
-        looks = [order for order in orders if hasattr(order.script, "outside")]
-        for order in looks:
-            _answer(order, *_run(order.script, connection))
-        orders = [order for order in orders if not hasattr(order.script, "outside")]
-        if orders:
-            self._transact(connection, orders)
+        scripts = [order for order in orders if order.script is not None]
+        if scripts:
+            self._transact(connection, scripts)
+        for order in orders:
+            if order.script is None:
+                [version] = connection.execute("PRAGMA data_version").fetchone()
+                tell(order.caller, version, None)
 
     def _transact(self, connection: sqlite3.Connection, orders: list[Order]) -> None:
         one = self._alone if len(orders) == 1 else self._beside
@@ -210,7 +223,7 @@ class SqliteDriver:
             self._fail(orders, error)
             return
         for order, (answer, fault) in zip(orders, results, strict=True):
-            _answer(order, answer, fault)
+            tell(order.caller, answer, fault)
 
     def _begin(self, connection: sqlite3.Connection) -> None:
         deadline = time.monotonic() + self._busy_timeout
@@ -253,7 +266,7 @@ class SqliteDriver:
             except sqlite3.Error as error:
                 answer, fault = None, error
                 self._roll_back(connection)
-            _answer(order, answer, None if fault is None else self._error(fault))
+            tell(order.caller, answer, None if fault is None else self._error(fault))
 
     def _roll_back(self, connection: sqlite3.Connection) -> None:
         if connection.in_transaction:
@@ -261,7 +274,7 @@ class SqliteDriver:
 
     def _fail(self, orders: list[Order], error: sqlite3.Error) -> None:
         for order in orders:
-            _answer(order, None, self._error(error))
+            tell(order.caller, None, self._error(error))
 
     def _error(self, error: Exception) -> Exception:
         """Return what a database error means."""
@@ -298,7 +311,8 @@ def _busy(error: sqlite3.Error) -> bool:
     return name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
-def _run(script: Callable[[], Script[Any]], connection: sqlite3.Connection) -> tuple[Any, Exception | None]:
+def _run(script: Callable[[], Script[Any]] | None, connection: sqlite3.Connection) -> tuple[Any, Exception | None]:
+    assert script is not None, "only the writer is asked for the data version"
     execute, executemany = connection.execute, connection.executemany
 
     def do(statement: Statement) -> list[Row]:
@@ -313,12 +327,12 @@ def _run(script: Callable[[], Script[Any]], connection: sqlite3.Connection) -> t
         return None, error
 
 
-def _answer(order: Order, answer: Any, fault: Exception | None) -> None:
-    """Give an answer to who waits, in its own loop. A loop that has closed has nobody left to tell."""
-    loop = order.caller.get_loop()
+def tell(waiter: asyncio.Future[Any], answer: Any, fault: Exception | None) -> None:
+    """Finish a future of a loop in another thread. A loop that has closed has nobody left to tell."""
+    loop = waiter.get_loop()
     if not loop.is_closed():
         try:
-            loop.call_soon_threadsafe(_finish, order.caller, answer, fault)
+            loop.call_soon_threadsafe(_finish, waiter, answer, fault)
         except RuntimeError:
             if not loop.is_closed():  # else it closed just now
                 raise
