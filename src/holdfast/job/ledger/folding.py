@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 # Reading a member off its enum costs as much as the look-up that it is for.
 _CLAIM, _SUCCEED, _SUCCEEDED = Event.CLAIM, Event.SUCCEED, End.SUCCEEDED
+_QUEUED, _RUNNING = State.QUEUED, State.RUNNING
+# The two moves of every job's life are looked up once.
+_CLAIMED_STATE, _SUCCEEDED_STATE = TRANSITIONS[_QUEUED, _CLAIM], TRANSITIONS[_RUNNING, _SUCCEED]
 
 
 def fold(job: Job | None, fact: f.JobFact) -> Job | None:
@@ -53,7 +56,7 @@ def claimed(job: Job, fact: f.Claimed) -> Job:
     past = job.past if job.last is None else (*job.past, job.last)[-ATTEMPTS_KEPT:]
     return replace(
         job,
-        state=TRANSITIONS.get((job.state, _CLAIM)) or step(job.state, _CLAIM, job.id),
+        state=_CLAIMED_STATE if job.state is _QUEUED else step(job.state, _CLAIM, job.id),
         attempt=fact.attempt,
         token=fact.token,
         last=attempt,
@@ -76,7 +79,7 @@ def succeeded(job: Job, fact: f.Succeeded) -> Job:
     )
     return replace(
         job,
-        state=TRANSITIONS.get((job.state, _SUCCEED)) or step(job.state, _SUCCEED, job.id),
+        state=_SUCCEEDED_STATE if job.state is _RUNNING else step(job.state, _SUCCEED, job.id),
         last=ended,
         result=fact.result,
         data=job.data if fact.data is None else fact.data,

@@ -68,7 +68,7 @@ class Indexes:
         counts = line.counts
         counts[_QUEUED] -= 1
         counts[_RUNNING] += 1
-        line.ready.live.pop(seq, None)  # it is at the top of the heap, where the next look drops it
+        line.ready.live.pop(seq, None)  # it stands first, where the next look drops it
         claims = self.running.get(instance)
         if claims is None:
             claims = self.running[instance] = {}

@@ -23,6 +23,7 @@ import msgspec
 from holdfast.errors import HoldfastError, StoreClosed, StoreUnavailable
 from holdfast.job import commands as c
 from holdfast.job.ledger import decide
+from holdfast.job.ledger.ledger import APPLIES
 from holdfast.job.model import OperationState
 from holdfast.store import Capabilities
 from holdfast.stores.journal.admission import bytes_of, is_essential
@@ -184,14 +185,18 @@ class JournalStore(LedgerStore):
     def _carry_out(self, command: object, facts: list[Fact]) -> Any:
         """As `execute`, but the facts stand in `facts` before they are applied, also when something breaks."""
         decision = decide(self.ledger, command, self.now(), self._draw)
-        apply, keep, following = self.ledger.apply, facts.append, decision.__next__
+        ledger, special, keep, following = self.ledger, APPLIES.get, facts.append, decision.__next__
         while True:
             try:
                 fact = following()
             except StopIteration as end:
                 return end.value
             keep(fact)
-            apply(fact)
+            apply = special(type(fact))  # `ledger.apply`, without a call for each fact
+            if apply is not None:
+                apply(ledger, fact)
+            else:
+                ledger.apply(fact)
 
     def _write(self, log: Log, facts: list[Fact]) -> None:
         payloads = payloads_of(facts, log.payload_limit)
