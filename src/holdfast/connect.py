@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from holdfast.clock import Clock
+    from holdfast.router import StatefulExecutor
     from holdfast.store import Store
     from holdfast.stores.offline import OfflineStore as OfflineStore  # noqa: PLC0414 - for those who may not name an adapter
 
@@ -160,6 +161,45 @@ def _import(what: str, adapter: Adapter) -> ModuleType:
         if (error.name or "").startswith("holdfast"):
             raise
         raise MissingExtra(what, adapter.extra or what) from error
+
+
+# --- routers -------------------------------------------------------------------------------------------------------
+
+_ROUTER_FORMS: Final = "memory: (for one process), redis://host:6379/0, rediss://host (TLS), redis+cluster://host:6379, unix:///path/to/redis.sock"
+_REDIS: Final = Adapter("holdfast.routers.redis", "open_redis", needs_url=True, extra="redis")
+ROUTERS: Final = {
+    "memory": Adapter("holdfast.routers.memory", "MemoryExecutor"),
+    **dict.fromkeys(("redis", "rediss", "redis+cluster", "unix"), _REDIS),
+}
+
+
+def make_router(url: str, *, clock: Clock, **options: Any) -> StatefulExecutor:
+    """Return the executor of a router's `url`, not opened yet.
+
+    Raises ConfigError for a URL that is none of the accepted forms, and MissingExtra when a driver is not installed.
+    """
+    scheme, rest = _router_scheme(url)
+    adapter = ROUTERS[scheme]
+    make = getattr(_import(f"router {scheme}", adapter), adapter.function)
+    router: StatefulExecutor
+    if scheme == "memory":
+        _refuse_rest(url, rest, options)
+        router = make(clock=clock)
+    else:
+        router = make(url, shown=masked(url), **options)
+    return router
+
+
+def router_lives_in_process(url: str) -> bool:
+    """Tell whether the links of a router's `url` are in the memory of this process."""
+    return _router_scheme(url)[0] == "memory"
+
+
+def _router_scheme(url: object) -> tuple[str, str]:
+    scheme, colon, rest = url.partition(":") if isinstance(url, str) else ("", "", "")
+    if not colon or scheme.lower() not in ROUTERS:
+        raise ConfigError(f"router URL: expected one of {_ROUTER_FORMS}; found {masked(url)}.")
+    return scheme.lower(), rest
 
 
 def masked(url: object) -> str:

@@ -9,6 +9,7 @@ from holdfast.durations import Duration
 from holdfast.job.model import OnWait
 from holdfast.job.outcome import Outcome
 from holdfast.job.retry import RetryPolicy
+from holdfast.sticky.service import Sticky
 from holdfast.task import AsyncTask, PlainTask
 from holdfast.worker.context import Context
 
@@ -35,6 +36,7 @@ class TaskParameters(TypedDict, total=False):
     description: str
     memo: str
     cancel_grace: Duration
+    sticky: Sticky
     cron: str
     every: Duration
     zone: str

@@ -18,6 +18,7 @@ from holdfast.app.connection import Connection
 from holdfast.app.declarations import Declaration, split_times
 from holdfast.app.decorator import TaskDecorator, TaskParameters
 from holdfast.app.host import AppHost
+from holdfast.app.stickies import Stickies
 from holdfast.app.sync import SyncApp
 from holdfast.clock import Clock, SystemClock
 from holdfast.errors import ConfigError, UnknownTask
@@ -35,9 +36,11 @@ if TYPE_CHECKING:
     from holdfast.app.inline import Inline
     from holdfast.app.schedules import Schedules
     from holdfast.app.session import Session
+    from holdfast.durations import Duration
     from holdfast.job.model import Job
     from holdfast.schedule.drafts import ScheduleOptions
     from holdfast.schedule.scheduler import Scheduler
+    from holdfast.sticky.service import Sticky
     from holdfast.store import Store
     from holdfast.worker.hooks import Middleware, Observer, OnError
     from holdfast.worker.once import Pass
@@ -53,17 +56,26 @@ class Holdfast:
     """Durable tasks on the store that `url` names.
 
     url: "memory:" (this process, for tests), "journal:./data", "sqlite:///queue.db", "postgresql://…", "mysql://…",
-    "http://hub:7420". Further options are the store's. store: a store of your own instead. clock: for tests.
+    "http://hub:7420". Further options are the store's. store: a store of your own instead. clock: for tests. router: where
+    sticky services keep who owns which key, "memory:" (for one process) or "redis://…", in `namespace`.
     Raises ConfigError at the first use when the URL is none of these.
     """
 
     def __init__(
-        self, url: str = "memory:", *, clock: Clock | None = None, store: Store | None = None, **options: Any
+        self,
+        url: str = "memory:",
+        *,
+        clock: Clock | None = None,
+        store: Store | None = None,
+        router: str = "memory:",
+        namespace: str = "holdfast",
+        **options: Any,
     ) -> None:
         self.clock: Clock = clock or SystemClock()
         self.tasks = Registry()
         self.programs = TaskPrograms(self.tasks)
         self._connection = Connection(url, self.clock, store, options)
+        self.stickies = Stickies(router, namespace, self.clock, self.open)
         module = sys._getframe(1).f_globals.get("__name__", "__main__")
         self.host = AppHost(self, module, self._connection, self.tasks)
         self._middleware: list[Middleware] = []
@@ -121,7 +133,8 @@ class Holdfast:
         queue; max_attempts (1 = never retry) with backoff=[delays], or retry=RetryPolicy(…); timeout of an attempt;
         executor "async", "thread" or "process" (by the kind of function); retry_on, no_retry_on: exception classes;
         priority -100 … 100; on_wait "hold" or "pass"; title, description, memo for people; cancel_grace: how long a
-        handler may take to stop; cron="0 9 * * mon-fri" or every="5m", with zone="Europe/Berlin": a schedule of this name.
+        handler may take to stop; cron="0 9 * * mon-fri" or every="5m", with zone="Europe/Berlin": a schedule of this name;
+        sticky: a service made by `app.sticky`.
 
         A parameter of type Context is given by the worker and is no argument. Type checkers know that when it comes first,
         or when it has a default: `async def send(user: int, *, ctx: Context = injected)`.
@@ -178,6 +191,17 @@ class Holdfast:
         if name in self.declarations:
             raise ConfigError(f"schedule {name!r}: expected one of this name, found a second. Choose another name.")
         self.declarations[name] = Declaration.checked(name, alias, arguments or {}, options)
+
+    def sticky(
+        self, name: str, *, ttl: Duration = "2m", on_lost: str = "rebind", max_keys: int | None = None
+    ) -> Sticky:
+        """Make a service whose jobs run in the process where the state of their key lives.
+
+        `chat = app.sticky("chat")`, then `@app.task(sticky=chat)` and `.using(key="user:42")`; `@chat.state` above a function
+        builds the state. ttl: how long a key without jobs keeps its state. on_lost: "rebind", "wait" or "fail", when the
+        process that had it is lost. max_keys: how many states one process keeps (10,000). Raises ConfigError.
+        """
+        return self.stickies.add(name, ttl, on_lost, max_keys)
 
     async def enqueue(
         self, alias: str, arguments: Mapping[str, Any] | None = None, /, **options: Unpack[Options]
@@ -356,6 +380,7 @@ class Holdfast:
 
     async def close(self) -> None:
         """Write what has gathered and close the store. The next use opens it again."""
+        await self.stickies.close()
         await self._connection.close()
 
     async def __aenter__(self) -> Self:

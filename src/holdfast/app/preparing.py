@@ -54,13 +54,16 @@ async def prepared(
     await declare(session.store, declared(app))
     if share:
         await share_journal(app, session, set_up)
-    async with app.lifespan_context() as state:
+    async with (
+        app.lifespan_context() as state,
+        app.stickies.joined(session.store, set_up, app.hooks()) as (source, hooks),
+    ):
         yield Parts(
-            source=session.store,
+            source=source,
             programs=app.programs,
             options=set_up,
             clock=app.clock,
-            hooks=app.hooks(),
+            hooks=hooks,
             state=state,
         )
 

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import socket
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -40,7 +40,7 @@ from holdfast.worker.options import WorkerOptions
 from holdfast.worker.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from holdfast.app.holdfast import Holdfast
     from holdfast.clock import Clock
@@ -121,11 +121,9 @@ class Node:
                 self._become_ready(ready)
                 await self._watched()
                 return self._exit_code(EXIT_CLEAN)
-            async with self._app.lifespan_context() as state:
-                worker = self._worker = self._make_worker(self._app, state)
-                async with worker:
-                    self._become_ready(ready)
-                    await self._watched()
+            async with self._worker_of(self._app) as worker:
+                self._become_ready(ready)
+                await self._watched()
             logger.info("the worker has stopped after at most %g s of grace", settings.grace)
             return self._exit_code(worker.exit_code)
 
@@ -231,26 +229,31 @@ class Node:
 
     # --- the worker
 
-    def _make_worker(self, app: Holdfast, state: Any) -> Worker[Any]:
+    @asynccontextmanager
+    async def _worker_of(self, app: Holdfast) -> AsyncIterator[Worker[Any]]:
+        settings, options = self._settings, self._worker_options(app)
+        hooks = app.hooks([self._metrics.worker, WorkerLog()])
+        async with (
+            app.lifespan_context() as state,
+            app.stickies.joined(self._store, options, hooks) as (source, listening),
+        ):
+            programs = limited(app.programs, settings.task_timeout)
+            worker = self._worker = Worker(source, programs, options, self._clock, listening, state=state)
+            async with worker:
+                yield worker
+
+    def _worker_options(self, app: Holdfast) -> WorkerOptions:
         settings = self._settings
         queues = self._queues(app)
         self._tell(queues=tuple(queues), tasks=tuple(sorted(app.tasks.aliases())), slots=settings.worker_count)
-        options = WorkerOptions(
+        return WorkerOptions(
             queues=queues,
             slots=settings.worker_count,
             lease=settings.lease,
             grace=settings.grace,
             worker="node",
             local=self._store.capabilities.many_processes is False,
-        )
-        return Worker(
-            self._store,
-            limited(app.programs, settings.task_timeout),
-            options.checked(),
-            self._clock,
-            app.hooks([self._metrics.worker, WorkerLog()]),
-            state=state,
-        )
+        ).checked()
 
     def _queues(self, app: Holdfast) -> dict[str, Concurrency]:
         settings = self._settings

@@ -162,17 +162,17 @@ class Router:
         """Put into `found` what is decided; link the rest, and return those that others linked meanwhile to a dead pod."""
         wanted: dict[str, Want] = {}
         for uid in uids:
-            link = links.get(uid)
-            if link is not None and _holds(link.pod, link.instance, pods):
+            link, floor = links.get(uid), self._floors.get((service, uid), 0)
+            holds = link is not None and _holds(link.pod, link.instance, pods)
+            if link is not None and holds and link.epoch >= floor:
                 found[uid] = self._keep(service, uid, link.pod, link.instance, link.epoch, link.seconds_left)
                 continue
-            best = self._choice(service).best(pods)
-            if best is None:
+            # An owner whose epoch was overtaken elsewhere (the executor lost its data) keeps its key under a new one.
+            owner = Owner(link.pod, link.instance) if link is not None and holds else self._best(service, pods)
+            if owner is None:
                 found[uid] = NoPod(service, _why(pods))
                 continue
-            floor = self._floors.get((service, uid), 0)
-            replaces = None if link is None else link.epoch
-            wanted[uid] = Want(Owner(best.pod, best.instance), floor, replaces)
+            wanted[uid] = Want(owner, floor, None if link is None else link.epoch)
         answers = await self.link_many(service, wanted)
         again = []
         for uid, answer in answers.items():
@@ -188,7 +188,7 @@ class Router:
         if not wanted:
             return {}
         answers = await self.executor.link_pods(self.options.namespace, service, wanted, self.options.link)
-        for uid, answer in answers.items():
+        for answer in answers.values():
             if not answer.ok:
                 self.counts.refused += 1
             elif answer.previous not in (None, answer.current):
@@ -206,11 +206,12 @@ class Router:
         self._routes[service, uid] = route
         return route
 
-    def _choice(self, service: str) -> Choice:
+    def _best(self, service: str, pods: Mapping[int, PodState]) -> Owner | None:
         choice = self._choices.get(service)
         if choice is None:
             choice = self._choices[service] = Choice()
-        return choice
+        best = choice.best(pods)
+        return None if best is None else Owner(best.pod, best.instance)
 
     def forget(self, service: str, uid: str, *, floor: int = 0) -> None:
         """Believe the cache no more for a key. floor: the epoch that a new link of it must be above."""

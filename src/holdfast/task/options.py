@@ -54,6 +54,8 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     def make(self, payload: bytes, new_id: Callable[[], str]) -> NewJob:
         """Return a job with this payload, under the caller's own id or a new one."""
         fields = self.fields
+        if "sticky" in fields:
+            _check_sticky_key(fields)
         return NewJob(payload=payload, **fields) if "id" in fields else NewJob(id=new_id(), payload=payload, **fields)
 
 
@@ -70,6 +72,8 @@ def place(policy: Policy, options: Options) -> Placement:
         fields["priority"] = policy.priority
     if policy.on_wait is not OnWait.HOLD:
         fields["on_wait"] = policy.on_wait
+    if policy.sticky is not None:
+        fields["sticky"] = policy.sticky
     for name, value in given.items():
         if name != "on_duplicate":
             fields.update(_field(name, value, policy))
@@ -77,6 +81,20 @@ def place(policy: Policy, options: Options) -> Placement:
         fields=fields,
         on_duplicate=read_choice(OnDuplicate, given.get("on_duplicate", OnDuplicate.RAISE), "on_duplicate"),
     )
+
+
+def _check_sticky_key(fields: dict[str, Any]) -> None:
+    key = fields.get("key")
+    if key is None:
+        raise ContentError(
+            f"task {fields['task']!r}: expected a key, since its jobs run on the pod of service {fields['sticky']!r} that "
+            "owns their key, found none. Enqueue with using(key=…)."
+        )
+    if "}" in key or not key.strip():
+        raise ContentError(
+            f"key: expected text that is not blank and has no closing brace, as sticky keys must be, found {shown(key)}. "
+            "Choose another, or hash it."
+        )
 
 
 def _refuse_contradictions(given: dict[str, Any]) -> None:

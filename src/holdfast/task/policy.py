@@ -41,6 +41,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
     memo: str = ""
     cancel_grace: float = CANCEL_GRACE
+    sticky: str | None = None  # the service whose pods run its jobs
 
 
 class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +61,7 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
     description: str | None = None
     memo: str = ""
     cancel_grace: Any = CANCEL_GRACE
+    sticky: Any = None
 
 
 def make_policy(alias: str, function: Callable[..., Any], options: TaskOptions) -> Policy:
@@ -85,6 +87,7 @@ def make_policy(alias: str, function: Callable[..., Any], options: TaskOptions) 
         ),
         memo=faults.of(lambda: _read_text(options.memo, "memo", DESCRIPTION_MAX), ""),
         cancel_grace=faults.of(lambda: seconds(options.cancel_grace, "cancel_grace"), CANCEL_GRACE),
+        sticky=faults.of(lambda: _read_sticky(options.sticky, options.executor), None),
     )
     if faults.found:
         raise ConfigError(f"task {alias!r}: the options can not be used:", faults.found)
@@ -202,6 +205,20 @@ def _read_executor(value: str | None, function: Callable[..., Any]) -> str:
             "Move the task (and its app) into a module of its own and import it, or use executor='thread'."
         )
     return value
+
+
+def _read_sticky(value: Any, executor: str | None) -> str | None:
+    if value is None:
+        return None
+    name = getattr(value, "name", value)
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f'sticky: expected what app.sticky("…") returned, found {value!r:.80}.')
+    if executor == "process":
+        raise ConfigError(
+            "sticky: expected an async or a thread executor, found process: the state of a key lives in the worker's own "
+            "process, where a child can not reach it. Leave executor out."
+        )
+    return name
 
 
 def _read_errors(value: Any) -> tuple[type[BaseException], ...]:

@@ -70,7 +70,9 @@ class Context(msgspec.Struct, eq=False, dict=False):
     trace_id: str = ""
     span_id: str = ""
     _deadline: float | None = None
-    _local: dict[str, Any] | None = None
+    _local: Any = None
+    _has_local: bool = False
+    _epoch: int = 0
     _asked: asyncio.Event | None = None
     _lines: int = 0
 
@@ -112,11 +114,24 @@ class Context(msgspec.Struct, eq=False, dict=False):
         return self._host.state
 
     @property
-    def local(self) -> dict[str, Any]:
-        """A dict for this execution alone, for middleware and handler to share."""
-        if self._local is None:
-            self._local = {}
+    def local(self) -> Any:
+        """A dict for this execution alone, for middleware and handler to share.
+
+        Of a job of a sticky service: the state of its key, as the service's state function built it on this pod.
+        """
+        if not self._has_local:
+            self._local, self._has_local = {}, True
         return self._local
+
+    @property
+    def epoch(self) -> int:
+        """Of a job of a sticky service: the epoch under which this pod has the job's key; it grows with each change of
+        owner. Give it to other systems, so that they refuse a former owner. 0: the job is not sticky."""
+        return self._epoch
+
+    def give_local(self, local: object, epoch: int) -> None:
+        """For the runtime: let `local` and `epoch` be these from now on."""
+        self._local, self._has_local, self._epoch = local, True, epoch
 
     def __repr__(self) -> str:
         """Say which attempt of which job."""
