@@ -48,7 +48,8 @@ class MysqlDialect(Dialect):
     words = MappingProxyType(
         {
             "due_at": "due_at",
-            "is_due": "due_at IS NOT NULL",
+            # Not IS NOT NULL: with a comparison the least one is found by one step into the index.
+            "is_due": "due_at >= 0",
             "runs_at": "runs_at",
             "runs_in": "runs_in",
             "is_running": "runs_in IS NOT NULL",

@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS {job} (
     UNIQUE KEY job_id (id),
     -- An unfinished job holds its unique key alone, whatever else goes wrong.
     UNIQUE KEY job_uniq (uniq),
-    KEY job_ready (queue, ready, prio, run_at, seq),
+    KEY job_ready (queue, ready, prio, run_at, seq, state),
     KEY job_due (due_at, seq),
     KEY job_runs_at (runs_at),
     KEY job_runs_in (runs_in),
@@ -183,7 +183,7 @@ CREATE TABLE IF NOT EXISTS {meta} (
     name VARBINARY(100) NOT NULL PRIMARY KEY,
     value VARBINARY(1000) NOT NULL
 ) ENGINE = InnoDB CHARACTER SET = utf8mb4;
-INSERT IGNORE INTO {meta} (name, value) VALUES ('epoch', '1');
+INSERT IGNORE INTO {meta} (name, value) VALUES ('epoch', '1'), ('database', UUID());
 
 -- Rows that stand for names while somebody locks these: a name's hash says which. There is a fixed number of them, so that a
 -- lock never makes a row.
