@@ -12,11 +12,11 @@ from zlib import crc32
 import msgspec
 import pytest
 
-from holdfast.errors import ConfigError, StoreCorrupt, StoreError, StoreUnavailable
+from holdfast.errors import ConfigError, ContentError, StoreCorrupt, StoreError, StoreUnavailable
 from holdfast.job import facts as f
-from holdfast.job.commands import Beat, ContinueOperation, JobFilter, Order, Pause, Selection, Succeeded
+from holdfast.job.commands import Beat, ContinueOperation, Define, JobFilter, Order, Pause, Selection, Succeeded
 from holdfast.job.ledger import canonical
-from holdfast.job.model import Instance, Job
+from holdfast.job.model import Instance, Job, NewJob
 from holdfast.job.state import End, State
 from holdfast.stores.journal import open_journal
 from holdfast.testing.contract.harness import LEASE
@@ -227,3 +227,17 @@ async def test_the_same_state_has_the_same_hash_before_and_after_a_clean_restart
     after = h.store.ledger
     after.epoch = before.epoch  # each opening begins its own
     assert canonical(after) == canonical(before)
+
+
+async def test_a_job_of_wrong_types_is_refused_and_the_journal_opens_again(tmp_path: Path) -> None:
+    store = open_journal(tmp_path, snapshot_interval=0)
+    await store.open()
+    await store.define([Define(alias="a")])
+    with pytest.raises(ContentError, match="timeout"):
+        wrong = NewJob(id="wrong", task="a", timeout="30s")  # type: ignore[arg-type]
+        await store.enqueue([NewJob(id="right", task="a"), wrong])
+    await store.enqueue([NewJob(id="next", task="a")])
+    await store.close()
+    await store.open()
+    assert [job is not None for job in await store.jobs(["right", "wrong", "next"])] == [False, False, True]
+    await store.close()

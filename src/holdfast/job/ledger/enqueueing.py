@@ -15,6 +15,7 @@ from holdfast.job.commands import (
     Verdict,
 )
 from holdfast.job.ledger.clean import encodable, storable_time
+from holdfast.job.ledger.shapes import check_types
 from holdfast.job.model import PRIORITY_MAX, PRIORITY_MIN, Job, NewJob, OnConflict, Queue
 from holdfast.job.state import Event, State
 
@@ -51,6 +52,7 @@ def enqueue(ledger: Ledger, command: Enqueue, now: float, _draw: Draw) -> Genera
 
 def check_batch(command: Enqueue) -> None:
     """Refuse what no store could keep, whatever it holds already. Raises TooLarge and ContentError."""
+    check_types(command.jobs)
     _check_size(command)
     for new in command.jobs:
         _check_content(new)
