@@ -22,7 +22,7 @@ FIXED = settings(
 LONG = settings(FIXED, max_examples=5_000, derandomize=False, phases=[Phase.generate, Phase.shrink], print_blob=True)
 #: A step on a server of its own costs ten times one in this process, so fewer histories are tried.
 APART = settings(FIXED, max_examples=50)
-PROFILES = {"postgresql": APART}
+PROFILES = {"postgresql": APART, "mysql": APART}
 each_adapter = pytest.mark.parametrize("name", ADAPTERS)
 
 
