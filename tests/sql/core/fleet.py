@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -48,9 +49,9 @@ class Fleet:
         self.effects.touch()
         self._log = (folder / "worker.log").open("a+")
         options = [word for queue in queues for word in ("-q", queue)]
+        command = [sys.executable, "-m", "holdfast", "worker", shop.NAME, "--processes", str(processes)]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "holdfast", "worker", shop.NAME, "--processes", str(processes), "--url", url]
-            + ["--lease", lease, *options],
+            [*command, "--url", url, "--lease", lease, *options],
             cwd=ROOT,
             env=environment(url, self.effects),
             stdout=self._log,
@@ -108,7 +109,8 @@ def race(url: str, folder: Path, role: str, racers: int, *arguments: object) -> 
     ]
     try:
         for number in range(racers):
-            eventually(lambda number=number: Path(f"{go}.{number}").exists() or _ended(started), "a racer at its start")
+            here = Path(f"{go}.{number}")
+            eventually(partial(_is_here, here, started), "a racer at its start")
         go.touch()
         said = [process.communicate(timeout=LIMIT)[0] for process in started]
     finally:
@@ -121,6 +123,6 @@ def race(url: str, folder: Path, role: str, racers: int, *arguments: object) -> 
     return [json.loads(text) for text in said]
 
 
-def _ended(started: Sequence[subprocess.Popen[str]]) -> bool:
+def _is_here(file: Path, started: Sequence[subprocess.Popen[str]]) -> bool:
     assert all(process.poll() is None for process in started), "a racer has ended before it began"
-    return False
+    return file.exists()

@@ -20,6 +20,8 @@ from holdfast.job.model import NewJob, OnConflict
 from holdfast.job.state import State
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from holdfast.store import Store
 
 
@@ -97,7 +99,7 @@ async def keyed(store: Store, name: str, count: str) -> Any:
                 return {"twice": []}
 
 
-ROLES = {"claims": claims, "uniques": uniques, "ids": ids, "keyed": keyed}
+ROLES: dict[str, Callable[..., Awaitable[Any]]] = {"claims": claims, "uniques": uniques, "ids": ids, "keyed": keyed}
 
 
 async def main(url: str, role: str, go: str, name: str, *arguments: str) -> None:

@@ -1,0 +1,123 @@
+"""Acceptance scenarios of whole worker processes, on any database: `url` names an empty one."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter, defaultdict
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from holdfast.clock import SystemClock
+from holdfast.connect import make_store
+from holdfast.job.commands import ChangeQueue
+from holdfast.job.model import Job, NewJob
+from holdfast.job.state import End, State
+from tests.sql.core.fleet import LIMIT, Fleet
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+async def enqueue(url: str, jobs: Sequence[NewJob], *, limits: dict[str, int | str] | None = None) -> None:
+    """Store jobs; `limits`: of queues over the fleet, a number or "serial"."""
+    store = make_store(url, clock=SystemClock())
+    await store.open()
+    for name, limit in (limits or {}).items():
+        given = {"mode": limit} if isinstance(limit, str) else {"limit": limit}
+        await store.change_queue(ChangeQueue(name=name, create=True, **given))
+    for start in range(0, len(jobs), 1_000):
+        await store.enqueue(jobs[start : start + 1_000])
+    await store.close()
+
+
+async def finished(url: str, ids: Sequence[str]) -> list[Job]:
+    """Wait until these jobs have ended; return them."""
+    store = make_store(url, clock=SystemClock())
+    await store.open()
+    try:
+        ended: list[Job] = []
+        for start in range(0, len(ids), 500):
+            ended += await store.finished(ids[start : start + 500], LIMIT)
+        return ended
+    finally:
+        await store.close()
+
+
+def notes(count: int, task: str = "shop.note") -> list[NewJob]:
+    """Jobs that say their number."""
+    return [
+        NewJob(id=f"job-{number}", task=task, queue="work", payload=b'{"number":%d}' % number)
+        for number in range(count)
+    ]
+
+
+async def many_processes_run_each_job_once(url: str, folder: Path, *, processes: int, jobs: int) -> None:
+    """Each job has exactly one attempt, which succeeded, and its effect is there exactly once."""
+    made = notes(jobs)
+    await enqueue(url, made)
+    with Fleet(url, folder, processes, "work=50") as fleet:
+        ended = await finished(url, [job.id for job in made])
+        assert len(ended) == jobs, fleet.log()[-4_000:]
+    assert {(job.state, job.attempt) for job in ended} == {(State.SUCCEEDED, 1)}
+    ran = fleet.lines("ran")
+    assert Counter(int(number) for number, _ in ran) == dict.fromkeys(range(jobs), 1)
+    assert fleet.process.returncode == 0, fleet.log()[-4_000:]
+
+
+async def killed_processes_lose_nothing(url: str, folder: Path, *, processes: int, jobs: int, kills: int) -> None:
+    """Workers are killed again and again: all jobs succeed, and no attempt runs twice."""
+    made = notes(jobs, "shop.slow")
+    await enqueue(url, made)
+    with Fleet(url, folder, processes, "work=4", lease="5s") as fleet:
+        killed: set[str] = set()
+        for turn in range(1, kills + 1):
+            lines = fleet.wait_for("began", turn * jobs // (2 * kills))
+            victim = next(pid for _, _, pid in reversed(lines) if pid not in killed)
+            killed.add(victim)
+            os.kill(int(victim), signal.SIGKILL)
+        ended = await finished(url, [job.id for job in made])
+        assert len(ended) == jobs, fleet.log()[-4_000:]
+    assert {job.state for job in ended} == {State.SUCCEEDED}
+    for job in ended:
+        assert [one.number for one in job.attempts] == list(range(1, job.attempt + 1))
+        assert job.last is not None
+        assert job.last.end is End.SUCCEEDED
+        assert {one.end for one in job.past} <= {End.CRASHED, End.LOST, End.RELEASED}
+    began = Counter((number, attempt) for number, attempt, _ in fleet.lines("began"))
+    assert max(began.values()) == 1, "an attempt began twice"
+    assert {number for number, _, _ in fleet.lines("done")} == {str(number) for number in range(jobs)}
+
+
+async def limits_hold_over_the_fleet(url: str, folder: Path, *, processes: int, jobs: int) -> None:
+    """A serial queue runs one job at a time, in order; so does each key."""
+    alone = [
+        NewJob(
+            id=f"alone-{number}", task="shop.alone", queue="alone", payload=b'{"line":"serial","number":%d}' % number
+        )
+        for number in range(jobs)
+    ]
+    keyed = [
+        NewJob(
+            id=f"key-{number}",
+            task="shop.alone",
+            queue="work",
+            key=f"k{number % 3}",
+            payload=b'{"line":"k%d","number":%d}' % (number % 3, number),
+        )
+        for number in range(jobs)
+    ]
+    await enqueue(url, [*alone, *keyed], limits={"alone": "serial"})
+    with Fleet(url, folder, processes, "alone=4", "work=8") as fleet:
+        ended = await finished(url, [job.id for job in (*alone, *keyed)])
+        assert len(ended) == 2 * jobs, fleet.log()[-4_000:]
+    spans: dict[str, list[tuple[float, float, int]]] = defaultdict(list)
+    for line, number, begun, over in fleet.lines("span"):
+        spans[line].append((float(begun), float(over), int(number)))
+    assert set(spans) == {"serial", "k0", "k1", "k2"}
+    for line, runs in spans.items():
+        runs.sort()
+        assert [number for _, _, number in runs] == sorted(number for _, _, number in runs), f"{line} left its order"
+        overlaps = [one for one, other in pairwise(runs) if one[1] > other[0]]
+        assert not overlaps, f"{line} ran two at once"
