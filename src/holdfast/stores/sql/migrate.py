@@ -1,4 +1,8 @@
-"""The schema: numbered steps, each taken once, in one transaction."""
+"""The schema: numbered steps, each taken once, under a lock.
+
+The number of the newest step stands in the table "meta". Before anything is made or believed, the tables that are there are
+looked at: another application's tables of the same names are refused, and never touched.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,14 @@ from importlib import resources
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from holdfast.errors import ConfigError
+from holdfast.stores.sql.schema import TABLES
 
 if TYPE_CHECKING:
     from holdfast.stores.sql.dialects.dialect import Dialect
     from holdfast.stores.sql.script import Script, Step
 
 _NAME: Final = re.compile(r"(\d{4})_\w+\.sql")
+_LOCK: Final = ("schema", ("migrate",))
 
 
 class Migration(NamedTuple):
@@ -30,7 +36,8 @@ def migrations_of(db: Dialect) -> list[Migration]:
     for file in folder.iterdir():
         match = _NAME.fullmatch(file.name)
         if match:
-            found.append(Migration(int(match[1]), file.name.removesuffix(".sql"), _statements(db, file.read_text())))
+            text = file.read_text(encoding="utf-8")
+            found.append(Migration(int(match[1]), file.name.removesuffix(".sql"), _statements(db, text)))
     return sorted(found)
 
 
@@ -40,23 +47,52 @@ def _statements(db: Dialect, text: str) -> tuple[str, ...]:
     return tuple(db.q(part.strip()).sql for part in parts if part.strip())
 
 
+def as_text(db: Dialect) -> str:
+    """All steps as one script, for somebody who may run it where Holdfast's account may not make tables."""
+    parts = [f"-- Holdfast's tables for {db.name}. Run it once, in an empty schema.", "BEGIN;"]
+    for migration in migrations_of(db):
+        parts.append(f"\n-- {migration.name}")
+        parts += [f"{statement};" for statement in migration.statements]
+    newest = migrations_of(db)[-1].number
+    parts.append(f"INSERT INTO {db.tables['meta']} (name, value) VALUES ('schema', '{newest}');")
+    return "\n".join([*parts, "COMMIT;", ""])
+
+
+# --- in the database -----------------------------------------------------------------------------------------------
+
+
 def applied(step: Step) -> Script[int]:
-    """The number of the newest step that was taken; 0 when there is no table of ours."""
-    if not (yield from step.db.has_tables()):
+    """The number of the newest step that was taken; 0 when there is no table of ours.
+
+    Raises ConfigError when tables of our names are there and are not ours.
+    """
+    there = yield from step.db.columns_there()
+    if there is None:  # a database that is not asked for its columns
+        if not (yield from step.db.has_tables()):
+            return 0
+    elif not there:
         return 0
+    elif not there.get("meta", frozenset()) >= set(TABLES["meta"].columns):
+        raise _foreign(step.db, sorted(there))
     rows = yield step.db.q("SELECT value FROM {meta} WHERE name = 'schema'")
-    return int(rows[0][0]) if rows else 0
+    number = str(rows[0][0]) if rows else ""
+    if not number.isdigit():
+        raise _foreign(step.db, sorted(there or ("meta",)))
+    return int(number)
 
 
 def migrate(step: Step) -> Script[list[str]]:
     """Take the steps that were not taken yet; return their names."""
     db = step.db
     known = migrations_of(db)
+    yield from db.lock(*_LOCK)
     done = yield from applied(step)
     _refuse_newer(done, known)
-    taken = []
+    taken: list[str] = []
     for migration in known:
         if migration.number > done:
+            if not taken:
+                yield from db.make_schema()
             for statement in migration.statements:
                 yield db.raw(statement)
             yield from db.upsert("meta", [("schema", str(migration.number))])
@@ -64,16 +100,42 @@ def migrate(step: Step) -> Script[list[str]]:
     return taken
 
 
-def check(step: Step) -> Script[None]:
-    """Raise ConfigError when the schema is older or newer than this release."""
+def behind(step: Step) -> Script[bool]:
+    """Tell whether there are steps to take."""
     known = migrations_of(step.db)
     done = yield from applied(step)
     _refuse_newer(done, known)
-    if done < known[-1].number:
-        raise ConfigError(
-            f"the database's schema is at step {done}, this release needs step {known[-1].number}. "
-            "Run `holdfast migrate`, or open the store with auto_migrate=True."
-        )
+    return done < known[-1].number
+
+
+def check(step: Step) -> Script[None]:
+    """Raise ConfigError when the tables are not there, not ours, or older or newer than this release."""
+    if not (yield from behind(step)):
+        there = yield from step.db.columns_there()
+        if there is not None:
+            _refuse_others(step.db, there)
+        return
+    newest = migrations_of(step.db)[-1].number
+    done = yield from applied(step)
+    found = f"the schema at step {done}" if done else "none of them"
+    raise ConfigError(
+        f"the database: expected Holdfast's tables at step {newest}, found {found}. Run `holdfast migrate` (with --sql it "
+        "prints the statements), or open the store with auto_migrate=True."
+    )
+
+
+def _refuse_others(db: Dialect, there: dict[str, frozenset[str]]) -> None:
+    wrong = [table for table, wanted in TABLES.items() if not there.get(table, frozenset()) >= set(wanted.columns)]
+    if wrong:
+        raise _foreign(db, wrong)
+
+
+def _foreign(db: Dialect, tables: list[str]) -> ConfigError:
+    names = ", ".join(db.prefix + table for table in tables[:4])
+    return ConfigError(
+        f"the database: expected no tables named {db.prefix}… but Holdfast's own, found others: {names}. Nothing was "
+        "changed. Use another database, or another prefix= (and schema= on PostgreSQL)."
+    )
 
 
 def _refuse_newer(done: int, known: list[Migration]) -> None:

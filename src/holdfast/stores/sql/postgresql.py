@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from msgspec.structs import replace
+
 from holdfast.clock import SystemClock
-from holdfast.errors import ConfigError
+from holdfast.errors import ConfigError, OutcomeUnknown
+from holdfast.job import commands as c
+from holdfast.job.ledger.enqueueing import check_batch
 from holdfast.store import Capabilities
 from holdfast.stores.sql.dialects.postgresql import PostgresDialect
+from holdfast.stores.sql.dialects.postgresql_hot import is_plain
 from holdfast.stores.sql.drivers.asyncpg import AsyncpgDriver, PostgresOptions
 from holdfast.stores.sql.notify import Announcer, Listener, notification
 from holdfast.stores.sql.schema import PREFIX, check_prefix
@@ -16,11 +23,11 @@ from holdfast.stores.sql.script import Step
 from holdfast.stores.sql.store import SqlStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from holdfast.clock import Clock
-    from holdfast.job import commands as c
     from holdfast.job.draw import Draw
+    from holdfast.job.model import Job, NewJob
     from holdfast.stores.sql.script import Script
 
 T = TypeVar("T")
@@ -38,9 +45,10 @@ class PostgresStore(SqlStore):
 
     def __init__(self, driver: AsyncpgDriver, db: PostgresDialect, **parts: Any) -> None:
         self._postgres = driver
+        self._fast = db.hot
         self._listener = Listener(driver, db.channel)
         super().__init__(driver, capabilities=_CAPABILITIES, watch=self._listener, **parts)
-        self._announcer = Announcer(self._notify, lambda: Step(self._db, self._draw))
+        self._announcer = Announcer(self._notify, self._fresh)
         self._again: Callable[[], PostgresStore] | None = None
 
     async def close(self) -> None:
@@ -57,18 +65,91 @@ class PostgresStore(SqlStore):
 
     async def _write(self, make: Callable[[Step], Script[T]], *, single: bool = False, repeats: bool = False) -> T:
         self._check_open()
-        steps: list[Step] = []
+        step = self._fresh()
 
         def script() -> Script[T]:
-            steps[:] = [Step(self._db, self._draw)]
-            return make(steps[0])
+            nonlocal step
+            step.take_back()
+            step = self._fresh()
+            return make(step)
 
-        answer = await self._postgres.run(script, single=single, repeats=repeats)
-        step = steps[0]
+        try:
+            answer = await self._postgres.run(script, single=single, repeats=repeats)
+        except Exception:
+            step.take_back()
+            raise
+        except asyncio.CancelledError:
+            # It may be stored all the same: let those who wait look.
+            self._work.notify()
+            self._ends.notify()
+            raise
         if step.news:
             self._tell(step)
             self._announcer.tell(step)
         return answer
+
+    def _fresh(self) -> Step:
+        return Step(self._db, self._draw)
+
+    # --- the hot path: one statement outside a transaction where that does it
+
+    async def enqueue(
+        self, jobs: Sequence[NewJob], *, on_duplicate: c.OnDuplicate = c.OnDuplicate.RAISE
+    ) -> list[c.Enqueued]:
+        """Store all jobs or none."""
+        command = c.Enqueue(jobs=tuple(jobs), on_duplicate=on_duplicate)
+        check_batch(command)
+        if all(is_plain(new) for new in command.jobs):
+            tries = count()
+
+            def script(step: Step) -> Script[list[c.Enqueued] | None]:
+                # A repeat may find them stored: only the rules can tell.
+                return self._hot.enqueue_plain(step, command.jobs if next(tries) == 0 else ())
+
+            answers = await self._write(script, single=True, repeats=True)
+            if answers is not None:
+                return answers
+        try:
+            return await self._write(lambda step: self._hot.enqueue_by_rules(step, command))
+        except OutcomeUnknown:
+            return await self._enqueue_again(command)
+
+    async def _enqueue_again(self, command: c.Enqueue) -> list[c.Enqueued]:
+        """Enqueue what may be stored already: as if the ids were ours, so that a stored job is found and not refused."""
+        ours = c.Enqueue(
+            jobs=tuple(replace(new, own_id=False) for new in command.jobs), on_duplicate=command.on_duplicate
+        )
+        answers = await self._write(lambda step: self._hot.enqueue_by_rules(step, ours), repeats=True)
+        return [
+            c.Enqueued(c.Verdict.NEW, one.job)
+            if one.verdict is c.Verdict.DUPLICATE and (one.job.task, one.job.payload) == (new.task, new.payload)
+            else one
+            for one, new in zip(answers, command.jobs, strict=True)
+        ]
+
+    async def claim(self, want: c.Want) -> c.Claims[Job]:
+        """Hand out ready jobs."""
+        cursor = self._work.count  # read before the claim: what comes during it is seen by the next wait
+        claims, _ = await self._write(lambda step: self._fast.claim_plain(step, want), single=True)
+        if claims is None:
+            claims = await self._write(lambda step: self._hot.claim(step, want))
+        self._due = claims.next_due
+        return c.Claims(claims.items, cursor, claims.next_due)
+
+    async def settle(self, settlements: Sequence[c.Settlement[Job]]) -> list[c.Settled]:
+        """End attempts, each on its own."""
+        answers: dict[int, c.Settled] = {}
+        plain = self._fast.plain_places(settlements)
+        if plain:
+            answers = await self._write(
+                lambda step: self._fast.succeed(step, settlements, plain), single=True, repeats=True
+            )
+        left = [place for place in range(len(settlements)) if place not in answers]
+        if left:
+            others = [settlements[place] for place in left]
+            ruled = await self._write(lambda step: self._fast.settle_by_rules(step, others), repeats=True)
+            answers |= zip(left, ruled, strict=True)
+        return [answers[place] for place in range(len(settlements))]
 
     async def _notify(self, step: Step) -> None:
         await self._postgres.run(lambda: notification(step), single=True, repeats=True)

@@ -71,6 +71,15 @@ class Dialect(ABC):
     def has_tables(self) -> Script[bool]:
         """Tell whether the table "meta" is there."""
 
+    def columns_there(self) -> Script[dict[str, frozenset[str]] | None]:
+        """The columns of those of our tables that are there, ours or not; None where the database is not asked for them."""
+        yield from ()
+        return None
+
+    def make_schema(self) -> Script[None]:
+        """Make the place where the tables go, where it has a name and is not there."""
+        yield from ()
+
     def contains(self, column: str) -> str:
         """Return a condition with one `?`: those bytes stand within the bytes of a column."""
         return f"instr({column}, ?) > 0"

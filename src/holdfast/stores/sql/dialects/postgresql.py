@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from random import randrange
+from time import time
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 from holdfast.errors import ConfigError
 from holdfast.stores.sql.dialects.dialect import Dialect
-from holdfast.stores.sql.hot import Hot
+from holdfast.stores.sql.dialects.postgresql_hot import PostgresHot
+from holdfast.stores.sql.dialects.postgresql_texts import NOW
 from holdfast.stores.sql.rows import micros
 from holdfast.stores.sql.schema import END_COLUMNS, JOB_COLUMNS, TABLES
 from holdfast.stores.sql.script import Statement
@@ -29,8 +32,8 @@ if TYPE_CHECKING:
     from holdfast.clock import Clock
     from holdfast.stores.sql.script import Row, Script, Step
 
-#: Now, in microseconds. A test's clock goes in as an argument; the transaction's own now() would be its beginning.
-NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+#: Processes count in rows of their own, so that they do not wait for each other.
+SHARDS: Final = 16
 #: The first number of our advisory locks ("Hold"); the scope is added to it.
 LOCK_CLASS: Final = 0x486F6C64
 #: How many locks a scope has. Names share them by their hash, so that a batch of any size fits into the server's memory.
@@ -68,6 +71,7 @@ class PostgresDialect(Dialect):
     """Statements for the tables of one prefix in one schema."""
 
     name = "postgresql"
+    hot: PostgresHot
     no_end = ", ".join(f"NULL::{kind_of('done', column)} AS {column}" for column in END_COLUMNS)
 
     def __init__(self, prefix: str, schema: str = "", clock: Clock | None = None) -> None:
@@ -80,7 +84,9 @@ class PostgresDialect(Dialect):
         super().__init__(prefix, schema)
         self.schema = schema
         self.channel = f"{schema or 'holdfast'}.{prefix}"
-        self.hot = Hot()
+        self.shard = randrange(SHARDS)
+        self.hot = PostgresHot(self)
+        self.ahead = 0.0  # seconds by which the database's clock is ahead of this machine's
         self._clock = clock
         self._last = 0
         self._render = lru_cache(maxsize=2_048)(self._render_text)
@@ -114,6 +120,23 @@ class PostgresDialect(Dialect):
         rows = yield Statement("SELECT to_regclass($1) IS NOT NULL", (self.tables["meta"],))
         return bool(rows[0][0])
 
+    def columns_there(self) -> Script[dict[str, frozenset[str]] | None]:
+        """The columns of those of our tables that are there."""
+        rows = yield Statement(
+            "SELECT given.name, attname FROM unnest($1::text[], $2::text[]) AS given(name, place)"
+            " JOIN pg_attribute ON attrelid = to_regclass(given.place) WHERE attnum > 0 AND NOT attisdropped",
+            (list(TABLES), [self.tables[table] for table in TABLES]),
+        )
+        found: dict[str, set[str]] = {}
+        for table, column in rows:
+            found.setdefault(table, set()).add(column)
+        return {table: frozenset(columns) for table, columns in found.items()}
+
+    def make_schema(self) -> Script[None]:
+        """Make the schema, if it was named and is not there."""
+        if self.schema and not (yield Statement("SELECT 1 FROM pg_namespace WHERE nspname = $1", (self.schema,))):
+            yield Statement(f"CREATE SCHEMA {self.schema}")
+
     def contains(self, column: str) -> str:
         """Return a condition with one `?`: those bytes stand within the bytes of a column."""
         return f"position(?::bytea in {column}) > 0"
@@ -130,6 +153,11 @@ class PostgresDialect(Dialect):
             return None
         self._last = max(self._last, micros(self._clock.now()))
         return self._last
+
+    def guessed_now(self) -> int:
+        """The database's time as this process knows it: good enough to tell in which minute something happened."""
+        steered = self.steered()
+        return micros(time() + self.ahead) if steered is None else steered
 
     def now(self) -> Script[int]:
         """The database's time."""

@@ -74,7 +74,6 @@ class AsyncpgDriver:
         self.options = options or PostgresOptions()
         self.where = shown(url)
         self._pool: Pool | None = None
-        self._ahead = 0.0  # seconds by which the database's clock is ahead of this machine's
 
     @property
     def db(self) -> PostgresDialect:
@@ -91,7 +90,7 @@ class AsyncpgDriver:
         pool = Pool(self.connect, size=options.pool_size, patience=options.patience, where=self.where)
         connection = await pool.take()
         begin = time.time()
-        self._ahead = await connection.fetchval(_CLOCK) - (begin + time.time()) / 2
+        self._db.ahead = await connection.fetchval(_CLOCK) - (begin + time.time()) / 2
         pool.give(connection)
         self._pool = pool
 
@@ -103,8 +102,7 @@ class AsyncpgDriver:
 
     def now(self) -> float:
         """The database's time as this process knows it, in seconds since the epoch; that of a test's clock, if one steers."""
-        steered = self._db.steered()
-        return time.time() + self._ahead if steered is None else steered / 1e6
+        return self._db.guessed_now() / 1e6
 
     async def connect(self) -> Any:
         """Return a connection outside the pool."""

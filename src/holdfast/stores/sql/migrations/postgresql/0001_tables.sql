@@ -141,7 +141,14 @@ CREATE TABLE {audit} (
     at bigint NOT NULL,
     body bytea NOT NULL
 );
-CREATE TABLE {link} (lane_key text COLLATE "C" PRIMARY KEY, pod bigint, instance text COLLATE "C", epoch bigint NOT NULL);
+CREATE TABLE {link} (
+    service text COLLATE "C" NOT NULL,
+    lane_key text COLLATE "C" NOT NULL,
+    pod bigint,
+    instance text COLLATE "C",
+    epoch bigint NOT NULL,
+    PRIMARY KEY (service, lane_key)
+);
 
 -- How many ended jobs are shown, and other counts.
 CREATE TABLE {tally} (

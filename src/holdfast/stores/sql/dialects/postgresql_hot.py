@@ -1,0 +1,290 @@
+"""The hot path on PostgreSQL: one statement for what a plain job needs, the ledger's rules for everything else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from operator import itemgetter
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final
+
+from holdfast.job import commands as c
+from holdfast.job.ledger.claiming import PROMOTE_BATCH
+from holdfast.job.ledger.enqueueing import accept
+from holdfast.job.model import Attempt, Job, OnWait
+from holdfast.job.retry import RetryPolicy
+from holdfast.job.state import State
+from holdfast.stores.sql.claims import claim_of
+from holdfast.stores.sql.dialects.postgresql_texts import CLAIM_MANY, CLAIM_ONE, CLAIMED, ENQUEUE, ENQUEUE_ALIKE, SETTLE
+from holdfast.stores.sql.hot import Hot
+from holdfast.stores.sql.rows import RUNNING, micros, policy_of, seconds, seconds_or_none, tail_of
+from holdfast.stores.sql.schema import JOB_COLUMNS
+from holdfast.stores.sql.script import Statement
+from holdfast.stores.sql.slice import Need, attempts_of, carry_out
+from holdfast.stores.sql.stats import MINUTE, SUCCEEDED, Ended
+from holdfast.stores.sql.upkeep import promote
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from holdfast.job.model import NewJob
+    from holdfast.stores.sql.dialects.postgresql import PostgresDialect
+    from holdfast.stores.sql.script import Row, Script, Step
+
+_APPLIED: Final = c.Accepted.APPLIED
+_NEW: Final = c.Verdict.NEW
+_SUCCEEDED: Final = State.SUCCEEDED
+_RUNNING_STATE: Final = State.RUNNING
+_NO_RETRY: Final = RetryPolicy()
+_HOLD: Final = OnWait.HOLD
+_BEFORE: Final = 3  # columns of a claim's answer before those of the job
+_PRIO, _RUN_AT, _QUEUE, _ATTEMPT = (_BEFORE + CLAIMED.index(name) for name in ("prio", "run_at", "queue", "attempt"))
+_in_line: Final = itemgetter(_PRIO, _RUN_AT, _BEFORE)
+
+
+class PostgresHot(Hot):
+    """One statement where it can be."""
+
+    def __init__(self, db: PostgresDialect) -> None:
+        self._db = db
+        self._alike, self._mixed, self._one, self._many, self._settle = (
+            text.format(**db.tables) for text in (ENQUEUE_ALIKE, ENQUEUE, CLAIM_ONE, CLAIM_MANY, SETTLE)
+        )
+
+    # --- enqueue
+
+    def enqueue_plain(self, step: Step, jobs: Sequence[NewJob]) -> Script[list[c.Enqueued] | None]:
+        """Store jobs that have neither key nor unique key nor an id of the caller's; None when it is not as plain as that."""
+        ids = [new.id for new in jobs]
+        if not jobs or len(set(ids)) < len(ids):
+            return None
+        first = jobs[0]
+        if all(_alike(first, new) for new in jobs):
+            answers = yield from self._enqueue_alike(first, jobs, ids)
+        else:
+            answers = yield from self._enqueue_mixed(jobs, ids)
+        if answers is not None:
+            step.ready |= {new.queue for new in jobs}
+        return answers
+
+    def _enqueue_alike(self, first: NewJob, jobs: Sequence[NewJob], ids: list[str]) -> Script[list[c.Enqueued] | None]:
+        payloads = [new.payload for new in jobs]
+        rows = yield Statement(
+            self._alike,
+            (ids, payloads, min(ids), first.queue, first.task, -first.priority, _policy(first), self._db.steered()),
+        )
+        if not rows:
+            return None
+        return _stored(rows, jobs)
+
+    def _enqueue_mixed(self, jobs: Sequence[NewJob], ids: list[str]) -> Script[list[c.Enqueued] | None]:
+        rows = yield Statement(
+            self._mixed,
+            (
+                ids,
+                [new.payload for new in jobs],
+                min(ids),
+                [new.queue for new in jobs],
+                [new.task for new in jobs],
+                [-new.priority for new in jobs],
+                [_policy(new) for new in jobs],
+                [None if new.run_at is None else micros(new.run_at) for new in jobs],
+                [None if new.delay is None else micros(max(0.0, new.delay)) for new in jobs],
+                self._db.steered(),
+                list({new.queue for new in jobs}),
+            ),
+        )
+        if not rows:
+            return None
+        return _stored(rows, jobs)
+
+    # --- claim
+
+    def claim(self, step: Step, want: c.Want) -> Script[c.Claims[Job]]:
+        """Hand out ready jobs. What is due is promoted first."""
+        for _ in range(2):
+            claims, again = yield from self.claim_plain(step, want)
+            if claims is not None:
+                return claims
+            if not again:
+                break
+            yield from promote(step, PROMOTE_BATCH)
+        return (yield from super().claim(step, want))
+
+    def claim_plain(self, step: Step, want: c.Want) -> Script[tuple[c.Claims[Job] | None, bool]]:
+        """Hand out ready jobs by one statement; None when only the rules can tell who is next.
+
+        True beside None: because jobs have become due, which have to be promoted first.
+        """
+        names = [one.queue for one in want.queues]
+        if want.limit <= 0 or len(set(names)) < len(names):
+            return None, False
+        text, args = self._one, [names, 0, micros(want.lease), want.instance, want.worker, want.version]
+        args.append(self._db.steered())
+        if len(names) == 1:
+            args[1] = min(want.limit, want.queues[0].limit)
+        else:
+            text, args[1] = self._many, want.limit
+            args.append([max(0, one.limit) for one in want.queues])
+        rows = yield Statement(text, args)
+        now, due, special = rows[0][:_BEFORE]
+        if special:
+            return None, False
+        if due is not None and due <= now:
+            return None, True
+        items: list[c.Claim[Job]] = []
+        if rows[0][_BEFORE] is not None:
+            items = yield from self._claims(step, want, names, rows, now)
+        return c.Claims(tuple(items), next_due=seconds_or_none(due)), False
+
+    def _claims(
+        self, step: Step, want: c.Want, names: list[str], rows: Sequence[Row], now: int
+    ) -> Script[list[c.Claim[Job]]]:
+        # The statement returns rows as they lie in the table.
+        rows = sorted(rows, key=_in_line)
+        if len(names) > 1:
+            places = {name: place for place, name in enumerate(names)}
+            rows.sort(key=lambda row: places[row[_QUEUE]])
+        who = (want.instance, want.worker, want.version)
+        tried = [row[_BEFORE] for row in rows if row[_ATTEMPT] > 1]
+        past = (yield from attempts_of(step, tried)) if tried else {}
+        at = now / 1e6
+        return [_plain_claim(row, who, at) or _full_claim(row, who, now, past.get(row[_BEFORE])) for row in rows]
+
+    # --- settle
+
+    def succeed(
+        self, step: Step, settlements: Sequence[c.Settlement[Job]], places: Sequence[int]
+    ) -> Script[dict[int, c.Settled]]:
+        """End the jobs that are as their claims say, and without a key; tell which of `places` these were."""
+        told: list[Any] = [settlements[place] for place in places]
+        seqs = [one.claim.ref for one in told]
+        now = self._db.guessed_now()
+        ended = [_ended(one, now) for one in told]
+        step.counted.append((now // MINUTE, ended))
+        figures = self._db.rollup.rows(now, ended)
+        [[count, moved, limited]] = yield Statement(
+            self._settle,
+            (
+                seqs,
+                [one.claim.token for one in told],
+                [one.ending.result for one in told],
+                [one.duration for one in told],
+                [tail_of(one.log, one.trace_id, one.span_id) for one in told],
+                self._db.steered(),
+                self._db.shard,
+                *zip(*figures, strict=True),
+            ),
+        )
+        if count < len(told):
+            done = set(moved or ())
+            self._db.rollup.take_back(now // MINUTE, [ended[n] for n, seq in enumerate(seqs) if seq not in done])
+            step.counted[-1] = (now // MINUTE, [ended[n] for n, seq in enumerate(seqs) if seq in done])
+            places = [place for place, seq in zip(places, seqs, strict=True) if seq in done]
+        if count:
+            step.ended = True
+        if limited:  # a job that ended may have made room under a limit
+            step.ready |= {settlements[place].claim.queue for place in places}
+        answers = {}
+        for place in places:
+            claim = settlements[place].claim
+            answers[place] = c.Settled(claim.id, claim.token, _APPLIED, _SUCCEEDED, claim.item.run_at)
+        return answers
+
+    def plain_places(self, settlements: Sequence[c.Settlement[Job]]) -> list[int]:
+        """Return which of them may be plain successes, each job once."""
+        plain = [place for place, one in enumerate(settlements) if _may_move(one)]
+        if len({settlements[place].claim.ref for place in plain}) == len(settlements):
+            return plain
+        times = Counter(one.claim.ref for one in settlements)
+        return [place for place in plain if times[settlements[place].claim.ref] == 1]
+
+    def settle_by_rules(self, step: Step, settlements: Sequence[c.Settlement[Job]]) -> Script[list[c.Settled]]:
+        """End attempts as the ledger does."""
+        need = Need(seqs=sorted({seq for one in settlements if type(seq := one.claim.ref) is int}), attempts=True)
+        _, settled = yield from carry_out(step, c.SettleAll(tuple(settlements)), need)
+        answers: list[c.Settled] = settled
+        return answers
+
+
+# --- values --------------------------------------------------------------------------------------------------------
+
+
+def is_plain(new: NewJob) -> bool:
+    """Tell whether a job has nothing that other jobs bear on: no key, no unique key, no id of the caller's, no pod."""
+    return new.unique is None and new.key is None and not new.own_id and new.sticky is None
+
+
+def _may_move(one: c.Settlement[Job]) -> bool:
+    ending, item = one.ending, one.claim.item
+    return type(ending) is c.Succeeded and ending.update is None and item.key is None and type(one.claim.ref) is int
+
+
+def _alike(first: NewJob, new: NewJob) -> bool:
+    """Tell whether two jobs differ in id and payload alone, and are ready now."""
+    return (
+        new.run_at is None
+        and new.delay is None
+        and new.queue == first.queue
+        and new.task == first.task
+        and new.priority == first.priority
+        and new.retry == first.retry
+        and new.timeout == first.timeout
+        and new.tags == first.tags
+        and new.headers == first.headers
+        and new.replay_of == first.replay_of
+        and new.on_wait is first.on_wait
+        and new.unique_window == first.unique_window
+    )
+
+
+def _ended(one: c.Settlement[Job], now: int) -> Ended:
+    """Return what the roll-up has to know of a success."""
+    job = one.claim.item
+    last = job.last
+    assert last is not None, "a claimed job has an attempt"
+    started = last.started_at
+    waited = 0 if job.queued_at is None else max(0, round((started - job.queued_at) * 1e6))
+    return Ended(job.queue, job.task, SUCCEEDED, last.instance, last.worker, waited, max(0, now - round(started * 1e6)))
+
+
+def _policy(new: NewJob) -> bytes | None:
+    return policy_of(new.retry, new.timeout, new.on_wait, new.unique_window, new.tags, new.headers, new.replay_of)
+
+
+def _stored(rows: Sequence[Row], jobs: Sequence[NewJob]) -> list[c.Enqueued]:
+    """Return the answers for jobs that got these numbers at one time."""
+    now = seconds(rows[0][1])
+    ledger: Any = SimpleNamespace(next_seq=0)  # all that the rule of acceptance asks of a ledger
+    answers = []
+    for row, new in zip(rows, jobs, strict=True):
+        ledger.next_seq = row[0]
+        answers.append(c.Enqueued(_NEW, accept(ledger, new, now)))
+    return answers
+
+
+def _plain_claim(row: Row, who: tuple[str, str, str], now: float) -> c.Claim[Job] | None:
+    """Return the claim of a job that never ran and of which nothing special was asked; None for others."""
+    (
+        _, _, _, seq, job_id, task, queue, payload, prio, run_at, policy, key, unique, created_at, queued_at, attempt, token,
+        lease, rest,
+    ) = row  # fmt: skip
+    if policy is not None or rest is not None or attempt > 1 or queued_at is None:
+        return None
+    # By place, in the order of Job's fields: the claim of a hundred pays for each name.
+    job = Job(
+        seq, job_id, task, queue, payload, -prio, run_at / 1e6, _NO_RETRY, None, key, _HOLD, None, unique, None, (), b"",
+        None, "engine", created_at / 1e6, _RUNNING_STATE, queued_at / 1e6, now, None, None, "", None, None, 0, attempt,
+        token, 0, 0, 0, 0, 0, 0, False, Attempt(attempt, token, who[0], who[1], now, version=who[2]),
+    )  # fmt: skip
+    return c.Claim(job, job_id, task, queue, token, attempt, lease / 1e6, seq)
+
+
+_BLANK: Final[dict[str, Any]] = {
+    "state": RUNNING, "ready": 0, "lane": 0, "sticky": None, "pod": None, "pod_epoch": 0, "suspect": 0, "cancel_asked": 0,
+}  # fmt: skip
+
+
+def _full_claim(row: Row, who: tuple[str, str, str], now: int, past: Sequence[Attempt] | None) -> c.Claim[Job]:
+    values = dict(zip(CLAIMED, row[_BEFORE:], strict=True))
+    values |= _BLANK | {"updated_at": now, "started_at": now, "instance": who[0], "worker": who[1], "version": who[2]}
+    return claim_of(tuple(values[name] for name in JOB_COLUMNS), values["lease_until"], past)

@@ -1,0 +1,166 @@
+"""The statements of the hot path on PostgreSQL: one for each step that a plain job takes.
+
+Each begins with what has to be known, read once: the time, the epoch of the tokens, and whether all is as plain as the
+statement takes it to be. If it is not, it changes nothing and says so, and the ledger's rules do the work.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from holdfast.stores.sql.schema import DONE_COLUMNS, TABLES
+
+#: Now, in microseconds. A test's clock goes in as an argument; the transaction's own now() would be its beginning.
+NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+
+# Engine-made ids come in the order of time: where the newest ended job is older, none of the batch can have ended.
+_UNKNOWN: Final = (
+    "NOT (EXISTS (SELECT FROM {done} WHERE id >= $3::text) AND EXISTS (SELECT FROM {done} WHERE id = ANY($1::text[])))"
+)
+
+#: Jobs that differ in id and payload alone, and are ready now: the common batch, with the fewest values to send.
+ENQUEUE_ALIKE: Final = f"""
+WITH known AS MATERIALIZED (
+    SELECT coalesce($8::bigint, {NOW}) AS now
+     WHERE EXISTS (SELECT FROM {{queue}} WHERE name = $4::text)
+       AND NOT EXISTS (SELECT FROM {{definition}} WHERE alias = $5::text AND stopped = 1)
+       AND {_UNKNOWN}
+)
+INSERT INTO {{job}} (
+    id, payload, queue, task, prio, policy, state, ready, run_at, created_at, queued_at, updated_at,
+    lane, pod_epoch, suspect, attempt, token, worker, version, lease_until, cancel_asked
+)
+SELECT new.id, new.payload, $4, $5, $6::smallint, $7::bytea, 2, 1, now, now, now, now, 0, 0, 0, 0, 0, '', '', 0, 0
+  FROM known, unnest($1::text[], $2::bytea[]) AS new(id, payload)
+RETURNING seq, created_at
+"""
+
+#: Any jobs without key, unique key and id of the caller's. A delay counts from now; a time in the past is now.
+ENQUEUE: Final = f"""
+WITH known AS MATERIALIZED (
+    SELECT coalesce($10::bigint, {NOW}) AS now
+     WHERE (SELECT count(*) FROM {{queue}} WHERE name = ANY($11::text[])) = cardinality($11::text[])
+       AND NOT EXISTS (SELECT FROM {{definition}} WHERE alias = ANY($5::text[]) AND stopped = 1)
+       AND {_UNKNOWN}
+)
+INSERT INTO {{job}} (
+    id, payload, queue, task, prio, policy, state, ready, run_at, created_at, queued_at, updated_at,
+    lane, pod_epoch, suspect, attempt, token, worker, version, lease_until, cancel_asked
+)
+SELECT id, payload, queue, task, prio, policy,
+       CASE WHEN starts > now THEN 1 ELSE 2 END, CASE WHEN starts > now THEN 0 ELSE 1 END, starts, now,
+       CASE WHEN starts > now THEN NULL ELSE now END, now, 0, 0, 0, 0, 0, '', '', 0, 0
+  FROM (
+    SELECT new.*, now, greatest(now, coalesce(now + new.delay, new.run_at, now)) AS starts
+      FROM known, unnest(
+               $1::text[], $2::bytea[], $4::text[], $5::text[], $6::smallint[], $7::bytea[], $8::bigint[], $9::bigint[]
+           ) AS new(id, payload, queue, task, prio, policy, run_at, delay)
+  ) AS given
+RETURNING seq, created_at, run_at
+"""
+
+#: What a claim tells of each job that it took; the rest of the row is known to who asks.
+CLAIMED: Final = (
+    "seq", "id", "task", "queue", "payload", "prio", "run_at", "policy", "lane_key", "uniq", "created_at", "queued_at",
+    "attempt", "token", "lease_until", "rest",
+)  # fmt: skip
+
+# `picked` is materialised and locks what it returns and nothing more: it runs once, so no more is taken than was asked for,
+# and walks past rows that others are claiming. Its order is that of the index of ready jobs.
+_CLAIM: Final = f"""
+WITH known AS MATERIALIZED (
+    SELECT coalesce($7::bigint, {NOW}) AS now,
+           (SELECT value::bigint << 32 FROM {{meta}} WHERE name = 'epoch') AS epoch,
+           (SELECT min(run_at) FROM {{job}} WHERE state IN (1, 4)) AS due,
+           EXISTS (SELECT FROM {{job}} WHERE ready = 2 AND queue = ANY($1::text[])) AS suspects,
+           EXISTS (SELECT FROM {{queue}} WHERE name = ANY($1::text[]) AND fleet_limit IS NOT NULL) AS limited,
+           EXISTS (SELECT FROM {{queue}} WHERE name = ANY($1::text[]) AND rescue_after IS NOT NULL) AS own_leases
+),
+picked AS MATERIALIZED (
+@PICKED@
+),
+held AS MATERIALIZED (
+    SELECT EXISTS (SELECT FROM {{definition}} WHERE stopped = 1 AND alias IN (SELECT task FROM picked)) AS back
+),
+taken AS (
+    UPDATE {{job}} AS job
+       SET state = 3, ready = 0, lane = lane * 2, attempt = attempt + 1, token = greatest(token + 1, epoch),
+           instance = $4::text, worker = $5::text, version = $6::text, started_at = now, updated_at = now,
+           lease_until = now + CASE WHEN own_leases
+               THEN coalesce((SELECT rescue_after FROM {{queue}} AS its WHERE its.name = job.queue), $3::bigint)
+               ELSE $3::bigint END
+      FROM known
+     WHERE job.ctid = ANY (ARRAY(SELECT place FROM picked WHERE NOT (SELECT back FROM held)))
+    RETURNING {", ".join(f"job.{column}" for column in CLAIMED)}
+)
+SELECT now, due, suspects OR limited OR (SELECT back FROM held), taken.* FROM known LEFT JOIN taken ON true
+"""
+_PLAIN: Final = "(SELECT NOT suspects AND NOT limited AND (due IS NULL OR due > now) FROM known)"
+
+#: From one queue.
+CLAIM_ONE: Final = _CLAIM.replace(
+    "@PICKED@",
+    f"""    SELECT ctid AS place, task FROM {{job}}
+     WHERE ready = 1 AND queue = ($1::text[])[1] AND {_PLAIN}
+       AND NOT EXISTS (SELECT FROM {{queue}} WHERE name = ($1::text[])[1] AND paused = 1)
+     ORDER BY prio, run_at, seq
+     LIMIT $2::bigint
+       FOR UPDATE SKIP LOCKED""",
+)
+#: From several, in their order: each is asked for what the ones before it have left.
+CLAIM_MANY: Final = _CLAIM.replace(
+    "@PICKED@",
+    f"""    SELECT found.place, found.task
+      FROM (
+        SELECT wanted.name, wanted.most
+          FROM unnest($1::text[], $8::bigint[]) WITH ORDINALITY AS wanted(name, most, nr)
+         WHERE {_PLAIN} AND NOT EXISTS (SELECT FROM {{queue}} AS its WHERE its.name = wanted.name AND its.paused = 1)
+         ORDER BY nr
+        OFFSET 0
+      ) AS asked
+      CROSS JOIN LATERAL (
+        SELECT ctid AS place, task FROM {{job}}
+         WHERE ready = 1 AND queue = asked.name
+         ORDER BY queue, prio, run_at, seq
+         LIMIT asked.most
+           FOR UPDATE SKIP LOCKED
+      ) AS found
+     LIMIT $2::bigint""",
+)
+
+#: What a success makes of the columns of the row that it moves; all others stay as they are.
+_ENDED: Final = {
+    "state": "6", "ready": "0", "lane": "0", "suspect": "0", "updated_at": "now", "lease_until": "0",
+    "finished_at": "now", "duration": "told.duration", "result": "told.result", "tail": "told.tail",
+    "deleted_at": "NULL::bigint",
+}  # fmt: skip
+_STAT: Final = TABLES["stat"].columns
+#: Plain successes: the rows move and are counted, and the minute's figures are written whole. Says how many moved, and which
+#: when it was not all of them.
+SETTLE: Final = f"""
+WITH known AS MATERIALIZED (SELECT coalesce($6::bigint, {NOW}) AS now),
+gone AS (
+    DELETE FROM {{job}} AS job
+     USING known, unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::float8[], $5::bytea[])
+           AS told(seq, token, result, duration, tail)
+     WHERE job.seq = told.seq AND job.token = told.token AND job.state + 0 = 3 AND job.lane_key IS NULL
+    RETURNING {", ".join(_ENDED.get(column, f"job.{column}") for column in DONE_COLUMNS)}
+),
+kept AS (
+    INSERT INTO {{done}} ({", ".join(DONE_COLUMNS)}) SELECT * FROM gone RETURNING seq, queue
+),
+counted AS (
+    INSERT INTO {{tally}} AS tally (queue, state, shard, n)
+    SELECT queue, 6, $7::smallint, count(*) FROM kept GROUP BY queue ORDER BY queue
+    ON CONFLICT (queue, state, shard) DO UPDATE SET n = tally.n + excluded.n
+),
+figured AS (
+    INSERT INTO {{stat}} ({", ".join(_STAT)})
+    SELECT * FROM unnest($8::bigint[], $9::text[], $10::text[], $11::smallint[], $12::text[], $13::text[], $14::bigint[],
+                         $15::bigint[], $16::bigint[], $17::bytea[], $18::bytea[])
+    ON CONFLICT ({", ".join(_STAT[:5])}) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _STAT[5:])}
+)
+SELECT count(*), CASE WHEN count(*) < cardinality($1::bigint[]) THEN array_agg(seq) END,
+       EXISTS (SELECT FROM {{queue}} WHERE fleet_limit IS NOT NULL)
+  FROM kept
+"""
