@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "doctor": "Look for what is wrong or may go wrong.",
     "journal": "Verify, dump, repair, back up and restore a journal.",
     "migrate": "Bring the schema of a store up to date.",
+    "ddl": "Print the statements that make, or adopt, a task table.",
     "bench": "Measure this machine.",
 }
 

@@ -71,7 +71,7 @@ class Gate:
         self._engine = engine.execution_options(**options) if options else engine
         self._threads: ThreadPoolExecutor | None = None
         self._turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
-        self.missing: Callable[[Connection | None], Exception] | None = None  # makes the error of a missing table
+        self.missing: Callable[[], Exception] | None = None  # makes the error of a missing table
 
     @property
     def is_async(self) -> bool:
@@ -179,7 +179,7 @@ class Gate:
             or (self.dialect in ("mysql", "mariadb") and number in _MISSING_NUMBERS)
             or (self.is_sqlite and any(words in text for words in _MISSING_TEXTS))
         ):
-            return self.missing(None)
+            return self.missing()
         if error.connection_invalidated or isinstance(error, InterfaceError | OperationalError):
             return StoreUnavailable(f"the database did not answer: {text or error}")
         return error

@@ -14,7 +14,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from sqlalchemy import Index, event
+from sqlalchemy import Index, event, text
 from sqlalchemy.orm import mapped_column
 
 from holdfast.errors import BadModel
@@ -85,7 +85,7 @@ def _add_columns(cls: type[TaskMixin]) -> None:
                 name,
                 column.make(cls.__task_words__ == "seed"),
                 nullable=column.default is None,
-                server_default=column.default,
+                server_default=None if column.default is None else text(column.default),
                 sort_order=_ORDER,
             )
             setattr(cls, column.name, made)
@@ -109,6 +109,11 @@ def _add_index(mapper: Mapper[Any], cls: type[Any]) -> None:
         )
     table: Any = mapper.local_table
     state, run_at = mapper.columns["task_state"], mapper.columns["task_run_at"]
-    name = f"ix_{table.name}_task"[:_INDEX_MAX]
+    name = index_name(table)
     if all(index.name != name for index in table.indexes):
         Index(name, state, run_at, *mapper.primary_key)
+
+
+def index_name(table: Any) -> str:
+    """Return the name of our index on a table."""
+    return f"ix_{table.name}_task"[:_INDEX_MAX]

@@ -91,7 +91,7 @@ class Rows(Generic[M]):
             ]
             if len(columns) == 1:
                 return columns[0] == any_(arrays[0])
-            listed = func.unnest(*arrays).table_valued(*(f"k{at}" for at in range(len(columns))))
+            listed = func.unnest(*arrays).table_valued(*(f"k{at}" for at in range(len(columns)))).render_derived()
             return tuple_(*columns).in_(select(*listed.c))
         if len(columns) == 1:
             return columns[0].in_([key[0] for key in keys])
@@ -146,12 +146,10 @@ class Rows(Generic[M]):
             now = max(now, at)
         return found, now
 
-    def free(
-        self, connection: Connection, limit: int, *where: ColumnElement[bool], by_time: bool = True
-    ) -> Select[Any]:
-        """Return the statement that locks up to `limit` rows which nobody holds, the first in order first."""
-        statement = self.chosen(*where).limit(limit).with_for_update(skip_locked=True)
-        return statement.order_by(*self.order()) if by_time else statement.order_by(*self.shape.keys)
+    def free(self, limit: int, *where: ColumnElement[bool], patient: bool = False) -> Select[Any]:
+        """Return the statement that locks the first `limit` rows; what others hold is passed over, or waited for."""
+        statement = self.chosen(*where).order_by(*self.order()).limit(limit)
+        return statement.with_for_update(skip_locked=not patient)
 
     def instances(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, M]:
         """Load rows as detached instances of the model, with what their mapping loads eagerly."""

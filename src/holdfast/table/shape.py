@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from sqlalchemy import ForeignKey, String, Table, inspect
 from sqlalchemy.exc import NoInspectionAvailable
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
 from holdfast.durations import instant
 from holdfast.errors import BadColumns, BadModel, BadRow, ContentError
 from holdfast.job.ids import check_name, shown
 from holdfast.table.columns import COLUMNS, ERROR_KEPT, NAMES, Column, Moment, micros
-from holdfast.table.mixin import TaskMixin
+from holdfast.table.mixin import TaskMixin, index_name
 from holdfast.table.words import OURS, SEED, Words
 
 if TYPE_CHECKING:
@@ -153,7 +153,24 @@ class Shape(Generic[M]):
         made = [str(CreateTable(self.table).compile(dialect=dialect)).strip()]
         indexes = sorted(self.table.indexes, key=lambda index: str(index.name))
         made += [str(CreateIndex(index).compile(dialect=dialect)).strip() for index in indexes]
-        return "".join(f"{statement};\n" for statement in made)
+        return _joined(made)
+
+    def ddl_to_adopt(self, dialect: Dialect, missing: Sequence[str] | None = None) -> str:
+        """Return the statements that add columns to a table that exists: `missing`, or all of ours; and our index."""
+        ours = [column for column in self.table.columns if column in set(self.task.values())]
+        columns = ours if missing is None else [self.table.columns[name] for name in missing]
+        table = dialect.identifier_preparer.format_table(self.table)
+        added = [str(CreateColumn(column).compile(dialect=dialect)).strip() for column in columns]
+        made = [f"ALTER TABLE {table} ADD COLUMN {text}" for text in added]
+        if any(column is self.task["task_state"] for column in columns):
+            name = index_name(self.table)
+            found = [index for index in self.table.indexes if index.name == name]
+            made += [str(CreateIndex(index).compile(dialect=dialect)).strip() for index in found]
+        return _joined(made)
+
+
+def _joined(statements: Sequence[str]) -> str:
+    return "".join(f"{statement};\n" for statement in statements)
 
 
 def _state(instance: Any) -> InstanceState[Any]:

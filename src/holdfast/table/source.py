@@ -71,21 +71,26 @@ class TableSource(Generic[M]):
         """Hand out ready rows, the oldest first, each as a detached instance. What is due is promoted first."""
         cursor = self._waking.version
         limit = min(want.limit, sum(one.limit for one in want.queues if one.queue == self.shape.name))
-        items, next_due = await self._gate.run(lambda connection: self._claim(connection, want, limit))
-        return Claims(items, cursor, next_due)
+        claims, now = await self._gate.run(lambda connection: self._claim(connection, want, limit, cursor))
+        if not claims.items and claims.next_due is not None and claims.next_due <= now:
+            # What is due is just being promoted by somebody else, who holds it: wait for that, or it would seem not there.
+            claims, _ = await self._gate.run(lambda one: self._claim(one, want, limit, cursor, patient=True))
+        return claims
 
-    def _claim(self, connection: Connection, want: Want, limit: int) -> tuple[tuple[Claim[M], ...], float | None]:
+    def _claim(
+        self, connection: Connection, want: Want, limit: int, cursor: int, *, patient: bool = False
+    ) -> tuple[Claims[M], float]:
         now, next_due, suspects = self._probe(connection)
         if next_due is not None and next_due <= now:
-            self._promote(connection, now, PROMOTE_BATCH)
+            self._promote(connection, now, PROMOTE_BATCH, patient=patient)
             now, next_due, suspects = self._probe(connection)
         rows: list[Row] = []
         if limit > 0 and suspects and not self._runs_suspect(connection, want.instance):
             rows += self._take(connection, want, 1, self._words.suspect)
         if limit > len(rows):
             rows += self._take(connection, want, limit - len(rows), self._words.queued)
-        claims = self._claims(connection, rows, want)
-        return claims, None if next_due is None else next_due / _SECOND
+        due = None if next_due is None else next_due / _SECOND
+        return Claims(self._claims(connection, rows, want), cursor, due), now / _SECOND
 
     def _probe(self, connection: Connection) -> tuple[int, int | None, bool]:
         """Return the time, when the first waiting row is due, and whether there are suspects: one look into the index."""
@@ -97,13 +102,13 @@ class TableSource(Generic[M]):
         dues = [due for due in found[2:] if due is not None]
         return int(found[0]), min(dues, default=None), bool(found[1])
 
-    def _promote(self, connection: Connection, now: int, limit: int) -> int:
-        """Make up to `limit` rows ready whose time has come."""
+    def _promote(self, connection: Connection, now: int, limit: int, *, patient: bool = False) -> int:
+        """Make up to `limit` rows ready whose time has come; those that others hold are passed over unless `patient`."""
         rows, words = self._rows, self._words
         promoted = 0
         for word in words.waiting:
-            due = rows.free(connection, limit - promoted, rows.in_state(word), rows.column("task_run_at") <= now)
-            found, _ = rows.read(connection, due)
+            is_due = (rows.in_state(word), rows.column("task_run_at") <= now)
+            found, _ = rows.read(connection, rows.free(limit - promoted, *is_due, patient=patient))
             for suspect in (False, True):
                 some = [row for row in found if row.note.suspect is suspect]
                 values = {"task_state": words.stored(State.QUEUED, suspect=suspect), "task_updated_at": now}
@@ -124,7 +129,7 @@ class TableSource(Generic[M]):
 
     def _take(self, connection: Connection, want: Want, limit: int, word: str) -> list[Row]:
         rows = self._rows
-        found, now = rows.read(connection, rows.free(connection, limit, rows.in_state(word)))
+        found, now = rows.read(connection, rows.free(limit, rows.in_state(word)))
         if not found:
             return []
         until = now + micros(want.lease)
@@ -267,7 +272,7 @@ class TableSource(Generic[M]):
         rows = self._rows
         now = int(connection.execute(select(self._gate.now())).scalar_one())
         over = rows.column("task_lease_until") <= now
-        found, _ = rows.read(connection, rows.free(connection, limit, rows.in_state(self._words.running), over))
+        found, _ = rows.read(connection, rows.free(limit, rows.in_state(self._words.running), over))
         ended = self._end(connection, found, End.LOST, now, "its lease ended")
         promoted = self._promote(connection, now, limit)
         more = limit in (len(found), promoted)

@@ -46,6 +46,7 @@ OnDuplicate = Literal["raise", "report"]
 PAGE_MAX: Final = 1_000
 _DUPLICATES: Final = ("raise", "report")
 _RACES_MAX: Final = 5
+_LEASE_SLACK: Final = 1_000  # microseconds
 
 
 class TableStats(msgspec.Struct, frozen=True):
@@ -104,7 +105,9 @@ class TaskTable(TableSource[M]):
         self.model = model
         self.retries_errors = retry is not None
         self._control = Control(shape, gate)
-        gate.missing = lambda _: self._missing("none, or other columns")
+        self._is_checked = False
+        self._leases: dict[object, float] = {}  # of the services of this process
+        gate.missing = lambda: self._missing("another one, or none")
 
     def __repr__(self) -> str:
         """Say which table of which model."""
@@ -366,6 +369,12 @@ class TaskTable(TableSource[M]):
         """Look whether the database has the table with all columns of the model. Raises MissingTable with the DDL."""
         await self._gate.run(self._check, write=False)
 
+    async def checked(self) -> None:
+        """Check once; a table that was there is not looked at again."""
+        if not self._is_checked:
+            await self.check()
+            self._is_checked = True
+
     def _check(self, connection: Connection) -> None:
         table = self.shape.table
         try:
@@ -373,8 +382,11 @@ class TaskTable(TableSource[M]):
         except NoSuchTableError:
             there = set()
         missing = [column.name for column in table.columns if column.name not in there]
+        if missing and there:
+            ddl = self.shape.ddl_to_adopt(self._gate.sync_engine.dialect, missing)
+            raise MissingTable(self.name, f"it without {', '.join(missing)}", ddl)
         if missing:
-            raise self._missing(f"none of the columns {', '.join(missing)}" if there else "no such table")
+            raise self._missing("no such table")
 
     def _missing(self, what: str) -> MissingTable:
         return MissingTable(self.name, what, self.ddl())
@@ -382,6 +394,34 @@ class TaskTable(TableSource[M]):
     def ddl(self) -> str:
         """Return the statements that make the table and its indexes, in the dialect of the engine."""
         return self.shape.ddl(self._gate.sync_engine.dialect)
+
+    # --- services --------------------------------------------------------------------------------------------------
+
+    def join(self, service: object, lease: float) -> None:
+        """Note that a service of this process works with a lease. Raises ConfigError when another has a different one."""
+        others = {one for known, one in self._leases.items() if known is not service and one != lease}
+        if others:
+            raise ConfigError(
+                f"task table {self.name!r}: expected one lease for all services, found {lease:g} s beside "
+                f"{', '.join(f'{one:g} s' for one in sorted(others))}. Give all of them the same lease."
+            )
+        self._leases[service] = lease
+
+    def leave(self, service: object) -> None:
+        """The service has ended."""
+        self._leases.pop(service, None)
+
+    async def other_leases(self, lease: float) -> set[float]:
+        """Return leases, in seconds, with which other processes hold rows now, where they differ from `lease`."""
+        rows = self._rows
+        length = rows.column("task_lease_until") - rows.column("task_updated_at")
+        statement = select(length).where(
+            rows.in_state(self.shape.words.running), rows.column("task_lease_until") > rows.now()
+        )
+        found = await self._gate.run(
+            lambda connection: connection.execute(statement.distinct().limit(10)).scalars().all(), write=False
+        )
+        return {one / 1_000_000 for one in found if one > 0 and abs(one - micros(lease)) > _LEASE_SLACK}
 
     def _need_sync(self, what: str) -> None:
         if self.is_async:

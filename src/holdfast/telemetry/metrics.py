@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from holdfast.errors import HoldfastError, MissingExtra
 from holdfast.job.commands import Accepted, Crashed, Failed, Replay, Succeeded, TimedOut, Verdict
 from holdfast.job.state import FINAL, End, State
 from holdfast.telemetry.observer import StoreObserver
 from holdfast.telemetry.scrape import Page, Reading
+from holdfast.telemetry.source_door import SourceDoor
 from holdfast.telemetry.tally import Tally
 from holdfast.worker.hooks import Observer
 
@@ -28,10 +29,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from holdfast.job.commands import Claims, Ending, Enqueued, Order, Ordered, Settled, Settlement, Want
-    from holdfast.store import Store
+    from holdfast.store import Source, Store
     from holdfast.telemetry.observer import Gone
     from holdfast.telemetry.tally import Pair
     from holdfast.worker.context import Context
+
+T = TypeVar("T")
 
 LABELS_MAX: Final = 200
 _COMPLETED: Final = ("completed",)
@@ -74,6 +77,10 @@ class Metrics(StoreObserver):
             self._page.reading = None
         # Thousands of lines take longer than the loop should wait.
         return await asyncio.to_thread(self._generate, self.registry)
+
+    def door(self, source: Source[T], name: str) -> SourceDoor[T]:
+        """Return the front door of a source that is no store: a task table of this name."""
+        return SourceDoor(source, name, [self])
 
     # --- what the front door tells
 

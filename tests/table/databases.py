@@ -1,0 +1,91 @@
+"""The databases that task tables are tested on: SQLite files, a private PostgreSQL and a private MariaDB."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from tests.support.servers import mariadb, postgres
+
+#: Name of a database with a driver -> (kind, dialect+driver, whether the engine is async).
+DRIVERS: Final = {
+    "sqlite": ("sqlite", "sqlite+aiosqlite", True),
+    "postgresql": ("postgresql", "postgresql+asyncpg", True),
+    "mariadb": ("mariadb", "mysql+asyncmy", True),
+    "sqlite sync": ("sqlite", "sqlite+pysqlite", False),
+    "psycopg": ("postgresql", "postgresql+psycopg", True),
+    "psycopg sync": ("postgresql", "postgresql+psycopg", False),
+    "pymysql sync": ("mariadb", "mysql+pymysql", False),
+}
+ASYNC: Final = ("sqlite", "postgresql", "mariadb")
+SYNC: Final = ("sqlite sync", "psycopg sync", "pymysql sync")
+
+
+class Databases:
+    """Hands out empty databases; the servers are started when first asked for, and serve all tests of this process."""
+
+    def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
+        self._folder, self._stack = folder, stack
+        self._postgres: postgres.PostgresServer | None = None
+        self._made = 0
+
+    def url(self, driver: str) -> URL:
+        """Return the URL of a fresh database."""
+        kind, scheme, _ = DRIVERS[driver]
+        self._made += 1
+        if kind == "sqlite":
+            return URL.create(scheme, database=str(self._folder / f"t{self._made}.db"))
+        made = self._new_postgres() if kind == "postgresql" else self._new_mariadb()
+        return made.set(drivername=scheme)
+
+    def _new_postgres(self) -> URL:
+        if postgres.programs() is None:
+            _absent("PostgreSQL")
+        if self._postgres is None:
+            self._postgres = self._stack.enter_context(postgres.running(durable=False))
+        return make_url(self._postgres.create_database())
+
+    def _new_mariadb(self) -> URL:
+        server = mariadb.shared()
+        name = server.new_name()
+        url = make_url(server.url(""))
+        engine = create_engine(url.set(drivername="mysql+pymysql", database=None))
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        engine.dispose()
+        return make_url(server.url(name))
+
+
+def make_engine(url: URL, *, sync: bool = False, **options: Any) -> Engine | AsyncEngine:
+    """Return an engine. SQLite files are in WAL mode and not synced."""
+    engine: Engine | AsyncEngine = create_engine(url, **options) if sync else create_async_engine(url, **options)
+    if url.drivername.startswith("sqlite"):
+        event.listen(engine.sync_engine if isinstance(engine, AsyncEngine) else engine, "connect", quick)
+    return engine
+
+
+def quick(connection: Any, _record: Any) -> None:
+    """Make a SQLite connection quick: what a crash of the machine would cost is not tested here."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=OFF")
+    cursor.close()
+
+
+def _absent(what: str) -> None:
+    if os.environ.get("CI"):
+        pytest.fail(f"{what} is not installed: in CI that is a failure.")
+    pytest.skip(f"{what} is not installed")
+
+
+@contextlib.contextmanager
+def databases(folder: Path) -> Iterator[Databases]:
+    """Give databases; the servers that were started end with the block."""
+    with contextlib.ExitStack() as stack:
+        yield Databases(folder, stack)

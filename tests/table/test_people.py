@@ -1,0 +1,210 @@
+"""What people do to rows, and what they see of them."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import true
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from holdfast.clock import ManualClock
+from holdfast.errors import ContentError, UnknownRow, UsageError
+from holdfast.job.state import State
+from holdfast.table import Handle, TaskService, TaskState, TaskTable
+from tests.features import feature
+from tests.table.databases import Databases, make_engine
+from tests.table.models import Line, Order, create_all
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest_asyncio.fixture
+async def orders(engine: AsyncEngine, clock: ManualClock) -> AsyncIterator[TaskTable[Order]]:
+    table = TaskTable(Order, engine, clock=clock)
+    yield table
+    await table.close()
+
+
+async def of_each_state(orders: TaskTable[Order]) -> None:
+    """Make one row of each state, named after it."""
+
+    async def charge(order: Order, handle: Handle) -> None:
+        if order.order_id == "failed":
+            handle.error("no", tries=4)
+
+    await orders.create([Order(order_id="failed"), Order(order_id="succeeded")])
+    await TaskService(orders, charge, on_error=lambda *_: None).do_once()
+    await orders.create(Order(order_id="canceled"))
+    await orders.cancel(ids=["canceled"])
+    await orders.create(Order(order_id="running"))
+    await orders.acquire(lease=30)
+    await orders.create(Order(order_id="scheduled"), delay="1h")
+    await orders.create(Order(order_id="queued"))
+
+
+# --- reset, retry, cancel ------------------------------------------------------------------------------------------
+
+
+@feature("G20")
+async def test_reset_gives_failed_rows_back_with_new_budgets_and_refuses_all_others(orders: TaskTable[Order]) -> None:
+    await of_each_state(orders)
+    token = (await orders.get("failed")).task_token
+    changed = await orders.reset(ids=["failed", "succeeded", "running", "canceled", "nobody"])
+    assert changed.done == ("failed",)
+    assert [(one.id, one.why) for one in changed.refused] == [
+        ("succeeded", "expected it failed, found it succeeded"),
+        ("running", "expected it failed, found it running"),
+        ("canceled", "expected it failed, found it canceled"),
+        ("nobody", "no row has this id"),
+    ]
+    order = await orders.get("failed")
+    assert (order.task_state, order.task_failures, order.task_error, order.tries) == (State.QUEUED, 0, None, 4)
+    assert order.task_token == token
+
+
+@feature("G20")
+async def test_reset_by_condition_takes_only_what_failed_and_matches(orders: TaskTable[Order]) -> None:
+    await orders.create([Order(order_id=f"n-{n}", tries=n) for n in range(6)])
+    service = TaskService(orders, lambda order, handle: handle.error("no"), on_error=lambda *_: None)
+    await service.do_once(4)
+    changed = await orders.reset(Order.tries >= 2)
+    assert sorted(changed.done) == ["n-2", "n-3"]
+    assert (await orders.stats()).words[TaskState.ERROR] == 2
+    assert len((await orders.reset(true())).done) == 2
+
+
+async def test_retry_takes_canceled_rows_too(orders: TaskTable[Order]) -> None:
+    await of_each_state(orders)
+    assert sorted((await orders.retry(true())).done) == ["canceled", "failed"]
+    assert (await orders.get("canceled")).task_note is None
+
+
+async def test_cancel_ends_waiting_rows_asks_running_ones_and_leaves_what_has_ended(orders: TaskTable[Order]) -> None:
+    await of_each_state(orders)
+    changed = await orders.cancel(ids=["queued", "scheduled", "running", "succeeded"], who="ann")
+    assert (changed.done, changed.asked) == (("queued", "scheduled"), ("running",))
+    assert [one.id for one in changed.refused] == ["succeeded"]
+    stats = await orders.stats()
+    assert (stats[State.CANCELED], stats[State.RUNNING]) == (3, 1)
+
+
+async def test_an_action_needs_ids_or_a_condition(orders: TaskTable[Order]) -> None:
+    for call in (orders.reset, orders.retry, orders.cancel):
+        with pytest.raises(UsageError, match="found none"):
+            await call()
+        with pytest.raises(UsageError, match="found both"):
+            await call(true(), ids=["a"])
+
+
+async def test_an_action_on_many_rows_goes_in_batches(orders: TaskTable[Order]) -> None:
+    await orders.create([Order(order_id=f"n-{n:04d}") for n in range(1_203)])
+    assert len((await orders.cancel(true())).done) == 1_203
+    assert (await orders.stats())[State.CANCELED] == 1_203
+
+
+# --- looking -------------------------------------------------------------------------------------------------------
+
+
+@feature("G25")
+async def test_get_finds_a_row_in_any_state_and_names_one_that_is_not_there(orders: TaskTable[Order]) -> None:
+    await of_each_state(orders)
+    for state in ("failed", "succeeded", "canceled", "running", "scheduled", "queued"):
+        assert (await orders.get(state)).task_state == State(state)
+    with pytest.raises(UnknownRow, match="'nobody'"):
+        await orders.get("nobody")
+
+
+@feature("G21")
+async def test_statistics_show_every_state_and_since_when_the_first_is_ready(
+    orders: TaskTable[Order], clock: ManualClock
+) -> None:
+    empty = await orders.stats()
+    assert (empty.states, empty.oldest_ready_at) == (dict.fromkeys(State, 0), None)
+    start = clock.now()
+    await orders.create(Order(order_id="first"))
+    clock.advance(5.0)
+    await orders.create(Order(order_id="second"))
+    stats = await orders.stats()
+    assert (stats["INIT"], stats.total, stats.oldest_ready_at) == (2, 2, start)
+
+
+async def test_a_list_goes_through_all_rows_in_pages_and_by_conditions(engine: AsyncEngine) -> None:
+    lines = TaskTable(Line, engine)
+    await lines.create([Line(order_id=f"o-{n // 3}", number=n % 3) for n in range(10)])
+    seen, after = [], None
+    while True:
+        page = await lines.list(limit=4, after=after)
+        seen += [(line.order_id, line.number) for line in page.items]
+        after = page.cursor
+        if after is None:
+            break
+    assert seen == [(f"o-{n // 3}", n % 3) for n in range(10)]
+    some = await lines.list(Line.number == 1, Line.order_id > "o-0", state=State.QUEUED)
+    assert [line.order_id for line in some.items] == ["o-1", "o-2"]
+    with pytest.raises(ContentError, match="limit"):
+        await lines.list(limit=0)
+    await lines.close()
+
+
+@feature("G26")
+async def test_what_is_stuck_is_listed_and_nothing_is_changed(orders: TaskTable[Order], clock: ManualClock) -> None:
+    await orders.create(Order(order_id="a"))
+    await orders.acquire(lease=30)
+    await orders.create(Order(order_id="b"), delay=10)
+    await orders.create(Order(order_id="c"), delay=10_000)
+    assert (await orders.stuck()).lost == ()
+    clock.advance(100.0)
+    stuck = await orders.stuck("1m")
+    assert ([row.order_id for row in stuck.lost], [row.order_id for row in stuck.overdue]) == (["a"], ["b"])
+    assert (await orders.stuck("5m")).lost == ()
+    states = {row.order_id: row.task_state for row in (await orders.list()).items}
+    assert states == {"a": State.RUNNING, "b": State.SCHEDULED, "c": State.SCHEDULED}
+
+
+# --- by hand -------------------------------------------------------------------------------------------------------
+
+
+@feature("G22", "G24")
+async def test_rows_may_be_claimed_and_ended_by_hand(orders: TaskTable[Order]) -> None:
+    await orders.create([Order(order_id=one) for one in "abc"])
+    claims = {claim.id: claim for claim in await orders.acquire(3)}
+    assert claims["a"].item.task_state is State.RUNNING
+    await orders.mark_done(claims["a"], receipt="r")
+    await orders.mark_pending(claims["b"], "5m", tries=1)
+    await orders.mark_error(claims["c"], "no", tries=2)
+    rows = {row.order_id: row for row in (await orders.list()).items}
+    assert [rows[one].task_state for one in "abc"] == [State.SUCCEEDED, State.SCHEDULED, State.FAILED]
+    assert (rows["a"].receipt, rows["b"].tries, rows["c"].tries, rows["c"].task_error) == ("r", 1, 2, "no")
+    assert await orders.acquire() == ()
+
+
+# --- locks ---------------------------------------------------------------------------------------------------------
+
+
+@feature("G23", "GW8")
+async def test_a_locked_file_is_waited_for_and_a_cancelled_caller_leaves_at_once(servers: Databases) -> None:
+    url = servers.url("sqlite")
+    # The driver's own wait is made short, so that the lock is met and not slept through.
+    engine = make_engine(url, connect_args={"timeout": 0.01})
+    await create_all(engine)
+    assert isinstance(engine, AsyncEngine)
+    orders = TaskTable(Order, engine)
+    other = sqlite3.connect(str(url.database), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    waiting = asyncio.create_task(orders.create(Order(order_id="a")))
+    leaving = asyncio.create_task(orders.create(Order(order_id="b")))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    other.execute("COMMIT")
+    other.close()
+    assert [one.id for one in await waiting] == ["a"]
+    assert (await orders.stats()).total == 1
+    await engine.dispose()

@@ -1,0 +1,107 @@
+"""Many processes on one table; a process that is killed in the middle."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from holdfast.job.state import State
+from holdfast.table import Handle, TaskService, TaskTable
+from tests.features import feature
+from tests.table.databases import Databases, make_engine
+from tests.table.models import Order, create_all
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 120.0
+
+
+@pytest.fixture
+def url(servers: Databases, driver: str) -> URL:
+    return servers.url(driver)
+
+
+@pytest_asyncio.fixture
+async def orders(url: URL) -> AsyncIterator[TaskTable[Order]]:
+    engine = make_engine(url)
+    await create_all(engine)
+    assert isinstance(engine, AsyncEngine)
+    table = TaskTable(Order, engine)
+    yield table
+    await table.close()
+    await engine.dispose()
+
+
+@contextmanager
+def processes(url: URL, mode: str, count: int) -> Iterator[list[subprocess.Popen[str]]]:
+    """Start so many processes; end those that are left."""
+    command = [sys.executable, "-m", "tests.table.worker_process", url.render_as_string(hide_password=False), mode]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(count)]
+    try:
+        yield started
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+
+async def drained_by(orders: TaskTable[Order], url: URL, rows: int, count: int, patience: float) -> None:
+    """Let `count` processes run `rows` rows; check that each succeeded once, and that nobody did it twice."""
+    for start in range(0, rows, 1_000):
+        await orders.create([Order(order_id=f"n-{n:06d}") for n in range(start, min(rows, start + 1_000))])
+    with processes(url, "drain", count) as started:
+        outputs = [(await asyncio.to_thread(one.communicate, timeout=patience))[0] for one in started]
+        assert [one.returncode for one in started] == [0] * count
+    runs = Counter(line for output in outputs for line in output.splitlines() if line)
+    assert (len(runs), set(runs.values())) == (rows, {1})
+    assert (await orders.stats())[State.SUCCEEDED] == rows
+    page = await orders.list(Order.tries != 1)
+    assert page.items == ()
+    page = await orders.list(Order.task_attempt != 1)
+    assert page.items == ()
+
+
+@feature("A7", "G18", "GW7")
+async def test_a7_ten_processes_run_each_row_exactly_once(orders: TaskTable[Order], url: URL) -> None:
+    await drained_by(orders, url, 600, 10, PATIENCE)
+
+
+@pytest.mark.soak
+@feature("A7", "G18")
+async def test_a7_ten_processes_run_each_of_10000_rows_exactly_once(orders: TaskTable[Order], url: URL) -> None:
+    await drained_by(orders, url, 10_000, 10, 20 * PATIENCE)
+
+
+@feature("G16", "GW3")
+async def test_the_rows_of_a_service_that_is_killed_are_run_by_another(orders: TaskTable[Order], url: URL) -> None:
+    await orders.create([Order(order_id=f"n-{n}") for n in range(5)])
+    with processes(url, "hang", 1) as [process]:
+        assert process.stdout is not None
+        line = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), PATIENCE)
+        assert line.startswith("running")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    async def charge(order: Order, handle: Handle) -> None:
+        handle.done(receipt="by the second")
+
+    service = TaskService(orders, charge, on_error=lambda *_: None)
+    await service.start(lease=2.0, interval=0.05)
+    async with asyncio.timeout(PATIENCE):
+        while (await orders.stats())[State.SUCCEEDED] < 5:  # noqa: ASYNC110 - a database tells nobody
+            await asyncio.sleep(0.05)
+    await service.stop()
+    rows = (await orders.list()).items
+    assert {row.receipt for row in rows} == {"by the second"}
+    assert sum(row.task_failures for row in rows) >= 1
+    assert all(row.task_attempt == 1 + row.task_failures for row in rows)

@@ -1,0 +1,65 @@
+"""A process that serves orders: `python -m tests.table.worker_process URL MODE`; MODE drain, or hang.
+
+drain: work until no order is left that could run, and note each success in the table `effects` in the same database.
+hang: print "running" when the first runner has begun, and wait for ever.
+"""
+
+import asyncio
+import sys
+from typing import Any
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from holdfast.job.state import FINAL
+from holdfast.table import Handle, TaskService, TaskTable
+from tests.table.databases import make_engine
+from tests.table.models import Order
+
+#: Longer than a busy machine may keep a process waiting: a lost lease would be a second run, and no fault.
+LEASE = 300.0
+
+
+async def drain(orders: TaskTable[Order], done: list[str]) -> None:
+    """Run rows until all have ended."""
+
+    async def charge(order: Order, handle: Handle) -> None:
+        await asyncio.sleep(0)
+        done.append(order.order_id)
+        handle.done(tries=order.tries + 1, receipt=f"token {handle.token}")
+
+    service = TaskService(orders, charge)
+    await service.start(limit=100, concurrency=20, lease=LEASE, interval=0.05)
+    while True:
+        stats = await orders.stats()
+        if sum(stats[state] for state in FINAL) == stats.total:
+            break
+        await asyncio.sleep(0.2)
+    await service.stop()
+
+
+async def hang(orders: TaskTable[Order]) -> None:
+    """Hold what is claimed for ever."""
+
+    async def charge(order: Order, handle: Handle) -> None:
+        handle.done(receipt="never stored")
+        print("running", order.order_id, flush=True)
+        await asyncio.Event().wait()
+
+    await TaskService(orders, charge).run(limit=5, concurrency=5, lease=2.0)
+
+
+async def main(url: str, mode: str) -> None:
+    """Work as `mode` says."""
+    engine: Any = make_engine(make_url(url))
+    assert isinstance(engine, AsyncEngine)
+    orders = TaskTable(Order, engine)
+    done: list[str] = []
+    await (drain(orders, done) if mode == "drain" else hang(orders))
+    print("\n".join(done), flush=True)
+    await orders.close()
+    await engine.dispose()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], sys.argv[2]))
