@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.sql.mysql.harness import DatabaseHarness, MariadbHarness, empty_database, give_back
+from tests.sql.mysql.harness import DatabaseHarness, MariadbHarness, give_back
 from tests.support.servers.mariadb import MariaDB, need, shared
 
 
@@ -17,11 +17,16 @@ def server() -> MariaDB:
 
 
 @pytest.fixture
-def database(server: MariaDB) -> Iterator[str]:
-    """An empty database of it."""
-    name = empty_database()
-    yield name
-    give_back(name)
+async def url(server: MariaDB) -> AsyncIterator[str]:
+    """The URL of an empty database of it with our tables, for other processes; at the end they must not contradict each
+    other."""
+    harness = MariadbHarness()
+    await harness.open()
+    await harness.store.close()
+    yield server.url(harness.database)
+    faults = harness.faults()
+    give_back(harness.database)
+    assert faults == []
 
 
 @pytest.fixture

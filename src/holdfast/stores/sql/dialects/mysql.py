@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
+from holdfast.errors import StoreUnavailable
 from holdfast.stores.sql.dialects.dialect import Dialect
 from holdfast.stores.sql.dialects.mysql_hot import MysqlHot
 from holdfast.stores.sql.rows import micros
@@ -35,6 +36,8 @@ _SCOPES: Final = ("key", "id", "unique", "queue", "definition", "schedule", "wor
 SLOTS: Final = 256
 #: Rows of one INSERT, and about as many bytes: a server takes 16 MiB in one statement, escaped, unless it was told otherwise.
 _ROWS_MAX, _BYTES_MAX = 1_000, 2 * 1024 * 1024
+#: Seconds to wait for somebody else who migrates.
+_SCHEMA_PATIENCE: Final = 60
 #: Shards of the number that grows whenever there is news.
 _PULSES: Final = 64
 _NOW: Final = "SELECT CAST(ROUND(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000) AS SIGNED)"
@@ -102,6 +105,19 @@ class MysqlDialect(Dialect):
         text = "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = %s"
         return bool((yield Statement(text, (self.tables["meta"],))))
 
+    def columns_there(self) -> Script[dict[str, frozenset[str]] | None]:
+        """The columns of those of our tables that are there."""
+        ours = {self.tables[table]: table for table in TABLES}
+        rows = yield self.q(
+            "SELECT table_name, column_name FROM information_schema.columns"
+            " WHERE table_schema = DATABASE() AND table_name {texts}",
+            list(ours),
+        )
+        found: dict[str, set[str]] = {}
+        for table, column in rows:
+            found.setdefault(ours[table], set()).add(column)
+        return {table: frozenset(columns) for table, columns in found.items()}
+
     # --- time and locks
 
     def now(self) -> Script[int]:
@@ -113,7 +129,16 @@ class MysqlDialect(Dialect):
         return int(now)
 
     def lock(self, scope: str, names: Iterable[str]) -> Script[None]:
-        """Lock the slots of these names."""
+        """Lock the slots of these names; for the schema, whose statements each end a transaction, the connection itself."""
+        if scope == "schema":
+            [[got]] = yield Statement(
+                "SELECT GET_LOCK(CONCAT(DATABASE(), %s), %s)", (f".{self.prefix}", _SCHEMA_PATIENCE)
+            )
+            if got != 1:
+                raise StoreUnavailable(
+                    "the database: somebody else migrates it since long. Try again when they are done."
+                )
+            return
         place = _SCOPES.index(scope) if scope in _SCOPES else len(_SCOPES) - 1
         slots = sorted({place * SLOTS + crc32(name.encode()) % SLOTS for name in names})
         if slots:

@@ -51,6 +51,7 @@ _SESSION: Final = (
 _SESSION_OLD: Final = _SESSION.replace("transaction_isolation", "tx_isolation")
 #: All statements of a read see one moment: a job that ends meanwhile is found once, live or ended.
 _READ: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION READ ONLY"
+_NAMED_LOCK: Final = "SELECT GET_LOCK("
 #: VARBINARY columns hold our texts, BLOB columns bytes.
 _TEXTS: Final = (FIELD_TYPE.VARCHAR, FIELD_TYPE.VAR_STRING, FIELD_TYPE.STRING)
 
@@ -98,17 +99,22 @@ class Link:
         self._raw = raw
         self._cursor = raw.cursor()
         self.changed = False  # whether a transaction may be open
+        self._named_lock = False
 
     async def ask(self, sql: str, args: Any = None) -> list[Row]:
         """Do a statement, return its rows."""
         cursor = self._cursor
         self.changed = True
+        self._named_lock = self._named_lock or sql.startswith(_NAMED_LOCK)
         await cursor.execute(sql, args or None)
         return list(await cursor.fetchall()) if cursor.description else []
 
     async def end(self, word: str) -> None:
-        """COMMIT or ROLLBACK."""
+        """COMMIT or ROLLBACK. A named lock belongs to the connection, and is let go with the transaction."""
         await self.ask(word)
+        if self._named_lock:
+            await self.ask("DO RELEASE_ALL_LOCKS()")
+            self._named_lock = False
         self.changed = False
 
     def is_closed(self) -> bool:

@@ -2,6 +2,13 @@
 -- byte, in every character set, and trailing spaces count. A statement that makes a table can not be rolled back here, so
 -- each one may be done again.
 
+-- Made first and with a row: whoever finds some of the tables knows by it that they are ours, and goes on.
+CREATE TABLE IF NOT EXISTS {meta} (
+    name VARBINARY(100) NOT NULL PRIMARY KEY,
+    value VARBINARY(1000) NOT NULL
+) ENGINE = InnoDB CHARACTER SET = utf8mb4 AS SELECT 'schema' AS name, '0' AS value;
+INSERT IGNORE INTO {meta} (name, value) VALUES ('epoch', '1');
+
 -- Jobs that have not ended. Without partial indexes, what only some rows have is a column that follows from the others and is
 -- NULL in the rest: a scan of what is due, or of what runs, meets no other row.
 CREATE TABLE IF NOT EXISTS {job} (
@@ -178,12 +185,6 @@ CREATE TABLE IF NOT EXISTS {stat} (
     runs LONGBLOB NOT NULL,
     PRIMARY KEY (minute, queue, task, outcome, instance)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET = utf8mb4;
-
-CREATE TABLE IF NOT EXISTS {meta} (
-    name VARBINARY(100) NOT NULL PRIMARY KEY,
-    value VARBINARY(1000) NOT NULL
-) ENGINE = InnoDB CHARACTER SET = utf8mb4;
-INSERT IGNORE INTO {meta} (name, value) VALUES ('epoch', '1'), ('database', UUID());
 
 -- Rows that stand for names while somebody locks these: a name's hash says which. There is a fixed number of them, so that a
 -- lock never makes a row.

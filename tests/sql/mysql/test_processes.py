@@ -1,0 +1,23 @@
+"""Many processes on one database."""
+
+from pathlib import Path
+
+from tests.features import feature
+from tests.sql.core import races
+
+
+@feature("T16", "TW3")
+async def test_each_attempt_is_handed_out_once_to_four_processes(url: str, tmp_path: Path) -> None:
+    await races.each_job_is_claimed_once_an_attempt(url, tmp_path, racers=4, jobs=2_000)
+
+
+async def test_a_unique_key_has_one_holder_whoever_comes_first(url: str, tmp_path: Path) -> None:
+    await races.a_unique_key_has_one_holder(url, tmp_path, racers=4)
+
+
+async def test_an_own_id_is_taken_once_whoever_comes_first(url: str, tmp_path: Path) -> None:
+    await races.an_own_id_is_taken_once(url, tmp_path, racers=4)
+
+
+async def test_a_key_runs_one_job_at_a_time_over_four_processes(url: str, tmp_path: Path) -> None:
+    await races.a_key_never_runs_twice_at_once(url, tmp_path, racers=4)
