@@ -21,10 +21,13 @@ class Figure(NamedTuple):
     goal: float
     detail: str
     less_is_better: bool = False
+    only_shown: bool = False  # for comparison: nothing is promised, floor and goal do not count
 
     @property
     def verdict(self) -> str:
         """How the ratio stands to floor and goal."""
+        if self.only_shown:
+            return "only shown"
         ratio, floor, goal = self.ratio, self.floor, self.goal
         if self.less_is_better:
             ratio, floor, goal = -ratio, -floor, -goal
@@ -63,6 +66,6 @@ def show(title: str, figures: list[Figure]) -> int:
     print(f"\n{title}\n{machine()}")
     width = max(len(figure.name) for figure in figures)
     for figure in figures:
-        bounds = f"floor {figure.floor:g}, goal {figure.goal:g}"
+        bounds = "no promise" if figure.only_shown else f"floor {figure.floor:g}, goal {figure.goal:g}"
         print(f"  {figure.name:<{width}}  {figure.ratio:8.2f}  {figure.verdict:<16} ({bounds})  {figure.detail}")
     return int(any(figure.verdict.isupper() for figure in figures))
