@@ -40,9 +40,14 @@ class Databases:
         kind, scheme, _ = DRIVERS[driver]
         self._made += 1
         if kind == "sqlite":
-            return URL.create(scheme, database=str(self._folder / f"t{self._made}.db"))
+            return self.file_url(self._folder / f"t{self._made}.db", scheme)
         made = self._new_postgres() if kind == "postgresql" else self._new_mariadb()
         return made.set(drivername=scheme)
+
+    @staticmethod
+    def file_url(file: Path, scheme: str = "sqlite+aiosqlite") -> URL:
+        """Return the URL of a SQLite file."""
+        return URL.create(scheme, database=str(file))
 
     def _new_postgres(self) -> URL:
         if postgres.programs() is None:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from holdfast.schedule.scheduler import Scheduler
     from holdfast.sticky.service import Sticky
     from holdfast.store import Store
+    from holdfast.table import TaskTable
     from holdfast.worker.hooks import Middleware, Observer, OnError
     from holdfast.worker.once import Pass
     from holdfast.worker.options import Concurrency
@@ -74,6 +75,8 @@ class Holdfast:
         self.clock: Clock = clock or SystemClock()
         self.tasks = Registry()
         self.programs = TaskPrograms(self.tasks)
+        #: Task tables that status, metrics and the API of this app's node list beside its queues.
+        self.tables: list[TaskTable[Any]] = []
         self._connection = Connection(url, self.clock, store, options)
         self.stickies = Stickies(router, namespace, self.clock, self.open)
         module = sys._getframe(1).f_globals.get("__name__", "__main__")

@@ -167,6 +167,10 @@ class Node:
         if self._url.startswith("journal:"):
             options["role"] = "owner"
         inner = make_store(self._url, clock=self._clock, **options)
+        if self._app is not None and self._app.tables:
+            from holdfast.table.beside import store_beside
+
+            inner = store_beside(inner, self._app.tables)
         self._store: Store = FrontDoor(inner, [self._metrics, StoreLog()], clock=self._clock)
         await self._store.open()
         stack.push_async_callback(self._store.close)
