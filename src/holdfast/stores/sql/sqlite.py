@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from holdfast.errors import ConfigError
@@ -22,6 +22,25 @@ if TYPE_CHECKING:
 POLL: Final = 0.02
 
 
+class SqliteStore(SqlStore):
+    """Jobs in a SQLite file, for any number of processes of one machine."""
+
+    def __init__(self, driver: SqliteDriver, **parts: Any) -> None:
+        super().__init__(driver, **parts)
+        self._file = driver
+
+    async def open(self) -> None:
+        """Open the file, and check its tables."""
+        if self._open:
+            return
+        await super().open()
+        try:
+            await self._file.keep_log()
+        except BaseException:
+            await self.close()
+            raise
+
+
 def make_sqlite(
     url: str,
     *,
@@ -30,13 +49,15 @@ def make_sqlite(
     prefix: str = PREFIX,
     auto_migrate: bool = True,
     busy_timeout: float = 30.0,
-) -> SqlStore:
+) -> SqliteStore:
     """Return the store of a file, not opened yet."""
     db = SqliteDialect(check_prefix(prefix), clock)
     driver = SqliteDriver(path_of(url), db, clock, busy_timeout=busy_timeout)
     capabilities = Capabilities(durable=True, push=True, many_processes=True, transactional=True)
     watch = Polling(driver.data_version, POLL)
-    return SqlStore(driver, watch=watch, capabilities=capabilities, auto_migrate=auto_migrate, clock=clock, draw=draw)
+    return SqliteStore(
+        driver, watch=watch, capabilities=capabilities, auto_migrate=auto_migrate, clock=clock, draw=draw
+    )
 
 
 def path_of(url: str) -> str:

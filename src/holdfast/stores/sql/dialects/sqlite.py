@@ -72,6 +72,19 @@ class SqliteDialect(Dialect):
         """Tell whether there are tables of ours."""
         return bool((yield self.q("SELECT 1 FROM sqlite_master WHERE name = ?", self.prefix + "meta")))
 
+    def columns_there(self) -> Script[dict[str, frozenset[str]] | None]:
+        """The columns of those of our tables that are there."""
+        names = {place: table for table, place in self.tables.items() if table in TABLES}
+        rows = yield self.q(
+            "SELECT made.name, its.name FROM sqlite_master AS made JOIN pragma_table_info(made.name) AS its"
+            " WHERE made.name {texts}",
+            list(names),
+        )
+        found: dict[str, set[str]] = {}
+        for place, column in rows:
+            found.setdefault(names[place], set()).add(column)
+        return {table: frozenset(columns) for table, columns in found.items()}
+
     # --- time and locks
 
     def now(self) -> Script[int]:
