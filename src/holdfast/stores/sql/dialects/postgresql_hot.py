@@ -215,8 +215,11 @@ def is_plain(new: NewJob) -> bool:
 
 
 def _may_move(one: c.Settlement[Job]) -> bool:
-    ending, item = one.ending, one.claim.item
-    return type(ending) is c.Succeeded and ending.update is None and item.key is None and type(one.claim.ref) is int
+    ending, job = one.ending, one.claim.item
+    if type(ending) is not c.Succeeded or ending.update is not None or type(one.claim.ref) is not int:
+        return False
+    # A worker elsewhere sends no more of the job back than its reference.
+    return type(job) is Job and job.key is None and job.last is not None
 
 
 def _alike(first: NewJob, new: NewJob) -> bool:

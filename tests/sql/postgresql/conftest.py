@@ -1,0 +1,91 @@
+"""Databases for the tests of PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import threading
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from holdfast.clock import SystemClock
+from holdfast.connect import make_store
+from tests.sql.postgresql.harness import DatabaseHarness, shared_server
+from tests.support.servers.postgres import PostgresServer, programs, running
+
+
+def need() -> None:
+    """Skip where PostgreSQL is not installed; in CI that is a failure."""
+    if programs() is None:
+        if os.environ.get("CI"):
+            pytest.fail("PostgreSQL is not installed: run scripts/servers")
+        pytest.skip("PostgreSQL is not installed: run scripts/servers")
+
+
+def migrate(url: str) -> list[str]:
+    """Make the tables, from a thread: this may be called while a loop runs."""
+    done: list[str] = []
+
+    async def work() -> None:
+        done.extend(await make_store(url, clock=SystemClock()).migrate())
+
+    thread = threading.Thread(target=lambda: asyncio.run(work()))
+    thread.start()
+    thread.join()
+    return done
+
+
+@functools.cache
+def template() -> str:
+    """The name of a database with our tables, of which others are copies."""
+    migrate(shared_server().create_database("with_tables"))
+    return "with_tables"
+
+
+@pytest.fixture
+def server() -> PostgresServer:
+    """The server that tests share; not to be stopped."""
+    need()
+    return shared_server()
+
+
+@pytest.fixture
+def empty(server: PostgresServer) -> str:
+    """The URL of a new database without tables."""
+    return server.create_database()
+
+
+@pytest.fixture
+def url(server: PostgresServer) -> Iterator[str]:
+    """The URL of a new database with our tables; at the end they must not contradict each other."""
+    made = server.create_database(template=template())
+    yield made
+    assert DatabaseHarness(made).faults() == []
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[PostgresServer]:
+    """A server of the module's own, which syncs its files, and may be killed and started again."""
+    need()
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def durable(own_server: PostgresServer) -> Iterator[str]:
+    """The URL of a database with our tables on the module's own server."""
+    made = own_server.create_database()
+    migrate(made)
+    yield made
+    assert DatabaseHarness(made).faults() == []
+
+
+@pytest.fixture
+async def h(url: str) -> AsyncIterator[DatabaseHarness]:
+    """An open store on a steered clock."""
+    harness = DatabaseHarness(url)
+    await harness.open()
+    yield harness
+    await harness.close()
