@@ -54,8 +54,8 @@ class MysqlDialect(Dialect):
             # Not IS NOT NULL: with a comparison the least one is found by one step into the index.
             "is_due": "due_at >= 0",
             "runs_at": "runs_at",
-            "runs_in": "runs_in",
-            "is_running": "runs_in IS NOT NULL",
+            "runs_in": "queue",
+            "is_running": "runs_at IS NOT NULL",
         }
     )
 

@@ -43,14 +43,12 @@ CREATE TABLE IF NOT EXISTS {job} (
     rest LONGBLOB,
     due_at BIGINT GENERATED ALWAYS AS (CASE WHEN state IN (1, 4) THEN run_at END) VIRTUAL,
     runs_at VARBINARY(2048) GENERATED ALWAYS AS (CASE WHEN state = 3 THEN instance END) VIRTUAL,
-    runs_in VARBINARY(400) GENERATED ALWAYS AS (CASE WHEN state = 3 THEN queue END) VIRTUAL,
     UNIQUE KEY job_id (id),
     -- An unfinished job holds its unique key alone, whatever else goes wrong.
     UNIQUE KEY job_uniq (uniq),
     KEY job_ready (queue, ready, prio, run_at, seq, state),
     KEY job_due (due_at, seq),
-    KEY job_runs_at (runs_at),
-    KEY job_runs_in (runs_in),
+    KEY job_runs_at (runs_at, queue),
     KEY job_lane (lane_key, lane, seq)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET = utf8mb4;
 
