@@ -44,7 +44,7 @@ class Adapter(msgspec.Struct, frozen=True):
 
 _SQL: Final = {
     "sqlite": Adapter("holdfast.stores.sql", "open_sqlite", needs_url=True, extra="sqlite"),
-    "postgresql": Adapter("holdfast.stores.sql", "open_postgresql", needs_url=True, extra="postgres"),
+    "postgresql": Adapter("holdfast.stores.sql.postgresql", "make_postgresql", needs_url=True, extra="postgres"),
     "mysql": Adapter("holdfast.stores.sql", "open_mysql", needs_url=True, extra="mysql"),
 }
 _REMOTE: Final = Adapter("holdfast.stores.remote", "open_remote", needs_url=True, extra="node")

@@ -113,12 +113,11 @@ class AsyncpgDriver:
             max_cached_statement_lifetime=0,
             server_settings={"application_name": "holdfast"},
         )
-        version = connection.get_server_version()
-        if version.major < VERSION_MIN:
+        try:
+            refuse_old(connection.get_server_version().major, self.where)
+        except ConfigError:
             connection.terminate()
-            raise ConfigError(
-                f"{self.where}: expected PostgreSQL {VERSION_MIN} or newer, found {version.major}. Update the server."
-            )
+            raise
         return connection
 
     def suspect(self, since: float) -> None:
@@ -259,6 +258,12 @@ class _Run:
             await connection.execute(sql)
         except Exception as error:
             raise _Failed(error) from error
+
+
+def refuse_old(version: int, where: str) -> None:
+    """Raise ConfigError for a server that is too old. `version`: the first number of its version."""
+    if version < VERSION_MIN:
+        raise ConfigError(f"{where}: expected PostgreSQL {VERSION_MIN} or newer, found {version}. Update the server.")
 
 
 def shown(url: str) -> str:
