@@ -389,3 +389,15 @@ async def test_arguments_by_name_that_are_no_dict_are_shown_with_what_is_expecte
 async def test_an_alias_that_is_no_text_is_an_unknown_task(app: Holdfast, alias: Any) -> None:
     with pytest.raises(UnknownTask, match="unknown task"):
         await app.enqueue(alias, {})
+
+
+@pytest.mark.parametrize("wrong", [5, None, "ab", b"ab", {"a": 1}])
+async def test_items_that_are_no_collection_of_jobs_are_refused_with_the_right_form(
+    app: Holdfast, wrong: object
+) -> None:
+    @app.task
+    async def one(text: str) -> None: ...
+
+    with pytest.raises(UsageError, match=f"expected a list of items .*found {type(wrong).__name__}. For one job use"):
+        await one.enqueue_many(wrong)  # type: ignore[arg-type]
+    assert await app.jobs.count() == 0

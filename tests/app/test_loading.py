@@ -93,6 +93,11 @@ def test_a_task_is_imported_by_the_module_that_defines_it(folder: Path) -> None:
     assert app.host.import_name(task) == "shop_jobs:queue"
 
 
+def test_a_name_that_is_no_text_is_told() -> None:
+    with pytest.raises(BadAppModule, match=r"expected module:attribute as text, .*found int"):
+        load_app(5)  # type: ignore[arg-type]
+
+
 def test_an_app_without_a_name_can_not_be_found_by_a_child(app: Holdfast) -> None:
     with pytest.raises(
         UsageError, match=r"no global of .*test_loading is this app. Bind it to a name at the top level"

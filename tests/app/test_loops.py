@@ -329,3 +329,9 @@ def test_a_program_that_used_sync_on_a_journal_ends_without_a_word_and_leaves_th
     ]
     assert [(run.returncode, run.stderr) for run in runs] == [(0, "")] * 2
     assert [run.stdout.split()[1] for run in runs] == ["1", "2"]
+
+
+def test_sync_of_what_is_no_coroutine_is_told_with_the_right_form(plain: Holdfast) -> None:
+    for wrong in (5, plain.jobs.count, None):
+        with pytest.raises(UsageError, match=r"expected a coroutine of the app, as in app.sync\(app.jobs.count\(\)\)"):
+            plain.sync(wrong)  # type: ignore[arg-type]

@@ -64,13 +64,16 @@ def test_a_folder_without_a_journal_is_not_made_by_looking_at_it(cli: Command, t
         ["status"],
         ["jobs", "ls"],
         ["enqueue", "x"],
-        ["status", "--offline"],
         ["queues", "ls"],
         ["workers"],
     ):
         answer = cli(*command, "--data", tmp_path / "none")
         assert answer.code == 5, command
         assert "no node is running" in answer.err
+    for command in (["status", "--offline"], ["jobs", "ls", "--offline"]):
+        answer = cli(*command, "--data", tmp_path / "none")
+        assert answer.code == 3, command
+        assert "expected the folder of a journal, found none. Name it with --data" in answer.err
     assert not (tmp_path / "none").exists()
 
 

@@ -233,8 +233,8 @@ async def test_a_job_of_wrong_types_is_refused_and_the_journal_opens_again(tmp_p
     store = open_journal(tmp_path, snapshot_interval=0)
     await store.open()
     await store.define([Define(alias="a")])
+    wrong = NewJob(id="wrong", task="a", timeout="30s")  # type: ignore[arg-type]
     with pytest.raises(ContentError, match="timeout"):
-        wrong = NewJob(id="wrong", task="a", timeout="30s")  # type: ignore[arg-type]
         await store.enqueue([NewJob(id="right", task="a"), wrong])
     await store.enqueue([NewJob(id="next", task="a")])
     await store.close()

@@ -1,7 +1,10 @@
 """Other processes on the store of a node: producers on its folder, workers over its API."""
 
 import asyncio
+import socket
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -59,6 +62,34 @@ async def test_a_client_without_a_node_is_told_what_to_start(tmp_path_factory: p
     store = make_store(f"journal:{data}", clock=SystemClock(), role="client")
     with pytest.raises(NodeNotRunning, match="holdfast run"):
         await store.open()
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"])
+async def test_a_folder_whose_node_is_leaving_is_taken_over_without_an_error(tmp_path: Path, answer: bytes) -> None:
+    first = Holdfast(f"journal:{tmp_path}", role="owner")
+    async with first:
+        pass
+    leaving = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    leaving.bind(str(tmp_path / "node.sock"))
+    leaving.listen()
+
+    def leave() -> None:
+        """Take a few connections, answer none of them well, and be gone."""
+        with leaving, suppress(OSError):  # a shutdown ends the wait for connections
+            for _ in range(5):
+                taken, _address = leaving.accept()
+                with taken, suppress(BrokenPipeError):
+                    taken.sendall(answer)
+            (tmp_path / "node.sock").unlink()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.to_thread(leave))
+        try:
+            async with Holdfast(f"journal:{tmp_path}") as app:
+                assert await app.jobs.count() == 0
+        finally:
+            with suppress(OSError):
+                leaving.shutdown(socket.SHUT_RDWR)
 
 
 async def test_a_claim_that_is_asked_for_again_returns_the_same_claims() -> None:

@@ -20,6 +20,10 @@ def load_app(name: str) -> Holdfast:
     """
     from holdfast.app.holdfast import Holdfast
 
+    if not isinstance(name, str):
+        raise BadAppModule(
+            f"app: expected module:attribute as text, as in 'shop.tasks:app', found {type(name).__name__}. Name both."
+        )
     module_name, colon, attribute = name.partition(":")
     if not (module_name and colon and attribute):
         raise BadAppModule(f"app: expected module:attribute, as in shop.tasks:app, found {name!r}. Name both.")

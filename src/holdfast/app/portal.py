@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import inspect
 import threading
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -70,7 +71,13 @@ def run_in(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
 
 
 def refuse_in_loop(work: Coroutine[Any, Any, Any]) -> None:
-    """Raise UsageError, and close `work`, if this thread runs a loop: waiting here would stop it."""
+    """Raise UsageError if `work` is no coroutine; also, and close it, if this thread runs a loop: waiting would stop that."""
+    given: object = work
+    if not inspect.iscoroutine(given):
+        raise UsageError(
+            f".sync: expected a coroutine of the app, as in app.sync(app.jobs.count()), found {type(given).__name__}. "
+            "Call the method inside the parentheses."
+        )
     try:
         asyncio.get_running_loop()
     except RuntimeError:

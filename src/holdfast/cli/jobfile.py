@@ -7,6 +7,7 @@ works too.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +25,20 @@ if TYPE_CHECKING:
 FILE_MAX: Final = 2 * ENQUEUE_BYTES_MAX
 _SPACE: Final = " \t\r\n"
 _DECODER: Final = msgspec.json.Decoder(JobRequest)
-_SCANNER: Final = json.JSONDecoder()
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"expected a number of at most 1.8e308, found {text[:40]}. Send it as text")
+    return number
+
+
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"expected JSON, which has no {text}. Use null, or send it as text")
+
+
+_SCANNER: Final = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant)
 
 
 class BadJobFile(ContentError):

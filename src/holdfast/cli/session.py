@@ -124,7 +124,10 @@ class Session:
         if data is None:
             raise ConfigError(f"--offline: expected a journal, found {self.url!r}. Leave it out.")
         if not (data / "FORMAT").exists():
-            raise NodeNotRunning(str(data))
+            raise ConfigError(
+                f"{data}: expected the folder of a journal, found {'no journal in it' if data.is_dir() else 'none'}. "
+                "Name it with --data; `holdfast run` makes a new one."
+            )
         store = make_offline(str(data), clock=self.clock)
         await store.open()
         yield store

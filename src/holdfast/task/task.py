@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
 
 import msgspec
 
-from holdfast.errors import BadArguments, ConfigError, ContentError
+from holdfast.errors import BadArguments, ConfigError, ContentError, UsageError
 from holdfast.job.commands import Define
 from holdfast.task.arguments import Arguments, make_arguments
 from holdfast.task.handle import Handles, JobHandle, decode_any
@@ -16,7 +17,7 @@ from holdfast.task.options import Options, Placement, place
 from holdfast.task.signature import Signature, Unresolved, read_signature
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine
 
     from holdfast.job.commands import OnDuplicate
     from holdfast.job.model import NewJob
@@ -60,9 +61,9 @@ class Bound(Generic[P, R]):
 
         One batch holds up to 10,000 jobs and 8 MiB and is all or nothing; more is cut into several, and the `pieces` of the
         answer tell how many. With `atomic` more is refused with TooLarge. Raises as `enqueue`, and then stores nothing of
-        the batch; a note of the error tells what earlier batches stored.
+        the batch; a note of the error tells what earlier batches stored. Raises UsageError for what holds no items.
         """
-        given = list(items)
+        given = _items(items)
         new_id = iter(self._host.new_ids(len(given))).__next__
         jobs = [self._job_of(item, new_id) for item in given]
         if len(jobs) > 1 and "id" in self._placement.fields:
@@ -223,6 +224,16 @@ class Task(Bound[P, R]):
             timeout=policy.timeout,
             parameters=self.arguments.schema(),
         )
+
+
+def _items(items: object) -> list[Any]:
+    # A text and a dict can be walked too, and would be taken for as many jobs as they have letters or names.
+    if isinstance(items, Iterable) and not isinstance(items, (str, bytes, Mapping)):
+        return list(items)
+    raise UsageError(
+        f"enqueue_many: expected a list of items (each a tuple, a dict, or task.args(…)), found {type(items).__name__}. "
+        "For one job use enqueue(…)."
+    )
 
 
 class AsyncTask(Task[P, R]):

@@ -155,7 +155,12 @@ class Context(msgspec.Struct, eq=False, dict=False):
             raise asyncio.CancelledError(self.cancel_reason.value)
 
     async def cancel_wait(self) -> CancelReason:
-        """Wait in the worker's loop until the handler is asked to stop; return why."""
+        """Wait until the handler is asked to stop; return why, at once if it was asked already.
+
+        For `async def` handlers, in the loop that runs them, from a task beside the handler: the handler itself is
+        cancelled at the same moment, unless it shields what it awaits. It never times out; cancel it when the work is done.
+        A `def` handler looks at `ctx.cancelled` or calls `ctx.check()` instead.
+        """
         while self.cancel_reason is None:
             if self._asked is None:
                 self._asked = asyncio.Event()

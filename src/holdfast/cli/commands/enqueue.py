@@ -93,12 +93,15 @@ async def _enqueue_file(session: Session, file: Path) -> int:
 
 def _refuse_twins(file: Path, found: list[JobLine]) -> None:
     """Two jobs of one id in a file would be refused by the store without saying where they stand."""
-    first: dict[str, int] = {}
+    first: dict[str, JobLine] = {}
     for one in found:
         job_id = one.request.id
-        if job_id is not None and first.setdefault(job_id, one.line) != one.line:
+        if job_id is None:
+            continue
+        other = first.setdefault(job_id, one)
+        if other is not one:
             raise ContentError(
-                f"{file}:{one.line}: id {job_id!r} stands on line {first[job_id]} already. Nothing was stored."
+                f"{file}:{one.line}: id {job_id!r} stands on line {other.line} already. Nothing was stored."
             )
 
 

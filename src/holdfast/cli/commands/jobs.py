@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from holdfast.cli.filters import filter_options, read_filter
+from holdfast.cli.listing import Listing
 from holdfast.cli.output import json_of, shortened, when
 from holdfast.cli.session import Session, shared
 from holdfast.errors import UnknownJob
@@ -39,7 +40,7 @@ _REFUSED: Final = 10
 _SHOWN: Final = 20
 
 
-@click.group("jobs")
+@click.group("jobs", cls=Listing)
 def command() -> None:
     """List, show, explain and steer jobs."""
 

@@ -22,22 +22,26 @@ def command(session: Session, print_sql: bool) -> int:
     return session.run(_migrate(session))
 
 
-def _store(session: Session) -> Any:
+def _database(session: Session) -> Any:
+    """The store if it has a schema, not opened: a database without its tables refuses to be."""
+    if session.data is not None:
+        return None
     from holdfast.connect import make_store
 
-    return make_store(session.url, clock=session.clock, **session.store_options)
+    store = make_store(session.url, clock=session.clock, **session.store_options)
+    return store if hasattr(store, "schema_text") else None
 
 
 def _print(session: Session) -> int:
-    text: Callable[[], str] | None = getattr(_store(session), "schema_text", None)
+    store = _database(session)
+    text: Callable[[], str] | None = None if store is None else store.schema_text
     session.out.line("-- this store has no schema." if text is None else text().rstrip())
     return 0
 
 
 async def _migrate(session: Session) -> int:
-    store = _store(session)
-    if hasattr(store, "schema_text"):
-        # Not opened first: a database without its tables refuses that.
+    store = _database(session)
+    if store is not None:
         done = await store.migrate()
     else:
         async with session.store() as opened:

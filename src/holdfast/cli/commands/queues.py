@@ -6,6 +6,7 @@ from typing import Final
 
 import click
 
+from holdfast.cli.listing import Listing
 from holdfast.cli.session import Session, shared
 from holdfast.job.commands import ChangeQueue
 from holdfast.job.model import QueueMode
@@ -14,7 +15,7 @@ from holdfast.job.state import State
 _SERIAL: Final = "serial"
 
 
-@click.group("queues")
+@click.group("queues", cls=Listing)
 def command() -> None:
     """List, pause, resume and limit queues."""
 

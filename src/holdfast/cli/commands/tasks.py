@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from holdfast.cli.handlers import log_lines, run_handler
+from holdfast.cli.listing import Listing
 from holdfast.cli.output import json_of, when
 from holdfast.cli.session import Session, shared
 from holdfast.errors import HoldfastError, JobFailed, UnknownTask
@@ -22,7 +23,7 @@ _FAILED: Final = 10
 _ALL: Final = 1_000_000
 
 
-@click.group("tasks")
+@click.group("tasks", cls=Listing)
 def command() -> None:
     """List, show, switch and run tasks."""
 

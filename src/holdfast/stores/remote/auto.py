@@ -10,7 +10,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from holdfast.errors import NodeNotRunning, StoreClosed
+from holdfast.errors import NodeNotRunning, StoreClosed, StoreUnavailable
 from holdfast.stores.remote.http import Address, HttpClient
 from holdfast.stores.remote.store import RemoteStore
 from holdfast.wal.errors import LogHeld
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 #: A node that starts holds its folder before it answers: how often, and how long to look for its socket, in seconds.
 _LOOK_EVERY: Final = 0.05
 _STARTING: Final = 5.0
+
+
+class _Leaving(Exception):
+    """Somebody listened at the socket and then did not answer: a node that ends, or one that can not serve now."""
 
 
 class AutoStore:
@@ -53,7 +57,7 @@ class AutoStore:
         if self._store is not None:
             await self._store.open()
             return
-        self._store = await self._node() or await self._become_owner()
+        self._store = await self._found()
 
     async def close(self) -> None:
         """Let go; the next open looks again."""
@@ -61,32 +65,38 @@ class AutoStore:
         if store is not None:
             await store.close()
 
+    async def _found(self) -> Store:
+        """Look for the node, and become the owner where there is none, until one of both works out or time is up.
+
+        A folder that changes hands is held before its socket answers, and its socket may still be there, or close on us,
+        while its owner lets go.
+        """
+        deadline = self._clock.monotonic() + _STARTING
+        while True:
+            try:
+                return await self._node() or await self._owned()
+            except (LogHeld, _Leaving) as error:
+                if self._clock.monotonic() >= deadline:
+                    raise error.__cause__ or error from None
+            await asyncio.sleep(_LOOK_EVERY)
+
     async def _node(self) -> Store | None:
         path = await asyncio.to_thread(find_node, self._data)
         if path is None:
             return None
         found = RemoteStore(HttpClient(Address(socket=str(path))), clock=self._clock)
-        await found.open()
+        try:
+            await found.open()
+        except StoreUnavailable as error:
+            raise _Leaving from error
         return cast("Store", found)
 
-    async def _become_owner(self) -> Store:
+    async def _owned(self) -> Store:
         if self._role == "client":
             raise NodeNotRunning(str(self._data))
         store = self._own()
-        deadline = self._clock.monotonic() + _STARTING
-        while True:
-            try:
-                await store.open()
-            except LogHeld:
-                # It may be held by a node whose socket is about to come.
-                found = await self._node()
-                if found is not None:
-                    return found
-                if self._clock.monotonic() >= deadline:
-                    raise
-                await asyncio.sleep(_LOOK_EVERY)
-            else:
-                return store
+        await store.open()
+        return store
 
     def _opened(self) -> Store:
         if self._store is None:
