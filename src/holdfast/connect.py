@@ -45,7 +45,7 @@ class Adapter(msgspec.Struct, frozen=True):
 _SQL: Final = {
     "sqlite": Adapter("holdfast.stores.sql", "open_sqlite", needs_url=True, extra="sqlite"),
     "postgresql": Adapter("holdfast.stores.sql.postgresql", "make_postgresql", needs_url=True, extra="postgres"),
-    "mysql": Adapter("holdfast.stores.sql", "open_mysql", needs_url=True, extra="mysql"),
+    "mysql": Adapter("holdfast.stores.sql.mysql", "make_mysql", needs_url=True, extra="mysql"),
 }
 _REMOTE: Final = Adapter("holdfast.stores.remote", "open_remote", needs_url=True, extra="node")
 #: It stands above this room; so it is named, not imported.

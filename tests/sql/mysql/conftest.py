@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.sql.mysql.harness import DatabaseHarness, MariadbHarness, give_back
+from tests.sql.mysql.harness import DatabaseHarness, MariadbHarness, ask, give_back
 from tests.support.servers.mariadb import MariaDB, need, shared
 
 
@@ -14,6 +14,15 @@ from tests.support.servers.mariadb import MariaDB, need, shared
 def server() -> MariaDB:
     """The server that tests share."""
     return shared()
+
+
+@pytest.fixture
+def empty(server: MariaDB) -> Iterator[str]:
+    """The URL of a new database without tables."""
+    name = server.new_name()
+    ask(server, None, f"CREATE DATABASE {name}")
+    yield server.url(name)
+    ask(server, None, f"DROP DATABASE {name}")
 
 
 @pytest.fixture

@@ -54,7 +54,9 @@ def as_text(db: Dialect) -> str:
         parts.append(f"\n-- {migration.name}")
         parts += [f"{statement};" for statement in migration.statements]
     newest = migrations_of(db)[-1].number
-    parts.append(f"INSERT INTO {db.tables['meta']} (name, value) VALUES ('schema', '{newest}');")
+    meta = db.tables["meta"]
+    parts.append(f"DELETE FROM {meta} WHERE name = 'schema';")
+    parts.append(f"INSERT INTO {meta} (name, value) VALUES ('schema', '{newest}');")
     return "\n".join([*parts, "COMMIT;", ""])
 
 

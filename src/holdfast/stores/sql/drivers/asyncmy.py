@@ -201,7 +201,7 @@ class AsyncmyDriver:
     async def _prepare(self, link: Link, raw: Any) -> None:
         said = str(raw.get_server_info())
         self.db.mariadb = "mariadb" in said.lower()
-        _check_version(said, str(self.place), mariadb=self.db.mariadb)
+        refuse_old(said, str(self.place), mariadb=self.db.mariadb)
         await link.ask(_SESSION_OLD if self.db.mariadb else _SESSION)
         await link.end("COMMIT")
 
@@ -352,7 +352,7 @@ def _text(value: bytes | str) -> str:
 _CONVERSIONS: Final = {**conversions, **dict.fromkeys(_TEXTS, _text)}
 
 
-def _check_version(said: str, where: str, *, mariadb: bool) -> None:
+def refuse_old(said: str, where: str, *, mariadb: bool) -> None:
     """Raise ConfigError for a server that lacks what the statements use: SKIP LOCKED, and rows of values."""
     # MariaDB may go ahead of its version with one that old clients understand: 5.5.5-10.11.6-MariaDB.
     found = re.findall(r"(\d+)\.(\d+)(?:\.(\d+))?", said.removeprefix("5.5.5-"))
