@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections import Counter, defaultdict
+from contextlib import ExitStack
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -88,6 +90,35 @@ async def killed_processes_lose_nothing(url: str, folder: Path, *, processes: in
     began = Counter((number, attempt) for number, attempt, _ in fleet.lines("began"))
     assert max(began.values()) == 1, "an attempt began twice"
     assert {number for number, _, _ in fleet.lines("done")} == {str(number) for number in range(jobs)}
+
+
+async def restarted_processes_finish_what_they_began(url: str, folder: Path, *, processes: int, jobs: int) -> None:
+    """Workers are replaced one after the other under load: each job runs once, and each worker ends well."""
+    made = notes(jobs, "shop.slow")
+    await enqueue(url, made)
+    with ExitStack() as stack:
+        fleet = stack.enter_context(Fleet(url, folder, processes, "work=4"))
+        for turn in (1, 2, 3):
+            fleet.wait_for("began", turn * jobs // 5)
+            old, fleet = fleet, stack.enter_context(Fleet(url, folder, processes, "work=4"))
+            old.process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(old.process.wait, LIMIT) == 0, old.log()[-4_000:]
+        ended = await finished(url, [job.id for job in made])
+        assert len(ended) == jobs, fleet.log()[-4_000:]
+    assert {job.state for job in ended} == {State.SUCCEEDED}
+    assert {job.failures for job in ended} == {0}
+    began = Counter(number for number, _, _ in fleet.lines("began"))
+    assert began == Counter(str(number) for number in range(jobs)), "a job ran twice though nothing was killed"
+
+
+async def a_hogged_process_keeps_its_jobs(url: str, folder: Path, *, lease: float, leases: int) -> None:
+    """A handler holds its process's interpreter for several leases: the parent's beats keep the job where it is."""
+    job = NewJob(id="hog", task="shop.hog", queue="work", payload=b'{"seconds":%g}' % (lease * leases))
+    await enqueue(url, [job])
+    with Fleet(url, folder, 2, "work=4", lease=f"{lease:g}s") as fleet:
+        [ended] = await finished(url, ["hog"])
+    assert (ended.state, ended.attempt, ended.result) == (State.SUCCEEDED, 1, b"1"), fleet.log()[-4_000:]
+    assert len(fleet.lines("hogs")) == 1
 
 
 async def limits_hold_over_the_fleet(url: str, folder: Path, *, processes: int, jobs: int) -> None:

@@ -32,6 +32,7 @@ async def claims(store: Store, name: str, jobs: str, batch: str = "20") -> Any:
     want = c.Want(queues=(c.QueueWant("race", int(batch)),), limit=int(batch), instance=f"i{name}", worker="racer")
     while True:
         found = (await store.claim(want)).items
+        assert len(found) <= int(batch), "more than was asked for"
         got += [(claim.id, claim.token, claim.attempt) for claim in found]
         settlements = [c.Settlement(claim, _ending(claim, chance), 0.001) for claim in found]
         settled = await store.settle(settlements) if settlements else []

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import time
 from pathlib import Path
 
@@ -44,6 +45,19 @@ async def alone(line: str, number: int) -> None:
     begun = time.monotonic()
     await asyncio.sleep(0.002)
     note("span", line, number, begun, time.monotonic())
+
+
+@app.task("shop.hog", queue="work", max_attempts=5)
+async def hog(seconds: float, *, ctx: Context) -> int:
+    """Hold the interpreter's lock in one call for at least `seconds`, so that no thread of this process can run."""
+    note("hogs", ctx.attempt, os.getpid())
+    length, took = 18, 0.0
+    while took < seconds:
+        length += 1
+        begun = time.monotonic()
+        re.match("(a+)+b", "a" * length)  # twice as long for each further letter
+        took = time.monotonic() - begun
+    return ctx.attempt
 
 
 @app.task("shop.gate", queue="work")

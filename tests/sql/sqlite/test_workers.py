@@ -22,6 +22,16 @@ async def test_workers_that_are_killed_lose_no_job(url: str, tmp_path: Path) -> 
     await fleets.killed_processes_lose_nothing(url, tmp_path, processes=3, jobs=300, kills=4)
 
 
+@feature("T20")
+async def test_workers_that_are_replaced_under_load_run_each_job_once(url: str, tmp_path: Path) -> None:
+    await fleets.restarted_processes_finish_what_they_began(url, tmp_path, processes=2, jobs=300)
+
+
+@feature("T19")
+async def test_a_process_that_is_hogged_for_three_leases_keeps_its_job(url: str, tmp_path: Path) -> None:
+    await fleets.a_hogged_process_keeps_its_jobs(url, tmp_path, lease=2.0, leases=3)
+
+
 @feature("T12", "T13")
 async def test_a8_serial_queues_and_keys_never_overlap_over_a_fleet(url: str, tmp_path: Path) -> None:
     await fleets.limits_hold_over_the_fleet(url, tmp_path, processes=3, jobs=60)
