@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import os
-import threading
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from holdfast.clock import SystemClock
 from holdfast.connect import make_store
-from tests.sql.postgresql.harness import DatabaseHarness, shared_server
+from tests.sql.postgresql.harness import DatabaseHarness, apart, shared_server
 from tests.support.servers.postgres import PostgresServer, programs, running
 
 
@@ -25,16 +23,8 @@ def need() -> None:
 
 
 def migrate(url: str) -> list[str]:
-    """Make the tables, from a thread: this may be called while a loop runs."""
-    done: list[str] = []
-
-    async def work() -> None:
-        done.extend(await make_store(url, clock=SystemClock()).migrate())
-
-    thread = threading.Thread(target=lambda: asyncio.run(work()))
-    thread.start()
-    thread.join()
-    return done
+    """Make the tables."""
+    return apart(lambda: make_store(url, clock=SystemClock()).migrate())
 
 
 @functools.cache

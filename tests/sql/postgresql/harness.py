@@ -6,8 +6,9 @@ import asyncio
 import atexit
 import contextlib
 import functools
-import threading
-from typing import Any
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import asyncpg
 
@@ -18,6 +19,8 @@ from holdfast.stores.sql.store import SqlStore
 from holdfast.testing.contract.harness import StoreHarness
 from tests.sql.core.looking import faults_of
 from tests.support.servers.postgres import PostgresServer, running
+
+T = TypeVar("T")
 
 #: Makes a migrated database as empty as a new one; some hundred times faster than another database.
 _EMPTY = "; ".join(f"DELETE FROM {PREFIX}{table}" for table in TABLES if table != "meta")
@@ -32,6 +35,12 @@ def shared_server() -> PostgresServer:
     return server
 
 
+def apart(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Return what `work` returns, run in a loop of its own: this may be called from a running one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(work())).result()
+
+
 class DatabaseHarness(StoreHarness):
     """A store on a database; another one may be opened on the same database."""
 
@@ -44,12 +53,7 @@ class DatabaseHarness(StoreHarness):
 
     def faults(self) -> list[str]:
         """Return what contradicts itself in the tables."""
-        found: list[str] = []
-        # A loop of its own, as this is called from a running one.
-        thread = threading.Thread(target=lambda: found.extend(asyncio.run(self._faults())))
-        thread.start()
-        thread.join()
-        return found
+        return apart(self._faults)
 
     async def _faults(self) -> list[str]:
         connection = await asyncpg.connect(self.url)

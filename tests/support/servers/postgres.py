@@ -75,7 +75,7 @@ class PostgresServer:
             raise NoServer(f"initdb failed: {done.stdout}{done.stderr}")
 
     def start(self) -> None:
-        """Start it, and return when it answers."""
+        """Start it, and return when it answers. It ends with the thread that calls this."""
         options = [f"--{name}={value}" for name, value in self._settings.items()]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
