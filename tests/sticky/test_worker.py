@@ -274,8 +274,8 @@ async def test_two_workers_on_one_store_share_the_keys_and_hand_them_over(log: L
         async with one.worker(), other.worker():
             router = await one.stickies.router()
             async with asyncio.timeout(PATIENCE):
-                while len(await router.executor.get_service_state("holdfast", "chat")) < 2:
-                    await asyncio.sleep(0.005)  # noqa: ASYNC110 - nobody tells when a pod has come
+                while len(await router.executor.get_service_state("holdfast", "chat")) < 2:  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.005)
             told = [await (await say(one, key).enqueue("x")).result(PATIENCE) for key in keys]
             assert {pod for _, _, pod in told} == {0, 1}
             again = [await (await say(other, key).enqueue("y")).result(PATIENCE) for key in keys]

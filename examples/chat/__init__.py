@@ -1,0 +1,1 @@
+"""A chat server whose conversations live in three worker processes: `python -m examples.chat`."""
