@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from holdfast.store import Capabilities
-from holdfast.stores.sql.migrate import check, migrate
+from holdfast.stores.sql.migrate import as_text, behind, check, migrate
 from holdfast.stores.sql.store_control import ControlCalls
 from holdfast.stores.sql.store_hot import HotCalls
 from holdfast.stores.sql.store_reads import ReadCalls
 from holdfast.stores.sql.store_wait import WaitCalls
+from holdfast.stores.sql.within import TransactionCalls, identity
 
 if TYPE_CHECKING:
     from holdfast.stores.sql.script import Driver
     from holdfast.stores.sql.wake import Watch
 
 
-class SqlStore(HotCalls, WaitCalls, ControlCalls, ReadCalls):
+class SqlStore(HotCalls, WaitCalls, ControlCalls, ReadCalls, TransactionCalls):
     """Jobs in a database, for any number of processes."""
 
     def __init__(
@@ -34,10 +35,10 @@ class SqlStore(HotCalls, WaitCalls, ControlCalls, ReadCalls):
         await self._driver.open()
         self._open = True
         try:
-            if self._auto_migrate:
+            if self._auto_migrate and await self._read(behind):
                 await self._write(migrate)
-            else:
-                await self._read(check)
+            await self._read(check)
+            self.database_id = await self._read(identity)
             await self._watch.start(self._work, self._ends, self._cancel_calls)
         except BaseException:
             await self.close()
@@ -50,5 +51,16 @@ class SqlStore(HotCalls, WaitCalls, ControlCalls, ReadCalls):
         await self._driver.close()
 
     async def migrate(self) -> list[str]:
-        """Bring the schema up to date; return the steps that were taken."""
-        return await self._write(migrate)
+        """Bring the schema up to date; return the steps that were taken. A store that is not open is so for the moment."""
+        if self._open:
+            return await self._write(migrate)
+        await self._driver.open()
+        self._open = True
+        try:
+            return await self._write(migrate)
+        finally:
+            await self.close()
+
+    def schema_text(self) -> str:
+        """The statements that make the schema, for somebody else to run."""
+        return as_text(self._db)

@@ -7,7 +7,7 @@ CREATE TABLE IF NOT EXISTS {meta} (
     name VARBINARY(100) NOT NULL PRIMARY KEY,
     value VARBINARY(1000) NOT NULL
 ) ENGINE = InnoDB CHARACTER SET = utf8mb4 AS SELECT 'schema' AS name, '0' AS value;
-INSERT IGNORE INTO {meta} (name, value) VALUES ('epoch', '1');
+INSERT IGNORE INTO {meta} (name, value) VALUES ('epoch', '1'), ('database', UUID());
 
 -- Jobs that have not ended. Without partial indexes, what only some rows have is a column that follows from the others and is
 -- NULL in the rest: a scan of what is due, or of what runs, meets no other row.

@@ -163,4 +163,4 @@ CREATE TABLE {stat} (
 ) WITHOUT ROWID;
 
 CREATE TABLE {meta} (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-INSERT INTO {meta} (name, value) VALUES ('epoch', '1');
+INSERT INTO {meta} (name, value) VALUES ('epoch', '1'), ('database', lower(hex(randomblob(16))));

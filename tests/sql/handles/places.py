@@ -1,0 +1,122 @@
+"""Databases that a store and its user share."""
+
+from __future__ import annotations
+
+import sqlite3
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import asyncpg
+
+from holdfast.testing.contract.harness import StoreHarness
+from tests.sql.mysql.harness import DatabaseHarness as MysqlDatabase
+from tests.sql.mysql.harness import ask, empty_database, give_back
+from tests.sql.postgresql.harness import DatabaseHarness as PostgresDatabase
+from tests.sql.postgresql.harness import shared_server
+from tests.sql.sqlite.harness import FileHarness
+from tests.support.servers.mariadb import shared
+
+ORDERS = "CREATE TABLE IF NOT EXISTS orders (name VARCHAR(100))"
+
+
+class Place(ABC):
+    """A database with a user's table, and how to reach it."""
+
+    file = url = socket = name = ""
+
+    @abstractmethod
+    def store(self) -> StoreHarness:
+        """Return a store on it."""
+
+    @abstractmethod
+    def alchemy(self, driver: str) -> str:
+        """Return SQLAlchemy's URL of it."""
+
+    @abstractmethod
+    async def make_orders(self) -> None:
+        """Make the user's table."""
+
+    @abstractmethod
+    async def orders(self) -> list[str]:
+        """What is committed in the user's table."""
+
+    def end(self) -> None:  # noqa: B027 - files go with their folder
+        """Let it go."""
+
+
+class SqlitePlace(Place):
+    """A file."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.file = str(folder / f"{name}.db")
+
+    def store(self) -> StoreHarness:
+        return FileHarness(Path(self.file))
+
+    def alchemy(self, driver: str) -> str:
+        return f"{driver}:///{self.file}"
+
+    async def make_orders(self) -> None:
+        self._ask(ORDERS)
+
+    async def orders(self) -> list[str]:
+        return [row[0] for row in self._ask("SELECT name FROM orders")]
+
+    def _ask(self, sql: str) -> list[tuple[str]]:
+        connection = sqlite3.connect(self.file)
+        try:
+            found = connection.execute(sql).fetchall()
+            connection.commit()
+            return found
+        finally:
+            connection.close()
+
+
+class PostgresPlace(Place):
+    """A database of the shared server."""
+
+    def __init__(self) -> None:
+        self.url = shared_server().create_database()
+
+    def store(self) -> StoreHarness:
+        return PostgresDatabase(self.url, auto_migrate=True)
+
+    def alchemy(self, driver: str) -> str:
+        return self.url.replace("postgresql:", f"{driver}:")
+
+    async def make_orders(self) -> None:
+        await self._ask(ORDERS)
+
+    async def orders(self) -> list[str]:
+        return [row[0] for row in await self._ask("SELECT name FROM orders")]
+
+    async def _ask(self, sql: str) -> list[tuple[str]]:
+        connection = await asyncpg.connect(self.url)
+        try:
+            return [tuple(row) for row in await connection.fetch(sql)]
+        finally:
+            await connection.close()
+
+
+class MysqlPlace(Place):
+    """A database of the shared MariaDB."""
+
+    def __init__(self) -> None:
+        self.name = empty_database()
+        self.socket = str(shared().socket)
+
+    def store(self) -> StoreHarness:
+        return MysqlDatabase(shared(), self.name)
+
+    def alchemy(self, driver: str) -> str:
+        return f"{driver}://root@/{self.name}?unix_socket={self.socket}"
+
+    async def make_orders(self) -> None:
+        ask(shared(), self.name, ORDERS)
+
+    async def orders(self) -> list[str]:
+        return [row[0] for row in ask(shared(), self.name, "SELECT name FROM orders")]
+
+    def end(self) -> None:
+        ask(shared(), self.name, "DROP TABLE IF EXISTS orders")
+        give_back(self.name)
