@@ -38,6 +38,28 @@ async def url(server: MariaDB) -> AsyncIterator[str]:
     assert faults == []
 
 
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[MariaDB]:
+    """A server of the module's own, which syncs each commit, and may be killed and started again."""
+    need()
+    server = MariaDB(durable=True)
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+async def durable(own_server: MariaDB) -> AsyncIterator[str]:
+    """The URL of a database with our tables on that server; at the end they must not contradict each other."""
+    name = own_server.new_name()
+    ask(own_server, None, f"CREATE DATABASE {name}")
+    harness = DatabaseHarness(own_server, name)
+    await harness.open()
+    await harness.close()
+    yield own_server.url(name)
+    assert harness.faults() == []
+
+
 @pytest.fixture
 async def h() -> AsyncIterator[DatabaseHarness]:
     """An open store on an empty database."""

@@ -63,7 +63,10 @@ class MariaDB:
         self._names = itertools.count(1)
 
     def start(self) -> MariaDB:
-        """Start the server and return when it answers. The port stays the same over restarts."""
+        """Start the server and return when it answers. The port stays the same over restarts.
+
+        It dies with the thread that calls this, so that a killed test leaves none behind: call it from one that stays.
+        """
         if not (self.folder / "data").exists():
             self._bootstrap()
         self.port = self.port or _free_port()
