@@ -4,7 +4,7 @@ import asyncio
 import threading
 
 from holdfast.errors import LeaseLost, StoreUnavailable
-from holdfast.job.commands import QueueWant, Signals, Want
+from holdfast.job.commands import ChangeQueue, QueueWant, Signals, Want
 from holdfast.job.model import InstanceState, WorkerConfig
 from holdfast.job.state import End, State
 from holdfast.worker.context import CancelReason, Context
@@ -159,6 +159,72 @@ async def test_a_confirmed_beat_moves_the_moment_at_which_a_cut_off_worker_stops
         [stopped] = rig.watch.of("stopped")
         assert start + LEASE < stopped < confirmed + LEASE
         source.away = False
+
+
+# --- a queue with a lease of its own -------------------------------------------------------------------------------
+
+SHORT = 6.0
+
+
+async def with_a_short_lease(rig: Rig) -> None:
+    await rig.store.change_queue(ChangeQueue(name="default", create=True, rescue_after=SHORT))
+
+
+async def test_a_job_of_a_queue_whose_lease_is_shorter_than_the_workers_keeps_its_claim(rig: Rig) -> None:
+    release = asyncio.Event()
+
+    @rig.task
+    async def long() -> None:
+        rig.watch.note("running")
+        await release.wait()
+
+    await with_a_short_lease(rig)
+    job_id = await rig.enqueue("long")
+    async with rig.working():
+        await rig.watch.times("running", 1)
+        for _ in range(12):
+            await beat(rig, SHORT / 3)
+            assert (await rig.store.rescue()).lost == 0
+        release.set()
+        [job] = await rig.ended(job_id)
+    assert (job.state, job.attempt, job.losses) == (State.SUCCEEDED, 1, 0)
+
+
+async def test_a_worker_cut_off_from_the_store_stops_a_handler_before_the_short_lease_of_its_queue_ends(
+    rig: Rig,
+) -> None:
+    source = rig.source = CutSource(rig.store)
+
+    @rig.task
+    async def slow() -> None:
+        rig.watch.note("running")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            rig.watch.note("stopped", rig.clock.monotonic())
+
+    await with_a_short_lease(rig)
+    await rig.enqueue("slow")
+    async with rig.working():
+        await rig.watch.times("running", 1)
+        source.away = True
+        cut_off = rig.clock.monotonic()
+        while not rig.watch.of("stopped"):
+            rig.advance(0.5)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert rig.clock.monotonic() < cut_off + LEASE
+        assert rig.watch.of("stopped")[0] < cut_off + SHORT
+        source.away = False
+
+
+async def test_a_claim_tells_the_lease_of_its_queue_and_nothing_where_it_is_the_workers(rig: Rig) -> None:
+    await rig.enqueue("any")
+    [plain] = (await rig.store.claim(Want(queues=(QueueWant("default", 1),), limit=1, instance="i"))).items
+    await with_a_short_lease(rig)
+    await rig.enqueue("any")
+    [own] = (await rig.store.claim(Want(queues=(QueueWant("default", 1),), limit=1, instance="i"))).items
+    assert (plain.lease, own.lease) == (0.0, SHORT)
 
 
 async def test_a_claim_whose_answer_was_lost_is_released_unspent_after_a_whole_beat(rig: Rig) -> None:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from holdfast.errors import BadAppModule, ConfigError
+from holdfast.job.commands import ChangeQueue
 from holdfast.job.model import Job
 from holdfast.job.state import End, State
 from holdfast.stores.memory import MemoryStore
@@ -61,6 +62,25 @@ async def test_a_handler_that_blocks_its_process_keeps_its_job_because_the_paren
         job_id = await the_fleet.enqueue("blocks.without_limit", seconds=5.0)
         [job] = await the_fleet.ended(job_id)
     assert (job.result, ends_of(job)) == (b"1", [End.SUCCEEDED])
+
+
+async def test_the_parent_beats_in_time_for_a_queue_with_a_shorter_lease(the_fleet: Fleet) -> None:
+    short = 4.0
+    await the_fleet.store.change_queue(ChangeQueue(name="default", create=True, rescue_after=short))
+    async with the_fleet.supervised(lease=600.0):
+        job_id = await the_fleet.enqueue("waits")
+        await the_fleet.pid_of(job_id)
+        [since] = [one.heartbeat_at for one in await the_fleet.store.instances()]
+
+        async def has_outlived_two_leases() -> bool:
+            await the_fleet.store.rescue()
+            [one] = await the_fleet.store.instances()
+            return one.heartbeat_at > since + 2 * short
+
+        await the_fleet.until(has_outlived_two_leases)
+        await the_fleet.let_go(job_id)
+        [job] = await the_fleet.ended(job_id)
+    assert ends_of(job) == [End.SUCCEEDED]
 
 
 @feature("A30")

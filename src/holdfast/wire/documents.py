@@ -317,4 +317,5 @@ def _with_item(claim: Claim[Any], item: Any) -> Claim[Any]:
         lease_until=claim.lease_until,
         ref=claim.ref,
         suspect=claim.suspect,
+        lease=claim.lease,
     )

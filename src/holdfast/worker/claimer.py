@@ -16,10 +16,10 @@ from holdfast.worker.hooks import tell
 from holdfast.worker.insist import pause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from holdfast.clock import Clock
-    from holdfast.job.commands import Claims, QueueWant
+    from holdfast.job.commands import Claim, Claims, QueueWant
     from holdfast.store import Source
     from holdfast.worker.context import Host
     from holdfast.worker.hooks import Alarm, Listeners
@@ -55,11 +55,12 @@ class Claimer:
         draw: Callable[[], float],
         left: int | None = None,
         once: bool = False,
+        heard: Callable[[Sequence[Claim[Any]]], None] = lambda claims: None,
     ) -> None:
         self._source, self._lanes, self._runner, self._outbox = source, lanes, runner, outbox
         self._instance, self._options, self._clock, self._timing = instance, options, clock, timing
         self._host, self._alarm, self._claimed, self._draw = host, alarm, listeners.claimed, draw
-        self._left, self._once = left, once
+        self._left, self._once, self._heard = left, once, heard
         self._queues = tuple(lanes.by_name)
         self._wake = asyncio.Event()
         self._naps = 0
@@ -146,6 +147,7 @@ class Claimer:
             self._left -= len(claims.items)
         if claims.items:
             self._naps = 0
+            self._heard(claims.items)
 
     # --- sleeping --------------------------------------------------------------------------------------------------
 

@@ -57,6 +57,10 @@ class Execution(Context, kw_only=True):
     report: Report | None = None  # told, and not written yet
     reporting: bool = False  # gathered, or being written
 
+    def lease(self, wanted: float) -> float:
+        """Seconds that its claim lives without a beat; `wanted` is what the worker asks for."""
+        return self.claim.lease or wanted
+
     def take_report(self) -> Report | None:
         """Return what was told and not written yet, and forget it."""
         report, self.report = self.report, None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Body(Protocol):
-    """What a heart beats for: a worker. All but `describe` and `overdue_at` are called in the worker's loop."""
+    """What a heart beats for: a worker. What says nothing of threads is called in the worker's loop."""
 
     def describe(self) -> Instance:
         """The instance's record as of now. Called from the heart's thread."""
@@ -32,6 +32,10 @@ class Body(Protocol):
 
     def overdue_at(self) -> float | None:
         """When (monotonic) the first time limit of a running handler ends; None: none has one. Any thread may ask."""
+        ...
+
+    def beat_within(self) -> float:
+        """How many seconds after a beat the next one must come, for the shortest lease that is held. Any thread may ask."""
         ...
 
     def beaten(self, signals: Signals, sent: float, received: float) -> None:
@@ -119,7 +123,8 @@ class ThreadHeart:
             failures = 0 if await self._beat(source, sent) else failures + 1
             self._hand_over(_set, self._first)
             if not is_last:
-                wait = min(self._every, pause(failures)) if failures else self._every
+                every = min(self._every, self._body.beat_within())
+                wait = min(every, pause(failures)) if failures else every
                 # The thread has nothing else to do, so its loop may be blocked.
                 self._timing.pause(self._poke, sent + wait)
         close = getattr(source, "close", None)

@@ -1,6 +1,7 @@
 """Keeping the claims, and knowing when they are lost.
 
-A beat is sent each third of the lease, for all claims of this worker's instance at once. What its answer means:
+A beat is sent each third of the lease, for all claims of this worker's instance at once; of the shortest one, when a queue
+has a lease of its own. What its answer means:
 
 - held here since before the beat was sent, and not returned: the claim is **lost**. Its handler is cancelled and its
   outcome dropped.
@@ -15,6 +16,7 @@ hold the job until then.
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.job.commands import Claim, Released
@@ -23,7 +25,7 @@ from holdfast.worker.execution import Execution, Grant
 from holdfast.worker.hooks import tell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from holdfast.job.commands import Held, Signals
     from holdfast.worker.context import Host
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 #: This share of the lease is left for handlers to stop before it ends.
 MARGIN: Final = 0.1
+#: However short a lease, beats do not come more often, in seconds.
+_BEAT_MIN: Final = 0.05
 
 
 class Leases:
@@ -62,6 +66,23 @@ class Leases:
         self._unknown: dict[tuple[int | str, int], float] = {}  # (ref, token) -> when a beat first showed it
         self._timer: Timer | None = None
         self._is_failing = False
+        self._shortest = lease  # of those that are held; read by the heart's thread
+
+    # --- claims of a lease of their own ----------------------------------------------------------------------------
+
+    @property
+    def beat_within(self) -> float:
+        """How many seconds after a beat the next one must come."""
+        return max(self._shortest / 3, _BEAT_MIN)
+
+    def heard(self, claims: Iterable[Claim[Any]]) -> bool:
+        """Claims came; return whether one of them ends sooner than all that were held, so that a beat must come now."""
+        shortest = min([claim.lease or self._lease for claim in claims], default=self._lease)
+        if shortest >= self._shortest:
+            return False
+        self._shortest = shortest
+        self.watch()
+        return True
 
     # --- answers ---------------------------------------------------------------------------------------------------
 
@@ -76,13 +97,14 @@ class Leases:
                 self._confirm(e, one, grant)
             elif e.grant.received < sent and e.ending is None:
                 self._runner.lose(e)
+        self._shortest = min([self._lease, *(e.lease(self._lease) for e in self._held if not e.ended)])
         self._look_at_unknown(returned, sent)
         self.watch()
         if self._beaten:
             tell(self._beaten, signals, sent)
 
     def _confirm(self, e: Execution, one: Held, grant: Grant) -> None:
-        if grant.sent - e.grant.received >= self._lease / 3:
+        if grant.sent - e.grant.received >= e.lease(self._lease) / 3:
             e.grant = grant
         if one.cancel:
             self._runner.cancel(e, CancelReason.ASKED)
@@ -116,18 +138,21 @@ class Leases:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        first = min((e.grant.sent for e in self._held if not e.ended), default=None)
-        # With nothing held, the first claim that comes can not end before a whole lease.
-        when = (self._monotonic() if first is None else first) + self._lease * (1 - MARGIN)
+        # What is claimed from now on can not end before the shortest lease.
+        when = min([self._ends(e) for e in self._held if not e.ended], default=inf)
+        when = min(when, self._monotonic() + self._shortest * (1 - MARGIN))
         self._timer = self._timing.call_at(when, self._look)
 
     def _look(self) -> None:
         self._timer = None
         now = self._monotonic()
         for e in self._held:
-            if not e.ended and e.grant.sent + self._lease * (1 - MARGIN) <= now:
+            if not e.ended and self._ends(e) <= now:
                 self._runner.lose(e)
         self.watch()
+
+    def _ends(self, e: Execution) -> float:
+        return e.grant.sent + e.lease(self._lease) * (1 - MARGIN)
 
     def close(self) -> None:
         """Watch no more."""

@@ -98,7 +98,7 @@ class Outbox:
         ]
         answers: list[Settled] = await insist(
             lambda: self._source.settle(settlements),
-            lambda: max(e.grant.sent for e in batch) + self._lease,
+            lambda: max(e.grant.sent + e.lease(self._lease) for e in batch),
             timing=self._timing,
             monotonic=self._monotonic,
             told=lambda error: self._alarm("", None, error),

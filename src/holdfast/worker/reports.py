@@ -91,7 +91,7 @@ class Reports:
         """Write reports now; while the store is away, until the last of their leases would have ended."""
 
         def until() -> float:
-            return max(execution.grant.sent for execution in executions) + self._lease
+            return max(one.grant.sent + one.lease(self._lease) for one in executions)
 
         return await insist(
             lambda: self._source.progress(reports),

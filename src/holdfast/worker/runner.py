@@ -109,7 +109,7 @@ class Runner:
         e.handler = _Task(self._attempt(e), loop=self._loop, name=e.claim.id, context=self._variables.copy())
 
     def _no_handler(self, e: Execution) -> None:
-        ending = without_handler(e.claim, self._options.lease)
+        ending = without_handler(e.claim, e.lease(self._options.lease))
         self._alarm(e.queue, e.claim.item if isinstance(ending, Failed) else None, UnknownTask(e.task))
         self._end(e, ending)
         self._next(e.lane)

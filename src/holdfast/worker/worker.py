@@ -35,10 +35,10 @@ from holdfast.worker.threads import Threads
 from holdfast.worker.timing import LoopTiming, Timing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    from holdfast.job.commands import Signals
+    from holdfast.job.commands import Claim, Signals
     from holdfast.store import Source
     from holdfast.worker.context import Context, Line
     from holdfast.worker.execution import Execution
@@ -186,6 +186,10 @@ class Worker(Generic[T]):
         """When (monotonic) the first time limit of a running handler ends; None: none has one. Any thread may ask."""
         return min((e._deadline for e in self._held if e._deadline is not None and not e.ended), default=None)
 
+    def beat_within(self) -> float:
+        """How many seconds after a beat the next one must come. Any thread may ask."""
+        return self._leases.beat_within
+
     def describe(self) -> Instance:
         """The record of this instance as of now. Called from the heart's thread as well."""
         options, lanes = self.options, self._lanes
@@ -295,6 +299,7 @@ class Worker(Generic[T]):
             draw=self._draw,
             left=self._limit,
             once=self._once,
+            heard=self._heard,
         )
         self._leases = Leases(
             self._held,
@@ -309,6 +314,10 @@ class Worker(Generic[T]):
             alarm=self._alarm,
             listeners=self._listeners,
         )
+
+    def _heard(self, claims: Sequence[Claim[Any]]) -> None:
+        if self._leases.heard(claims):
+            self._heart.poke()
 
     def _move(self, state: InstanceState) -> None:
         self._state = state

@@ -91,7 +91,8 @@ class Claim(msgspec.Struct, Generic[T], frozen=True, gc=False):
     """A worker's hold on `item`. Every write of the worker carries `token`; an older one is refused.
 
     ref is the store's own reference to the item (an opaque value that it gets back in the settlement).
-    lease_until is by the store's clock; the worker counts from its own send time instead.
+    lease_until is by the store's clock; the worker counts from its own send time instead. lease: seconds that the claim lives
+    without a beat, where its queue has a lease of its own; 0: those that were wanted.
     """
 
     item: T
@@ -103,6 +104,7 @@ class Claim(msgspec.Struct, Generic[T], frozen=True, gc=False):
     lease_until: float
     ref: int | str
     suspect: bool = False
+    lease: float = 0.0
 
 
 class Claims(msgspec.Struct, Generic[T], frozen=True):

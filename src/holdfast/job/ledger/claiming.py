@@ -75,7 +75,8 @@ def _claim_queue(
 def _claim_from(
     ledger: Ledger, line: Line, count: int, want: Want, now: float, items: list[Claim[Job]]
 ) -> Generator[f.Fact, None, bool]:
-    lease_until = now + (line.queue.rescue_after or want.lease)
+    own_lease = line.queue.rescue_after or 0.0
+    lease_until = now + (own_lease or want.lease)
     table, stopped = ledger.table, ledger.stopped
     epoch_token = ledger.epoch << 32
     instance, worker, version = want.instance, want.worker, want.version
@@ -91,7 +92,7 @@ def _claim_from(
         attempt, token = job.attempt + 1, max(job.token + 1, epoch_token)
         yield f.Claimed(seq, attempt, token, instance, worker, version, lease_until, now)
         job = table[seq]
-        items.append(Claim(job, job.id, job.task, job.queue, token, attempt, lease_until, seq, job.suspect))
+        items.append(Claim(job, job.id, job.task, job.queue, token, attempt, lease_until, seq, job.suspect, own_lease))
         count -= 1
     return held_back
 

@@ -88,4 +88,6 @@ class ParentHeart:
 
     def _tell(self, *, beat: bool = False, last: bool = False) -> None:
         assert self._body is not None, "started with a body"
-        self._send(Here(self._body.describe(), self._turned_at, self._body.overdue_at(), beat, last))
+        self._send(
+            Here(self._body.describe(), self._turned_at, self._body.overdue_at(), beat, last, self._body.beat_within())
+        )

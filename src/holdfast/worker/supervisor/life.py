@@ -124,7 +124,8 @@ class Life:
     async def _beat(self) -> None:
         failures = 0
         while True:
-            wait = min(self._pulse.every, pause(failures)) if failures else self._pulse.every
+            every = self._pulse.every if self._sign is None else min(self._pulse.every, self._sign.beat_within)
+            wait = min(every, pause(failures)) if failures else every
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._poke.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import msgspec
@@ -65,6 +66,7 @@ class Here(msgspec.Struct, frozen=True, tag="here"):
 
     turned_at: when the loop last turned. overdue_at: when the loop must have ended the first running handler that has a
     time limit. Both by the machine's monotonic clock. beat: beat now, the record has changed. last: the last one.
+    beat_within: seconds between two beats that the shortest of its leases needs.
     """
 
     instance: Instance
@@ -72,6 +74,7 @@ class Here(msgspec.Struct, frozen=True, tag="here"):
     overdue_at: float | None = None
     beat: bool = False
     last: bool = False
+    beat_within: float = inf
 
 
 class Unfit(msgspec.Struct, frozen=True, tag="unfit"):
