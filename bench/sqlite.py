@@ -126,7 +126,7 @@ def main() -> int:
         Figure(
             f"lives at batches of {batch} / bare loop",
             median[f"ours {batch}"] / median[f"bare {batch}"],
-            0.35 if batch == 100 else 0.2,
+            0.35 if batch == 100 else 0.15,
             0.45,
             f"{median[f'ours {batch}']:,.0f} / {median[f'bare {batch}']:,.0f} jobs/s",
         )

@@ -246,16 +246,20 @@ class Hot:
         yield step.db.many(_MOVE, moves)
 
     def count_ended(self, step: Step, ended: Sequence[Row]) -> Script[None]:
+        """Count the successes of rows as _HELD reads them."""
+        now = yield from step.now()
+        yield from self.count_successes(step, [_success(row, now) for row in ended])
+
+    def count_successes(self, step: Step, ended: Sequence[Ended]) -> Script[None]:
         """Count successes, and tell of the room that they made."""
-        counts = Counter(row[3] for row in ended)
+        counts = Counter([one.queue for one in ended])
         yield from step.db.add("tally", [(queue, SUCCEEDED, 0, n) for queue, n in sorted(counts.items())])
         limited = yield step.db.q(
             "SELECT name FROM {queue} WHERE fleet_limit IS NOT NULL AND name {texts}", list(counts)
         )
         step.ready |= {name for (name,) in limited}
         step.ended = True
-        now = yield from step.now()
-        yield from roll_up(step, [_success(row, now) for row in ended])
+        yield from roll_up(step, ended)
 
     # --- progress
 

@@ -32,7 +32,7 @@ SUCCEEDED: Final = OUTCOMES[End.SUCCEEDED]
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decoder: Final = msgspec.msgpack.Decoder(dict[int, int])
 
-Key = tuple[int, str, str, int, str, str]  # minute, queue, task, outcome, instance, worker
+Key = tuple[str, str, int, str, str]  # queue, task, outcome, instance, worker
 
 
 class Ended(NamedTuple):
@@ -69,12 +69,13 @@ class _Figures:
         self.waits: Counter[int] = Counter()
         self.runs: Counter[int] = Counter()
 
-    def add(self, one: Ended, sign: int) -> None:
-        self.n += sign
-        self.waited += sign * one.waited
-        self.ran += sign * one.ran
-        self.waits[bucket(one.waited)] += sign
-        self.runs[bucket(one.ran)] += sign
+    def add(self, ended: Sequence[Ended], sign: int) -> None:
+        waited, ran = [one.waited for one in ended], [one.ran for one in ended]
+        self.n += sign * len(ended)
+        self.waited += sign * sum(waited)
+        self.ran += sign * sum(ran)
+        for counts, values in ((self.waits, waited), (self.runs, ran)):
+            (counts.update if sign > 0 else counts.subtract)(map(bucket, values))
 
 
 class RollUp:
@@ -93,29 +94,39 @@ class RollUp:
             if minute != self._minute:
                 self._minute = minute
                 self._figures.clear()
-            changed = self._add(minute, ended, 1)
-            return [_row(key, figures) for key, figures in changed.items()]
+            changed = self._add(ended, 1)
+            return [self._row(key, figures) for key, figures in changed.items()]
 
     def take_back(self, minute: int, ended: Sequence[Ended]) -> None:
         """These were not stored after all."""
         with self._lock:
             if minute == self._minute:
-                self._add(minute, ended, -1)
+                self._add(ended, -1)
 
-    def _add(self, minute: int, ended: Iterable[Ended], sign: int) -> dict[Key, _Figures]:
-        changed: dict[Key, _Figures] = {}
+    def _add(self, ended: Iterable[Ended], sign: int) -> dict[Key, _Figures]:
+        groups: dict[Key, list[Ended]] = {}
         for one in ended:
-            key = (minute, one.queue, one.task, one.outcome, f"{one.instance}/{self._part}", one.worker)
-            figures = self._figures.get(key)
-            if figures is None:
-                figures = self._figures[key] = _Figures()
-            figures.add(one, sign)
-            changed[key] = figures
+            groups.setdefault(one[:5], []).append(one)
+        changed = {key: self._figures.setdefault(key, _Figures()) for key in groups}
+        for key, group in groups.items():
+            changed[key].add(group, sign)
         return changed
 
-
-def _row(key: Key, figures: _Figures) -> Row:
-    return (*key, figures.n, figures.waited, figures.ran, _encode(+figures.waits), _encode(+figures.runs))
+    def _row(self, key: Key, figures: _Figures) -> Row:
+        queue, task, outcome, instance, worker = key
+        part = f"{instance}/{self._part}"
+        sums = (figures.n, figures.waited, figures.ran)
+        return (
+            self._minute,
+            queue,
+            task,
+            outcome,
+            part,
+            worker,
+            *sums,
+            _encode(+figures.waits),
+            _encode(+figures.runs),
+        )
 
 
 def roll_up(step: Step, ended: Sequence[Ended]) -> Script[None]:

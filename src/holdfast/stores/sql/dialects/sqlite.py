@@ -6,6 +6,8 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from holdfast.stores.sql.dialects.dialect import Dialect
 from holdfast.stores.sql.dialects.sqlite_hot import SqliteHot
 from holdfast.stores.sql.rows import micros
@@ -20,6 +22,14 @@ if TYPE_CHECKING:
 
 #: A list is one argument, so that the text is the same for lists of any length, and is prepared once.
 _LIST: Final = "IN (SELECT value FROM json_each(?))"
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def _as_json(values: list[Any]) -> str:
+    try:
+        return _encode(values).decode()
+    except UnicodeEncodeError:
+        return json.dumps(values)  # a lone surrogate is in no id that is stored, but somebody may ask for it
 
 
 class SqliteDialect(Dialect):
@@ -60,8 +70,10 @@ class SqliteDialect(Dialect):
 
     def q(self, text: str, *args: Any) -> Statement:
         """Return a neutral text as a statement."""
-        if any(type(arg) is list for arg in args):
-            args = tuple(json.dumps(arg) if type(arg) is list else arg for arg in args)
+        for arg in args:
+            if type(arg) is list:
+                args = tuple([_as_json(one) if type(one) is list else one for one in args])
+                break
         return Statement(self._render(text), args)
 
     def many(self, text: str, rows: Sequence[Row]) -> Statement:
