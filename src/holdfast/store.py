@@ -13,7 +13,7 @@ import msgspec
 from holdfast.job.model import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from holdfast.job.commands import (
         Beat,
@@ -103,6 +103,25 @@ class PushesCancel(Protocol):
 
     def on_cancel(self, call: Callable[[], None]) -> Callable[[], None]:
         """Call `call`, from any thread, whenever a cancel was asked; return what ends this."""
+        ...
+
+
+class JoinsTransactions(Protocol):
+    """What a store on a database offers beside `Store`: to do a step in a transaction of the caller's.
+
+    `tx` is a connection or session to the same database. One that is not async is used here and now, in the calling thread,
+    and the answer is there when the call returns; it may be awaited all the same. Nothing is committed. Raises UsageError
+    for a handle of another database, closed, or without a transaction.
+    """
+
+    def enqueue_within(
+        self, tx: object, jobs: Sequence[NewJob], *, on_duplicate: OnDuplicate = ...
+    ) -> Awaitable[list[Enqueued]]:
+        """See Store.enqueue."""
+        ...
+
+    def settle_within(self, tx: object, settlements: Sequence[Settlement[Job]]) -> Awaitable[list[Settled]]:
+        """See Source.settle."""
         ...
 
 

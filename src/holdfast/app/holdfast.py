@@ -219,14 +219,15 @@ class Holdfast:
         task = self.tasks.get(alias)
         if task is not None:
             bound = task.using(**options)
-            answer = await self.host.submit(bound.job_from(arguments or {}), bound.on_duplicate)
+            answer = await self.host.submit(bound.job_from(arguments or {}), bound.on_duplicate, options.get("tx"))
             return JobHandle(self.host, answer, task.decode_result)
         from holdfast.app.byname import job_of
 
         session = await self._connection.session()
         found = await session.definition(alias, self.tasks.aliases())
         job, on_duplicate = job_of(found, arguments or {}, options, self.host.new_id)
-        return JobHandle(self.host, await self.host.submit(job, on_duplicate), decode_any)
+        answer = await self.host.submit(job, on_duplicate, options.get("tx"))
+        return JobHandle(self.host, answer, decode_any)
 
     # --- hooks -----------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast.app.loading import find_name
+from holdfast.app.within import enqueue_here, enqueue_within
 from holdfast.errors import UsageError
 from holdfast.job.model import NewJob
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from holdfast.app.session import Session
     from holdfast.job.commands import Enqueued, OnDuplicate, Order, Ordered
     from holdfast.job.model import Job
+    from holdfast.store import Store
     from holdfast.task import Registry, Task
 
 T = TypeVar("T")
@@ -41,19 +43,21 @@ class AppHost:
         """See Host."""
         return self._connection.new_id.many(count)
 
-    async def submit(self, job: NewJob, on_duplicate: OnDuplicate) -> Enqueued:
+    async def submit(self, job: NewJob, on_duplicate: OnDuplicate, tx: Any = None) -> Enqueued:
         """See Host."""
         if self.on_enqueue:
             job = await self._prepare(job)
         if self.inline is not None:
             return await self.inline.run(job)
         session = await self._connection.session()
+        if tx is not None:
+            return (await enqueue_within(session.store, tx, [job], on_duplicate))[0]
         if not session.is_defined(job.task):
             await self._define(session, job.task)
         return await session.submit(job, on_duplicate)
 
     async def submit_many(
-        self, jobs: Sequence[NewJob], on_duplicate: OnDuplicate, *, atomic: bool
+        self, jobs: Sequence[NewJob], on_duplicate: OnDuplicate, *, atomic: bool, tx: Any = None
     ) -> tuple[list[Enqueued], int]:
         """See Host."""
         if self.on_enqueue:
@@ -61,9 +65,22 @@ class AppHost:
         if self.inline is not None:
             return [await self.inline.run(job) for job in jobs], 1
         session = await self._connection.session()
+        if tx is not None:
+            return await enqueue_within(session.store, tx, jobs, on_duplicate), 1
         for alias in {job.task for job in jobs}:
             await self._define(session, alias)
         return await session.submit_many(jobs, on_duplicate, atomic=atomic)
+
+    def submit_within(self, jobs: Sequence[NewJob], on_duplicate: OnDuplicate, tx: Any) -> list[Enqueued]:
+        """See Host."""
+        if self.inline is not None:
+            return self.run_sync(self.submit_many(jobs, on_duplicate, atomic=True))[0]
+        store, prepared = self.run_sync(self._prepare_within(jobs))
+        return enqueue_here(store, tx, prepared, on_duplicate)
+
+    async def _prepare_within(self, jobs: Sequence[NewJob]) -> tuple[Store, list[NewJob]]:
+        prepared = [await self._prepare(job) for job in jobs]
+        return (await self._connection.session()).store, prepared
 
     async def _define(self, session: Session, alias: str) -> None:
         task = self._registry.get(alias)

@@ -25,14 +25,18 @@ class Host(Protocol):
         """Return ids for `count` new jobs."""
         ...
 
-    async def submit(self, job: NewJob, on_duplicate: OnDuplicate) -> Enqueued:
-        """Store one job, together with those that others submit at the same time."""
+    async def submit(self, job: NewJob, on_duplicate: OnDuplicate, tx: Any = None) -> Enqueued:
+        """Store one job, together with those that others submit at the same time; with `tx`, in the caller's transaction."""
         ...
 
     async def submit_many(
-        self, jobs: Sequence[NewJob], on_duplicate: OnDuplicate, *, atomic: bool
+        self, jobs: Sequence[NewJob], on_duplicate: OnDuplicate, *, atomic: bool, tx: Any = None
     ) -> tuple[list[Enqueued], int]:
         """Store many jobs; return the answers in order, and into how many batches they were cut."""
+        ...
+
+    def submit_within(self, jobs: Sequence[NewJob], on_duplicate: OnDuplicate, tx: Any) -> list[Enqueued]:
+        """Store jobs in the transaction of a connection that is not async, in the calling thread, without a loop."""
         ...
 
     async def read(self, ids: Sequence[str]) -> list[Job | None]:

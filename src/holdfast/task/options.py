@@ -26,6 +26,7 @@ class Options(TypedDict, total=False):
     `unique_for`; on_conflict says what happens otherwise ("error", "keep", "replace", "reschedule", "raise_priority").
     id: your own job id; on_duplicate says what happens when it is taken ("raise", "report"). tags: up to 16, searchable.
     headers: a small dict that travels along. timeout, max_attempts, on_wait: instead of the task's.
+    tx: your own session or connection to the store's database: the job is stored with your transaction, or not at all.
     """
 
     delay: Duration
@@ -43,12 +44,17 @@ class Options(TypedDict, total=False):
     timeout: Duration
     max_attempts: int
     on_wait: OnWait | str
+    tx: Any
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
-    """Checked options: `fields` of the NewJob that the policy and the options fix, and what an enqueue does on a clash."""
+    """Checked options: `fields` of the NewJob that the policy and the options fix, and what an enqueue does on a clash.
+
+    tx: the caller's connection or session, in whose transaction the job is stored; None: in one of the store's.
+    """
 
     fields: dict[str, Any]
+    tx: Any = None
     on_duplicate: OnDuplicate = OnDuplicate.RAISE
 
     def make(self, payload: bytes, new_id: Callable[[], str]) -> NewJob:

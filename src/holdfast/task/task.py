@@ -14,12 +14,13 @@ from holdfast.job.commands import Define
 from holdfast.task.arguments import Arguments, make_arguments
 from holdfast.task.handle import Handles, JobHandle, decode_any
 from holdfast.task.options import Options, Placement, place
+from holdfast.task.service import with_service
 from holdfast.task.signature import Signature, Unresolved, read_signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from holdfast.job.commands import OnDuplicate
+    from holdfast.job.commands import Enqueued, OnDuplicate
     from holdfast.job.model import NewJob
     from holdfast.task.host import Host
     from holdfast.task.policy import Policy
@@ -53,7 +54,7 @@ class Bound(Generic[P, R]):
         Raises BadArguments, ContentError, TooLarge; DuplicateJob; TaskInactive; StoreError.
         """
         job = self.job(*args, **kwargs)
-        answer = await self._host.submit(job, self._placement.on_duplicate)
+        answer = await self._host.submit(job, self._placement.on_duplicate, self._placement.tx)
         return JobHandle(self._host, answer, self._task.decode_result)
 
     async def enqueue_many(self, items: Iterable[Item], *, atomic: bool = False) -> Handles[R]:
@@ -63,6 +64,11 @@ class Bound(Generic[P, R]):
         answer tell how many. With `atomic` more is refused with TooLarge. Raises as `enqueue`, and then stores nothing of
         the batch; a note of the error tells what earlier batches stored. Raises UsageError for what holds no items.
         """
+        jobs, tx = self._jobs_of(items), self._placement.tx
+        answers, pieces = await self._host.submit_many(jobs, self._placement.on_duplicate, atomic=atomic, tx=tx)
+        return self._handles(answers, pieces)
+
+    def _jobs_of(self, items: Iterable[Item]) -> list[NewJob]:
         given = _items(items)
         new_id = iter(self._host.new_ids(len(given))).__next__
         jobs = [self._job_of(item, new_id) for item in given]
@@ -70,7 +76,9 @@ class Bound(Generic[P, R]):
             raise ContentError(
                 f"id: expected one job for an id of your own, found {len(jobs)}. Enqueue them one by one."
             )
-        answers, pieces = await self._host.submit_many(jobs, self._placement.on_duplicate, atomic=atomic)
+        return jobs
+
+    def _handles(self, answers: Iterable[Enqueued], pieces: int) -> Handles[R]:
         decode = self._task.decode_result
         return Handles([JobHandle(self._host, answer, decode) for answer in answers], pieces)
 
@@ -125,11 +133,22 @@ class SyncBound(Generic[P, R]):
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """See Bound.enqueue. Raises UsageError where a loop runs."""
-        return self._bound._host.run_sync(self._bound.enqueue(*args, **kwargs))
+        bound = self._bound
+        if bound._placement.tx is not None:
+            return self._within([bound.job(*args, **kwargs)])[0]
+        return bound._host.run_sync(bound.enqueue(*args, **kwargs))
 
     def enqueue_many(self, items: Iterable[Item], *, atomic: bool = False) -> Handles[R]:
         """See Bound.enqueue_many. Raises UsageError where a loop runs."""
+        if self._bound._placement.tx is not None:
+            return self._within(self._bound._jobs_of(items))
         return self._bound._host.run_sync(self._bound.enqueue_many(items, atomic=atomic))
+
+    def _within(self, jobs: list[NewJob]) -> Handles[R]:
+        """Store jobs through the caller's connection, which must be used in the caller's thread."""
+        bound = self._bound
+        placement = bound._placement
+        return bound._handles(bound._host.submit_within(jobs, placement.on_duplicate, placement.tx), 1)
 
     def using(self, **options: Unpack[Options]) -> SyncBound[P, R]:
         """See Bound.using."""

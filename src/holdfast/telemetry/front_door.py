@@ -30,6 +30,9 @@ T = TypeVar("T")
 #: How many jobs of a dead process are looked at together.
 _PAGE: Final = 1_000
 
+#: Calls within the caller's transaction. What comes of them is not known here, so nobody is told.
+_WITHIN: Final = frozenset({"enqueue_within", "settle_within", "transaction"})
+
 
 class FrontDoor:
     """A Store that passes every call on to `store` and tells `observers` what came of it."""
@@ -189,6 +192,13 @@ class FrontDoor:
         """Pass on what the store pushes; a store that pushes nothing leaves it to the beats."""
         push: Callable[[Callable[[], None]], Callable[[], None]] | None = getattr(self._store, "on_cancel", None)
         return (lambda: None) if push is None else push(call)
+
+    def __getattr__(self, name: str) -> object:
+        """Pass on what a store on a database offers beside the port: to join a transaction of the caller's."""
+        if name not in _WITHIN:
+            raise AttributeError(name)
+        found: object = getattr(self._store, name)
+        return found
 
     # --- control
 
