@@ -53,7 +53,9 @@ async def life(store: Store, job_id: str, queue: str) -> list[c.Settled]:
             if one.token not in known:
                 await insist(lambda one=one: store.settle([given_back(one)]))  # type: ignore[misc]
         for claim in claims.items:
-            settled += await insist(lambda claim=claim: store.settle([c.Settlement(claim, c.Succeeded(b'"done"'), 0.01)]))  # type: ignore[misc]
+            settled += await insist(
+                lambda claim=claim: store.settle([c.Settlement(claim, c.Succeeded(b'"done"'), 0.01)])
+            )
     return settled
 
 

@@ -67,13 +67,17 @@ async def cut_everywhere(server: PostgresServer, url: str, direction: Direction,
 
 @feature("T16")
 @pytest.mark.parametrize("direction", ["up", "down"])
-async def test_a_job_ends_once_wherever_its_dialogue_is_cut(server: PostgresServer, url: str, direction: Direction) -> None:
+async def test_a_job_ends_once_wherever_its_dialogue_is_cut(
+    server: PostgresServer, url: str, direction: Direction
+) -> None:
     await cut_everywhere(server, url, direction, 100)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("direction", ["up", "down"])
-async def test_a_job_ends_once_at_each_byte_of_its_dialogue(server: PostgresServer, url: str, direction: Direction) -> None:
+async def test_a_job_ends_once_at_each_byte_of_its_dialogue(
+    server: PostgresServer, url: str, direction: Direction
+) -> None:
     await cut_everywhere(server, url, direction, 2_000)
 
 
@@ -81,22 +85,24 @@ async def test_a_job_ends_once_at_each_byte_of_its_dialogue(server: PostgresServ
 async def test_an_enqueue_whose_commit_was_not_answered_is_found_by_its_ids_and_not_refused(
     server: PostgresServer, url: str, own_id: bool
 ) -> None:
+    def jobs(number: int) -> list[NewJob]:
+        keys = (None, "k", "k")
+        return [NewJob(id=f"job-{number}-{part}", task="t", own_id=own_id, key=key) for part, key in enumerate(keys)]
+
     async with Proxy(server.socket) as proxy, opened(through(proxy, url)) as store:
-        answers = []
-        for number in range(40):
-            before = proxy.carried["down"]
-            jobs = [NewJob(id=f"job-{number}-{part}", task="t", own_id=own_id, key="k" if part else None) for part in range(3)]
-            if number:
-                # Somewhere in the answers of the transaction: often of its commit.
-                proxy.cut_after("down", max(1, length * number // 40))
-            answers += await insist(lambda jobs=jobs: store.enqueue(jobs))  # type: ignore[misc]
-            length = proxy.carried["down"] - before if not number else length
+        before = proxy.carried["down"]
+        answers = await store.enqueue(jobs(0))
+        whole = proxy.carried["down"] - before
+        for number in range(1, 40):
+            # Somewhere in the answers of the transaction: often in that of its commit.
+            proxy.cut_after("down", max(1, whole * number // 40))
+            answers += await insist(lambda number=number: store.enqueue(jobs(number)))  # type: ignore[misc]
         assert [one.id for one in answers] == [f"job-{number}-{part}" for number in range(40) for part in range(3)]
         assert {one.verdict for one in answers} == {c.Verdict.NEW}
         assert (await store.stats()).total(State.QUEUED) == 120
         if own_id:
             with pytest.raises(DuplicateJob):
-                await store.enqueue(jobs)
+                await store.enqueue(jobs(0))
 
 
 # --- servers that end (T22) ----------------------------------------------------------------------------------------
@@ -113,7 +119,8 @@ async def work_on(store: Store, ids: list[str], stop: asyncio.Event) -> None:
 async def test_backends_that_are_terminated_all_the_time_lose_and_repeat_nothing(
     own_server: PostgresServer, durable: str
 ) -> None:
-    stop, ids = asyncio.Event(), [[] for _ in range(4)]
+    stop = asyncio.Event()
+    ids: list[list[str]] = [[] for _ in range(4)]
     async with opened(durable) as store:
         workers = [asyncio.create_task(work_on(store, mine, stop)) for mine in ids]
         for _ in range(30):
@@ -132,7 +139,8 @@ async def test_backends_that_are_terminated_all_the_time_lose_and_repeat_nothing
 async def test_a_server_that_ends_and_comes_back_loses_and_repeats_nothing(
     own_server: PostgresServer, durable: str, how: signal.Signals
 ) -> None:
-    stop, ids = asyncio.Event(), [[] for _ in range(4)]
+    stop = asyncio.Event()
+    ids: list[list[str]] = [[] for _ in range(4)]
     async with opened(durable) as store:
         workers = [asyncio.create_task(work_on(store, mine, stop)) for mine in ids]
         for _ in range(2):
@@ -142,8 +150,9 @@ async def test_a_server_that_ends_and_comes_back_loses_and_repeats_nothing(
             own_server.start()  # in this thread: the server ends with the one that started it
             done = [len(mine) for mine in ids]
             async with asyncio.timeout(60):
-                while any(len(mine) < before + 2 for mine, before in zip(ids, done, strict=True)):
-                    await asyncio.sleep(0.01)  # work goes on
+                # Work goes on.
+                while any(len(mine) < before + 2 for mine, before in zip(ids, done, strict=True)):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
         stop.set()
         await asyncio.gather(*workers)
         await ended_well(store, [job_id for mine in ids for job_id in mine])
@@ -167,15 +176,15 @@ async def test_a_call_waits_a_little_for_a_server_that_restarts_and_then_says_th
 
 
 async def test_a_statement_that_is_never_answered_is_given_up(server: PostgresServer, url: str) -> None:
-    async with Proxy(server.socket) as proxy:
-        async with opened(through(proxy, url, statement_timeout=0.3, connect_timeout=0.3, patience=0.1)) as store:
-            await store.stats()
-            proxy.silence()
-            with pytest.raises(AWAY):
-                await store.enqueue([NewJob(id="unheard", task="t")])
-            proxy.silence(silent=False)
-            [answer] = await insist(lambda: store.enqueue([NewJob(id="unheard", task="t")]))
-            assert answer.id == "unheard"
+    hasty = {"statement_timeout": 0.3, "connect_timeout": 0.3, "patience": 0.1}
+    async with Proxy(server.socket) as proxy, opened(through(proxy, url, **hasty)) as store:
+        await store.stats()
+        proxy.silence()
+        with pytest.raises(AWAY):
+            await store.enqueue([NewJob(id="unheard", task="t")])
+        proxy.silence(silent=False)
+        [answer] = await insist(lambda: store.enqueue([NewJob(id="unheard", task="t")]))
+        assert answer.id == "unheard"
 
 
 async def test_a_caller_who_is_cancelled_leaves_a_connection_that_nobody_mistakes(url: str) -> None:

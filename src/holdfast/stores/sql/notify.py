@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("holdfast.stores.postgresql")
 
-#: Seconds between two questions to the listening connection, and for an answer: together below 15.
-PROBE_EVERY: Final = 9.0
-PROBE_LIMIT: Final = 5.0
 _AGAIN_FIRST: Final = 0.1
 _AGAIN_MAX: Final = 2.0
 #: Seconds between two notifications of a process: short after a pause, longer while they keep coming.
@@ -42,7 +39,7 @@ class Listener:
     """A `Watch` by LISTEN. Bound to the loop that first waits."""
 
     def __init__(self, driver: AsyncpgDriver, channel: str) -> None:
-        self._driver, self._channel = driver, channel
+        self._driver, self.channel = driver, channel
         self._work: Signal | None = None
         self._ends: Signal | None = None
         self._cancel_calls: set[Callable[[], None]] = set()
@@ -85,10 +82,9 @@ class Listener:
         if connection is None:
             return None
         loop = asyncio.get_running_loop()
-        sent = loop.time()
         async with self._asking:
             # Not a time-out on the call: that would try to cancel the query, over the same broken way.
-            watch = loop.call_later(PROBE_LIMIT, self._give_up, connection, sent)
+            watch = loop.call_later(self._driver.options.probe_limit, self._give_up, connection)
             try:
                 rows: Sequence[Row] = await connection.fetch(statement.sql, *statement.args)
             except Exception:  # noqa: BLE001 - whatever is wrong with it, a new one is made
@@ -128,27 +124,28 @@ class Listener:
         lost = self._lost = asyncio.Event()
         connection.add_termination_listener(lambda _: lost.set())
         try:
-            await connection.add_listener(self._channel, self._heard)
+            await connection.add_listener(self.channel, self._heard)
         except Exception as error:  # noqa: BLE001 - lost between connecting and listening
             logger.warning("can not listen on %s, trying on: %s", self._driver.where, error)
             return
         loop = asyncio.get_running_loop()
         self._connection, self._asked = connection, loop.time()
         self._tell_all()
+        every = self._driver.options.probe_every
         while not lost.is_set():
-            quiet = self._asked + PROBE_EVERY - loop.time()
+            quiet = self._asked + every - loop.time()
             try:
                 async with asyncio.timeout(max(0.0, quiet)):
                     await lost.wait()
             except TimeoutError:
-                if self._asked + PROBE_EVERY <= loop.time():
+                if self._asked + every <= loop.time():
                     await self.ask(Statement("SELECT 1"))
         logger.warning("lost the connection that listens on %s", self._driver.where)
 
-    def _give_up(self, connection: Any, sent: float) -> None:
+    def _give_up(self, connection: Any) -> None:
         """It does not answer: neither will others on the same way."""
         connection.terminate()
-        self._driver.suspect(sent)
+        self._driver.suspect()
 
     # --- news ------------------------------------------------------------------------------------------------------
 

@@ -16,11 +16,13 @@ from holdfast.job.ledger.enqueueing import check_batch
 from holdfast.store import Capabilities
 from holdfast.stores.sql.dialects.postgresql import PostgresDialect
 from holdfast.stores.sql.dialects.postgresql_hot import is_plain
+from holdfast.stores.sql.dialects.postgresql_upkeep import PostgresUpkeep
 from holdfast.stores.sql.drivers.asyncpg import AsyncpgDriver, PostgresOptions
 from holdfast.stores.sql.notify import Announcer, Listener, notification
 from holdfast.stores.sql.schema import PREFIX, check_prefix
-from holdfast.stores.sql.script import Step
+from holdfast.stores.sql.script import Statement, Step
 from holdfast.stores.sql.store import SqlStore
+from holdfast.stores.sql.upkeep import rescue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from holdfast.clock import Clock
     from holdfast.job.draw import Draw
     from holdfast.job.model import Job, NewJob
-    from holdfast.stores.sql.script import Script
+    from holdfast.stores.sql.script import Row, Script
 
 T = TypeVar("T")
 
@@ -36,7 +38,7 @@ _CAPABILITIES = Capabilities(durable=True, push=True, many_processes=True, trans
 #: Options that may stand in the URL as well, for programs that know nothing but a URL.
 _IN_URL = {
     "prefix": str, "schema": str, "pool_size": int, "statement_cache_size": int,
-    "connect_timeout": float, "statement_timeout": float, "patience": float,
+    "connect_timeout": float, "statement_timeout": float, "patience": float, "probe_every": float, "probe_limit": float,
 }  # fmt: skip
 
 
@@ -50,6 +52,22 @@ class PostgresStore(SqlStore):
         super().__init__(driver, capabilities=_CAPABILITIES, watch=self._listener, **parts)
         self._announcer = Announcer(self._notify, self._fresh)
         self._again: Callable[[], PostgresStore] | None = None
+        self._upkeep = PostgresUpkeep(db)
+        self._queues: tuple[str, ...] = ()  # that were claimed from last
+        self._vain_since: float | None = None  # when the last wait began, if it saw nothing
+        self._nothing_at = float(
+            "-inf"
+        )  # when a look last saw that no job was ready; by the loop's time, as the former
+
+    @property
+    def listening(self) -> bool:
+        """Whether news of other processes come at once."""
+        return self._listener.listening
+
+    @property
+    def channel(self) -> str:
+        """What its notifications are sent on."""
+        return self._listener.channel
 
     async def close(self) -> None:
         """Send what is pending, and let everything go."""
@@ -130,6 +148,9 @@ class PostgresStore(SqlStore):
     async def claim(self, want: c.Want) -> c.Claims[Job]:
         """Hand out ready jobs."""
         cursor = self._work.count  # read before the claim: what comes during it is seen by the next wait
+        self._queues = tuple(one.queue for one in want.queues)
+        if self._was_in_vain():
+            return c.Claims((), cursor, self._due)
         claims, _ = await self._write(lambda step: self._fast.claim_plain(step, want), single=True)
         if claims is None:
             claims = await self._write(lambda step: self._hot.claim(step, want))
@@ -151,8 +172,52 @@ class PostgresStore(SqlStore):
             answers |= zip(left, ruled, strict=True)
         return [answers[place] for place in range(len(settlements))]
 
+    # --- waiting and upkeep: a process that has nothing to do asks little
+
+    async def wait(self, queues: Sequence[str], cursor: int, timeout: float) -> bool:
+        """Return True as soon as something came that `cursor` did not see."""
+        began = asyncio.get_running_loop().time()
+        came = await super().wait(queues, cursor, timeout)
+        self._vain_since = None if came else began
+        return came
+
+    def _was_in_vain(self) -> bool:
+        """Tell whether the wait before this claim saw nothing, and a look meanwhile saw that there was nothing."""
+        since, self._vain_since = self._vain_since, None
+        if since is None or self._nothing_at < since:
+            return False
+        return self._due is None or self._due > self.now()
+
+    async def heartbeat(self, beat: c.Beat) -> c.Signals:
+        """Extend an instance's leases."""
+        signals = await self._write(lambda step: self._upkeep.beat(step, beat), single=True, repeats=True)
+        if signals is None:
+            signals = await self._write(lambda step: self._upkeep.beat_by_rules(step, beat), repeats=True)
+        return signals
+
+    async def rescue(self, limit: int = 1_000) -> c.Rescued:
+        """End claims whose lease has passed, promote what is due, prune; after a look whether there is any of it."""
+        self._check_open()
+        at = asyncio.get_running_loop().time()
+        statement = self._upkeep.look(self._queues)
+        rows = await self._listener.ask(statement)
+        if rows is None:
+            rows = await self._postgres.run(lambda: _alone(statement), write=False, single=True)
+        looked = self._upkeep.looked(rows)
+        if looked.ready:
+            self._work.notify()  # the look behind the notifications: those who wait may have missed one
+        elif self._queues:
+            self._nothing_at = at
+        if not looked.work:
+            return c.Rescued()
+        return await self._write(lambda step: rescue(step, limit), repeats=True)
+
     async def _notify(self, step: Step) -> None:
         await self._postgres.run(lambda: notification(step), single=True, repeats=True)
+
+
+def _alone(statement: Statement) -> Script[Sequence[Row]]:
+    return (yield statement)
 
 
 class BeatSource:

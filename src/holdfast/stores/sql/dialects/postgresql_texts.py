@@ -164,3 +164,43 @@ SELECT count(*), CASE WHEN count(*) < cardinality($1::bigint[]) THEN array_agg(s
        EXISTS (SELECT FROM {{queue}} WHERE fleet_limit IS NOT NULL)
   FROM kept
 """
+
+#: A beat of a process whose record is as it was: its leases are extended, and it is told what it holds and its settings.
+BEAT: Final = f"""
+WITH known AS MATERIALIZED (SELECT coalesce($5::bigint, {NOW}) AS now),
+me AS (
+    UPDATE {{instance}} SET heartbeat_at = now, lease = $2::bigint, beat = $3::bytea FROM known
+     WHERE id = $1::text AND body = $4::bytea
+    RETURNING id
+),
+held AS (
+    UPDATE {{job}} AS job
+       SET lease_until = greatest(lease_until, now + coalesce(
+               (SELECT rescue_after FROM {{queue}} AS its WHERE its.name = job.queue), $2::bigint))
+      FROM known
+     WHERE instance = $1::text AND state = 3
+    RETURNING seq, id, token, cancel_asked
+)
+SELECT EXISTS (SELECT FROM me), (SELECT body FROM {{worker}} WHERE name = $6::text), held.*
+  FROM known LEFT JOIN held ON true
+"""
+
+#: What there is to do for upkeep, told by one look: lost or dead processes and jobs, jobs that are due, ready jobs of the
+#: queues in $3, and of each queue and kind of ended jobs how many there are and when the first of them ended.
+LOOK: Final = f"""
+WITH known AS MATERIALIZED (SELECT coalesce($1::bigint, {NOW}) AS now)
+SELECT now,
+       EXISTS (SELECT FROM {{job}} WHERE state = 3 AND lease_until <= now)
+           OR EXISTS (SELECT FROM {{instance}}
+                       WHERE (live = 1 AND heartbeat_at + lease <= now) OR (live = 0 AND heartbeat_at <= now - $2::bigint)),
+       coalesce((SELECT min(run_at) FROM {{job}} WHERE state IN (1, 4)) <= now, false),
+       EXISTS (SELECT FROM unnest($3::text[]) AS asked(name)
+                WHERE EXISTS (SELECT FROM {{job}} AS job WHERE ready = 1 AND job.queue = asked.name)
+                   OR EXISTS (SELECT FROM {{job}} AS job WHERE ready = 2 AND job.queue = asked.name)),
+       ended.state, ended.n, (SELECT body FROM {{queue}} WHERE name = ended.queue),
+       (SELECT min(finished_at) FROM {{done}} AS done WHERE done.queue = ended.queue AND done.state = ended.state)
+  FROM known
+  LEFT JOIN (
+        SELECT queue, state % 100 AS state, sum(n)::bigint AS n FROM {{tally}} GROUP BY 1, 2 HAVING sum(n) > 0
+       ) AS ended ON true
+"""

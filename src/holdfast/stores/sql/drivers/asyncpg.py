@@ -47,9 +47,12 @@ class PostgresOptions:
     pool_size: connections of a process and loop. connect_timeout, statement_timeout: seconds until a server that says
     nothing counts as lost. patience: seconds for which a call waits for a server that was there before.
     statement_cache_size: 0 behind a transaction pooler; found out by itself at the first error that such a pooler makes.
+    probe_every, probe_limit: seconds between two questions to the listening connection, and until it must have answered.
     """
 
-    __slots__ = ("connect_timeout", "patience", "pool_size", "statement_cache_size", "statement_timeout")
+    __slots__ = (
+        "connect_timeout", "patience", "pool_size", "probe_every", "probe_limit", "statement_cache_size", "statement_timeout",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -59,10 +62,13 @@ class PostgresOptions:
         statement_timeout: float = 30.0,
         patience: float = 5.0,
         statement_cache_size: int = 200,
+        probe_every: float = 9.0,
+        probe_limit: float = 5.0,
     ) -> None:
         self.pool_size, self.connect_timeout = pool_size, connect_timeout
         self.statement_timeout, self.patience = statement_timeout, patience
         self.statement_cache_size = statement_cache_size
+        self.probe_every, self.probe_limit = probe_every, probe_limit
 
 
 class AsyncpgDriver:
@@ -120,10 +126,10 @@ class AsyncpgDriver:
             raise
         return connection
 
-    def suspect(self, since: float) -> None:
-        """The way to the server was found broken: trust no connection that waits since before `since` (loop's time)."""
+    def suspect(self) -> None:
+        """The way to the server was found broken: trust no connection."""
         if self._pool is not None:
-            self._pool.suspect(since)
+            self._pool.suspect()
 
     # --- running ---------------------------------------------------------------------------------------------------
 
@@ -160,7 +166,8 @@ class AsyncpgDriver:
     def _mind_pooler(self, error: BaseException) -> None:
         if state_of(error) in POOLER:
             self.options.statement_cache_size = 0
-            self.suspect(0.0)  # connections that were made with a cache
+            if self._pool is not None:
+                self._pool.forget()  # connections that were made with a cache
 
     async def _once(self, run: _Run, script: Script[T]) -> T:
         pool = self._pool

@@ -29,7 +29,7 @@ class Pool:
         self._connect, self._patience, self._where = connect, patience, where
         self._room = asyncio.Semaphore(size)
         self._idle: list[Any] = []
-        self._busy: dict[Any, float] = {}  # connection -> since when (the loop's time)
+        self._busy: set[Any] = set()
         self._reached = False
         self._closed = False
 
@@ -41,12 +41,12 @@ class Pool:
         except BaseException:
             self._room.release()
             raise
-        self._busy[connection] = asyncio.get_running_loop().time()
+        self._busy.add(connection)
         return connection
 
     def give(self, connection: Any) -> None:
         """Take a connection back that is in no transaction."""
-        del self._busy[connection]
+        self._busy.discard(connection)
         if self._closed:
             connection.terminate()
         elif not connection.is_closed():
@@ -55,14 +55,20 @@ class Pool:
 
     def drop(self, connection: Any) -> None:
         """Take a connection back that nobody may use any more."""
-        del self._busy[connection]
+        self._busy.discard(connection)
         connection.terminate()
         self._room.release()
 
-    def suspect(self, since: float) -> None:
-        """The way to the server is broken: forget idle connections, and cut those that wait since before `since`."""
+    def forget(self) -> None:
+        """Let idle connections go; who needs one makes a new one."""
         idle, self._idle = self._idle, []
-        for connection in (*idle, *(one for one, began in self._busy.items() if began < since)):
+        for connection in idle:
+            connection.terminate()
+
+    def suspect(self) -> None:
+        """The way to the server is broken: cut all connections, also those that still wait for an answer."""
+        self.forget()
+        for connection in self._busy:
             connection.terminate()
 
     async def close(self) -> None:

@@ -1,0 +1,100 @@
+"""Upkeep on PostgreSQL when there is little to do: one statement for a beat, one to see whether anything is to be done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from msgspec.structs import replace
+
+from holdfast.job import commands as c
+from holdfast.job.ledger.upkeep import GONE_AFTER
+from holdfast.job.model import Instance, Queue, WorkerConfig
+from holdfast.stores.sql import upkeep
+from holdfast.stores.sql.dialects.postgresql_texts import BEAT, LOOK
+from holdfast.stores.sql.rows import ELSEWHERE, SUCCEEDED, body_from, body_of, micros, seconds
+from holdfast.stores.sql.script import Statement
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from holdfast.stores.sql.dialects.postgresql import PostgresDialect
+    from holdfast.stores.sql.script import Row, Script, Step
+
+#: A queue that was deleted while jobs of it had ended keeps them as a new one would.
+_UNKNOWN: Final = Queue(name="")
+
+
+class Looked(NamedTuple):
+    """What a look found. work: whether upkeep has something to do; ready: whether a worker has."""
+
+    work: bool
+    ready: bool
+
+
+class PostgresUpkeep:
+    """Beats and looks of one store."""
+
+    def __init__(self, db: PostgresDialect) -> None:
+        self._db = db
+        self._beat, self._look = (text.format(**db.tables) for text in (BEAT, LOOK))
+        self._records: dict[str, bytes] = {}  # of processes that beat through us, as they are stored
+
+    # --- beats
+
+    def beat(self, step: Step, command: c.Beat) -> Script[c.Signals | None]:
+        """Beat for a process whose record is as it was; None when it has to be written anew."""
+        me = command.instance
+        record = self._records.get(me.id)
+        if record is None or _changed(body_from(record, Instance), me):
+            return None
+        newest = replace(me, heartbeat_at=seconds(self._db.guessed_now()), lease=command.lease)
+        args = (me.id, micros(command.lease), body_of(newest), record, self._db.steered(), me.worker)
+        rows = yield Statement(self._beat, args)
+        known, worker = rows[0][:2]
+        if not known:
+            del self._records[me.id]
+            return None
+        held = tuple(c.Held(row[2], row[3], row[4], bool(row[5])) for row in rows if row[2] is not None)
+        if worker is None:
+            return c.Signals(held)
+        config = body_from(worker, WorkerConfig)
+        return c.Signals(held, drain=config.drain, enabled=config.enabled)
+
+    def beat_by_rules(self, step: Step, command: c.Beat) -> Script[c.Signals]:
+        """Beat as the ledger does, and remember the record."""
+        signals = yield from upkeep.beat(step, command)
+        name = command.instance.id
+        for (body,) in (yield self._db.q("SELECT body FROM {instance} WHERE id = ?", name)):
+            self._records[name] = bytes(body)
+        return signals
+
+    # --- looks
+
+    def look(self, queues: Sequence[str]) -> Statement:
+        """The look at what there is to do. `queues`: those whose ready jobs are asked for."""
+        return Statement(self._look, (self._db.steered(), micros(GONE_AFTER), list(queues)))
+
+    def looked(self, rows: Sequence[Row]) -> Looked:
+        """What the rows of a look tell."""
+        now, lost, due, ready = rows[0][:4]
+        return Looked(lost or due or any(_goes(row, now) for row in rows if row[4] is not None), ready)
+
+
+def _goes(row: Row, now: int) -> bool:
+    """Whether retention lets an ended job of this queue and kind go."""
+    code, count, body, first = row[4:]
+    queue = _UNKNOWN if body is None else body_from(body, Queue)
+    if code % ELSEWHERE == SUCCEEDED:
+        keep, most = queue.keep_succeeded, queue.keep_succeeded_count
+    else:
+        keep, most = queue.keep_failed, queue.keep_failed_count
+    if body is None or first is None:
+        return False
+    return (most is not None and count > most) or (keep is not None and first <= now - micros(keep))
+
+
+def _changed(known: Instance, new: Instance) -> bool:
+    """Whether a process says something of itself that its record does not."""
+    return replace(
+        known, busy=new.busy, load=new.load, heartbeat_at=0.0, lease=0.0, started_at=new.started_at
+    ) != replace(new, heartbeat_at=0.0, lease=0.0)

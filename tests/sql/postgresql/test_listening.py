@@ -1,0 +1,211 @@
+"""Wake-up by LISTEN and NOTIFY: at once while it works, healed when it breaks, with a look behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import asyncpg
+
+from holdfast.clock import SystemClock
+from holdfast.connect import make_store
+from holdfast.errors import StoreUnavailable
+from holdfast.job import commands as c
+from holdfast.job.model import NewJob
+from holdfast.stores.sql.drivers.asyncpg import PostgresOptions
+from holdfast.stores.sql.postgresql import PostgresStore
+from tests.features import feature
+from tests.sql.postgresql.dialogue import beat, insist, want
+from tests.support.proxy import Proxy
+from tests.support.servers.postgres import PostgresServer
+
+#: Longer than any test waits: who returns before was woken.
+LONG = 600.0
+
+
+@asynccontextmanager
+async def opened(url: str, **options: object) -> AsyncIterator[PostgresStore]:
+    store = make_store(url, clock=SystemClock(), **options)
+    assert isinstance(store, PostgresStore)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def through(proxy: Proxy, url: str) -> str:
+    database = url.partition("@/")[2].partition("?")[0]
+    return f"postgresql://postgres@127.0.0.1:{proxy.port}/{database}?sslmode=disable&connect_timeout=1&patience=0.1"
+
+
+async def eventually(look: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not look():  # noqa: ASYNC110 - what is looked at has no event
+            await asyncio.sleep(0.005)
+
+
+async def waiting(store: PostgresStore) -> asyncio.Task[bool]:
+    """Begin to wait for what comes after a claim that found nothing; return when it listens."""
+    cursor = (await insist(lambda: store.claim(want("default", "i")))).cursor
+    task = asyncio.create_task(store.wait(["default"], cursor, LONG))
+    await eventually(lambda: store.listening or task.done())
+    if task.done():  # anything may have come while nobody listened: ask again, as a worker does
+        return await waiting(store)
+    return task
+
+
+async def woken(task: asyncio.Task[bool]) -> bool:
+    async with asyncio.timeout(60):
+        return await task
+
+
+@feature("T2")
+async def test_a_waiting_worker_is_woken_by_another_process(url: str) -> None:
+    async with opened(url) as worker, opened(url) as producer:
+        task = await waiting(worker)
+        await producer.enqueue([NewJob(id="one", task="t")])
+        assert await woken(task)
+        assert [claim.id for claim in (await worker.claim(want("default", "i"))).items] == ["one"]
+
+
+async def test_a_burst_wakes_for_its_last_job_too_though_it_is_announced_once_or_twice(
+    server: PostgresServer, url: str
+) -> None:
+    news: list[object] = []
+    listener = await asyncpg.connect(url)
+    async with opened(url) as worker, opened(url) as producer:
+        await listener.add_listener(producer.channel, lambda *told: news.append(told[-1]))
+        got: set[str] = set()
+        task = await waiting(worker)
+        await asyncio.gather(*(producer.enqueue([NewJob(id=f"job-{number}", task="t")]) for number in range(100)))
+        while len(got) < 100:
+            assert await woken(task)
+            while claims := (await worker.claim(want("default", "i", 30))).items:
+                got |= {claim.id for claim in claims}
+            if len(got) < 100:
+                task = await waiting(worker)
+    await listener.close()
+    assert 1 <= len([one for one in news if "r" in str(one)]) < 50
+
+
+async def test_who_waits_for_a_job_to_end_hears_of_it_from_another_process(url: str) -> None:
+    async with opened(url) as asker, opened(url) as worker:
+        await asker.enqueue([NewJob(id="one", task="t")])
+        asking = asyncio.create_task(asker.finished(["one"], LONG))
+        await eventually(lambda: asker.listening)
+        [claim] = (await worker.claim(want("default", "i"))).items
+        await worker.settle([c.Settlement(claim, c.Succeeded(b"1"))])
+        async with asyncio.timeout(60):
+            [job] = await asking
+        assert job.result == b"1"
+
+
+async def test_a_cancel_is_pushed_to_the_process_that_runs_the_job(url: str) -> None:
+    asked = asyncio.Event()
+    async with opened(url) as worker, opened(url) as operator:
+        worker.on_cancel(asked.set)
+        task = await waiting(worker)
+        asked.clear()
+        await operator.enqueue([NewJob(id="one", task="t")])
+        await woken(task)
+        await worker.claim(want("default", "i"))
+        await operator.control(c.Order(action=c.Cancel(), selection=c.Selection(ids=("one",)), who="ann"))
+        async with asyncio.timeout(60):
+            await asked.wait()
+        [held] = (await worker.heartbeat(beat("i"))).held
+        assert held.cancel
+
+
+# --- when it breaks ------------------------------------------------------------------------------------------------
+
+
+async def test_listening_heals_after_its_connection_was_terminated(server: PostgresServer, url: str) -> None:
+    async with opened(url) as worker, opened(url) as producer:
+        for number in range(3):
+            task = await waiting(worker)
+            server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+            assert await woken(task), "what came while nobody listened counts as news"
+            task = await waiting(worker)
+            await producer.enqueue([NewJob(id=f"job-{number}", task="t")])
+            assert await woken(task)
+            assert (await worker.claim(want("default", "i"))).items
+
+
+async def test_a_half_open_socket_is_noticed_and_no_connection_of_the_same_way_is_trusted(
+    server: PostgresServer, url: str
+) -> None:
+    async with (
+        Proxy(server.socket) as proxy,
+        opened(url) as producer,
+        opened(through(proxy, url), probe_every=0.2, probe_limit=0.2) as worker,
+    ):
+        task = await waiting(worker)
+        await worker.stats()
+        proxy.silence()
+        stuck = asyncio.create_task(worker.stats())
+        await eventually(lambda: not worker.listening)
+        proxy.silence(silent=False)
+        async with asyncio.timeout(20):  # by itself it would have waited for half a minute
+            await asyncio.wait([stuck])
+        assert stuck.exception() is None or isinstance(stuck.exception(), StoreUnavailable)
+        assert await woken(task)
+        task = await waiting(worker)
+        await producer.enqueue([NewJob(id="one", task="t")])
+        assert await woken(task)
+
+
+def test_a_half_open_socket_is_noticed_within_fifteen_seconds() -> None:
+    options = PostgresOptions()
+    assert options.probe_every + options.probe_limit <= 15.0
+
+
+async def test_work_is_found_though_every_notification_is_lost(server: PostgresServer, url: str) -> None:
+    """Rescues look for ready work as well, every four seconds."""
+    async with opened(url) as worker:
+        task = await waiting(worker)
+        server.sql(
+            "INSERT INTO holdfast_queue SELECT 'default', 0, NULL, NULL, '\\x80'::bytea WHERE NOT EXISTS"
+            " (SELECT FROM holdfast_queue);"
+            "INSERT INTO holdfast_job (id, payload, queue, task, prio, state, ready, run_at, created_at, queued_at,"
+            " updated_at, lane, pod_epoch, suspect, attempt, token, worker, version, lease_until, cancel_asked)"
+            " VALUES ('unheard', '', 'default', 't', 0, 2, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, '', '', 0, 0)",
+            url.partition("@/")[2].partition("?")[0],
+        )
+        assert not task.done()
+        await worker.rescue()
+        assert await woken(task)
+        assert [claim.id for claim in (await worker.claim(want("default", "i"))).items] == ["unheard"]
+
+
+# --- idleness ------------------------------------------------------------------------------------------------------
+
+
+async def test_an_idle_worker_asks_once_for_a_claim_and_all_upkeep(server: PostgresServer, url: str) -> None:
+    """Per rescue (4 s) one statement, per beat (10 s) one: 0.35 a second. A claim after a vain wait asks nothing."""
+    database = url.partition("@/")[2].partition("?")[0]
+    server.sql(f"ALTER DATABASE {database} SET log_statement = 'all'")
+    async with opened(url) as worker:
+        task = await waiting(worker)
+        await worker.heartbeat(beat("i"))  # the first writes the record
+        task.cancel()
+        cursor = (await worker.claim(want("default", "i"))).cursor
+        before = len(statements(server))
+        for _ in range(10):
+            wait = asyncio.create_task(worker.wait(["default"], cursor, 0.05))
+            await asyncio.sleep(0)
+            await worker.rescue()
+            assert not await wait
+            assert not (await worker.claim(want("default", "i"))).items
+            await worker.heartbeat(beat("i"))
+        asked = statements(server)[before:]
+        assert len(asked) == 20, asked
+        await worker.enqueue([NewJob(id="one", task="t")])
+        assert (await worker.claim(want("default", "i"))).items
+
+
+def statements(server: PostgresServer) -> list[str]:
+    """The statements that the server was sent, as its log tells them."""
+    lines = (server.folder / "log").read_text().splitlines()
+    return [line for line in lines if "LOG:  execute" in line or "LOG:  statement:" in line]
