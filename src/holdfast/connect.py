@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from holdfast.clock import Clock
+    from holdfast.history import JobRepository, WorkerRepository
     from holdfast.router import StatefulExecutor
     from holdfast.store import Store
     from holdfast.stores.offline import OfflineStore as OfflineStore  # noqa: PLC0414 - for those who may not name an adapter
@@ -121,6 +122,17 @@ def make_share(store: Store, folder: Path, **told: Any) -> Share:
     make = getattr(_import("serving a journal to other processes", _SHARE), _SHARE.function)
     made: Share = make(store, folder, **told)
     return made
+
+
+def make_history(store: object) -> tuple[JobRepository | None, WorkerRepository | None]:
+    """Return what reads the past of `store`, and its workers; None where a store keeps none in this process."""
+    if hasattr(store, "ledger"):
+        from holdfast.histories.ledger import LedgerJobs
+        from holdfast.histories.ledger_workers import LedgerWorkers
+
+        access = cast("Any", store)
+        return LedgerJobs(access), LedgerWorkers(access)
+    return None, None
 
 
 def make_offline(folder: str, *, clock: Clock) -> OfflineStore:

@@ -275,6 +275,16 @@ class OutcomeUnknown(StoreError):
     """The connection or the disk failed in mid-step: it may or may not be stored. Ask by the job's id."""
 
 
+class NoHistory(StoreError):
+    """This process has no history to ask."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this process keeps no history: expected a store with one, as a journal, SQLite, PostgreSQL or MySQL have. "
+            "Ask the node that owns the store."
+        )
+
+
 class StoreCorrupt(StoreError):
     """Damage below what was acknowledged. Nothing was changed; the message names file and offset."""
 

@@ -13,7 +13,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from holdfast.errors import HoldfastError
 from holdfast.hub import openapi
-from holdfast.hub.routes import fleet, jobs, links, queues, store, tasks
+from holdfast.hub.routes import fleet, history, jobs, links, queues, store, tasks
 from holdfast.hub.routes.jobs import Unprocessable
 from holdfast.hub.routing import BATCH_BODY_MAX, Call, Route
 from holdfast.wire.problems import MEDIA_TYPE, Problem, http_problem, problem_of
@@ -30,6 +30,7 @@ API_ROUTES: Final[tuple[Route, ...]] = (
     *queues.ROUTES,
     *tasks.ROUTES,
     *fleet.ROUTES,
+    *history.ROUTES,
     *store.ROUTES,
     *links.ROUTES,
 )

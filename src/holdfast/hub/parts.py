@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import msgspec
 
+from holdfast.history import JobRepository, WorkerRepository
 from holdfast.hub.repeats import Repeats
+from holdfast.router import Link
 from holdfast.store import Store
 
 
@@ -35,10 +38,28 @@ class NodeInfo(msgspec.Struct, frozen=True, kw_only=True):
     problem: str = ""
 
 
+class KeyControl(Protocol):
+    """What moves the keys of sticky services; the app gives it."""
+
+    async def release(self, service: str, key: str) -> bool:
+        """Let a key go."""
+        ...
+
+    async def move(self, service: str, key: str, pod: int) -> Link:
+        """Give a key to a pod."""
+        ...
+
+    async def drain(self, service: str, pod: int) -> int:
+        """Give all keys of a pod to the others."""
+        ...
+
+
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """The parts behind the routes.
 
     validate: raises BadArguments when a payload does not fit a task that this process knows. metrics: Prometheus text.
+    history, workers: what is read of the past and of workers, and where reports of other systems go; None: not here.
+    keys: what moves sticky keys; None: this process has no router.
     """
 
     store: Store
@@ -46,4 +67,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     node: Callable[[], NodeInfo]
     validate: Callable[[str, bytes], None] | None = None
     metrics: Callable[[], Awaitable[bytes]] | None = None
+    history: JobRepository | None = None
+    workers: WorkerRepository | None = None
+    keys: Callable[[], Awaitable[KeyControl]] | None = None
     repeats: Repeats = msgspec.field(default_factory=Repeats)

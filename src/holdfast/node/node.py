@@ -20,7 +20,7 @@ from holdfast.app.preparing import validator
 from holdfast.app.schedules import declared, scheduling
 from holdfast.chance import IdMaker
 from holdfast.clock import SystemClock
-from holdfast.connect import make_store, masked
+from holdfast.connect import make_history, make_store, masked
 from holdfast.hub.api import make_api
 from holdfast.hub.door import LOOPBACK_HOSTS, Door, Policy
 from holdfast.hub.parts import NodeInfo, Parts
@@ -167,6 +167,7 @@ class Node:
         if self._url.startswith("journal:"):
             options["role"] = "owner"
         inner = make_store(self._url, clock=self._clock, **options)
+        self._history, self._workers = make_history(inner)
         if self._app is not None and self._app.tables:
             from holdfast.table.beside import store_beside
 
@@ -177,6 +178,8 @@ class Node:
         await self._store.migrate()
         if self._app is not None:
             self._app.lend(self._store)
+            if self._app.stickies.services:
+                self._metrics.registry.register(self._app.stickies.collector())
             stack.push_async_callback(self._app.close)
             session = await self._app.session()
             await session.define(self._app.tasks)
@@ -226,6 +229,9 @@ class Node:
             node=self.info,
             validate=validator(self._app) if self._app is not None else None,
             metrics=self._scrape,
+            history=self._history,
+            workers=self._workers,
+            keys=self._app.stickies.steering if self._app is not None and self._app.stickies.services else None,
         )
 
     async def _scrape(self) -> bytes:

@@ -53,6 +53,7 @@ KINDS: Final = (
     Kind(e.StoreClosed, 503, "The store is closed"),
     Kind(e.OutcomeUnknown, 500, "It may or may not be stored"),
     Kind(e.StoreCorrupt, 500, "The stored data is damaged"),
+    Kind(e.NoHistory, 501, "There is no history here"),
     Kind(e.StoreError, 500, "The store failed"),
     Kind(e.RouterUnavailable, 503, "The router can not be reached now"),
     Kind(e.NoPod, 503, "No pod can take the key"),
