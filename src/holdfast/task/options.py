@@ -13,6 +13,7 @@ from holdfast.job.content import HEADERS_MAX, encode_arguments
 from holdfast.job.ids import check_id, check_key, check_name, check_priority, check_tags, shown
 from holdfast.job.model import NewJob, OnConflict, OnWait
 from holdfast.task.policy import Policy, read_choice, read_retry, read_timeout
+from holdfast.task.service import check_sticky_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -61,7 +62,7 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
         """Return a job with this payload, under the caller's own id or a new one."""
         fields = self.fields
         if "sticky" in fields:
-            _check_sticky_key(fields)
+            check_sticky_key(fields["task"], fields["sticky"], fields.get("key"))
         return NewJob(payload=payload, **fields) if "id" in fields else NewJob(id=new_id(), payload=payload, **fields)
 
 
@@ -81,26 +82,13 @@ def place(policy: Policy, options: Options) -> Placement:
     if policy.sticky is not None:
         fields["sticky"] = policy.sticky
     for name, value in given.items():
-        if name != "on_duplicate":
+        if name not in ("on_duplicate", "tx"):
             fields.update(_field(name, value, policy))
     return Placement(
         fields=fields,
+        tx=given.get("tx"),
         on_duplicate=read_choice(OnDuplicate, given.get("on_duplicate", OnDuplicate.RAISE), "on_duplicate"),
     )
-
-
-def _check_sticky_key(fields: dict[str, Any]) -> None:
-    key = fields.get("key")
-    if key is None:
-        raise ContentError(
-            f"task {fields['task']!r}: expected a key, since its jobs run on the pod of service {fields['sticky']!r} that "
-            "owns their key, found none. Enqueue with using(key=…)."
-        )
-    if "}" in key or not key.strip():
-        raise ContentError(
-            f"key: expected text that is not blank and has no closing brace, as sticky keys must be, found {shown(key)}. "
-            "Choose another, or hash it."
-        )
 
 
 def _refuse_contradictions(given: dict[str, Any]) -> None:
