@@ -9,6 +9,7 @@ import msgspec
 from holdfast.errors import BadArguments
 from holdfast.job.content import encode_arguments
 from holdfast.task import Policy, place
+from holdfast.task.service import service_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,7 +26,13 @@ def job_of(
 
     Names are checked against the stored JSON Schema; types are checked by the worker, which has the code.
     """
-    placement = place(Policy(alias=definition.alias, queue=definition.queue, retry=definition.retry), options)
+    policy = Policy(
+        alias=definition.alias,
+        queue=definition.queue,
+        retry=definition.retry,
+        sticky=service_of(definition.parameters),
+    )
+    placement = place(policy, options)
     _check_names(definition, arguments)
     return placement.make(encode_arguments(dict(arguments), definition.alias), new_id), placement.on_duplicate
 

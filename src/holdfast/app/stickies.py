@@ -13,6 +13,8 @@ from holdfast.durations import Duration, seconds
 from holdfast.errors import ConfigError
 from holdfast.sticky.router import Router, RouterOptions
 from holdfast.sticky.service import MAX_KEYS, Sticky
+from holdfast.sticky.steering import Steering
+from holdfast.sticky.watch import StickyCollector, watched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -72,7 +74,7 @@ class Stickies:
                 await executor.open()
                 link = max((service.ttl for service in self.services.values()), default=RouterOptions().link)
                 options = RouterOptions(namespace=self._namespace, link=link)
-                self._router = Router(executor, options, clock=self._clock)
+                self._router = Router(watched(executor, self._clock.monotonic), options, clock=self._clock)
             return self._router
 
     def _make(self) -> StatefulExecutor:
@@ -81,6 +83,14 @@ class Stickies:
         if self._kept is None:
             self._kept = make_router(self.url, clock=self._clock)
         return self._kept
+
+    def collector(self) -> StickyCollector:
+        """What Prometheus is told of the services."""
+        return StickyCollector(lambda: self._router)
+
+    async def steering(self) -> Steering:
+        """What moves keys, on the store and the router of the running loop."""
+        return Steering(await self.router(), await self._store())
 
     async def close(self) -> None:
         """Close the router, if it is open in the running loop."""

@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "tasks": "List, show, switch and run tasks.",
     "schedules": "List, show, make, run, pause and resume schedules.",
     "workers": "List worker processes.",
+    "sticky": "Who owns which key of a sticky service; move a key, empty a pod.",
     "config": "Every setting with its value and where it came from.",
     "doctor": "Look for what is wrong or may go wrong.",
     "journal": "Verify, dump, repair, back up and restore a journal.",

@@ -16,6 +16,7 @@ from holdfast.job.commands import ENQUEUE_BYTES_MAX, ENQUEUE_JOBS_MAX, Definitio
 from holdfast.job.content import HEADERS_MAX, PAYLOAD_MAX, is_suspect, refuse_faults
 from holdfast.job.ids import check_id, check_key, check_name, check_priority, check_tags, shown
 from holdfast.job.model import NewJob, OnConflict, OnWait
+from holdfast.task.service import check_sticky_key, service_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,6 +87,9 @@ def new_job(
         validate(task, content)
     own = None if request.id is None else check_id(request.id)
     timeout = definition.timeout if request.timeout is None else seconds(request.timeout, "timeout", positive=True)
+    service = service_of(definition.parameters)
+    if service is not None:
+        check_sticky_key(task, service, request.key)
     return NewJob(
         id=own or new_id(),
         own_id=own is not None,
@@ -96,6 +100,7 @@ def new_job(
         timeout=timeout,
         headers=_content(request.headers, "headers", HEADERS_MAX) if request.headers is not UNSET else b"",
         tags=check_tags(request.tags),
+        sticky=service,
         **_timing(request),
         **_placing(request),
     )

@@ -8,9 +8,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from holdfast.errors import ConfigError, Conflict
-from holdfast.job.commands import KeyLink
-from holdfast.router import PERMANENT, Link, Owner, check_names, check_pod
+from holdfast.errors import ConfigError
+from holdfast.router import Link, check_names
+from holdfast.sticky.steering import Steering
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,25 +96,14 @@ class Sticky:
 
     async def release(self, key: str) -> bool:
         """Let a key go: its next job goes to the best pod then. False: nobody had it. A running job is not disturbed."""
-        store, router = await self._access.store(), await self._access.router()
-        answer = await router.release(self.name, key, None, PERMANENT)
-        if answer.ok:
-            # Raises nothing when the store knows a newer link: then the key was not this one's to let go.
-            await store.bind([KeyLink(self.name, key, None, answer.instance, answer.epoch)])
-        return answer.ok
+        return await (await self._steering()).release(self.name, key)
 
     async def move(self, key: str, pod: int) -> Link:
         """Give a key to a pod. Its waiting jobs go there; a running one ends where it is. Raises NoPod, Conflict."""
-        check_pod(pod)
-        store, router = await self._access.store(), await self._access.router()
-        for _ in range(2):
-            moved = await router.move(self.name, key, pod)
-            owner = Owner(pod, moved.instance)
-            [bound] = await store.bind([KeyLink(self.name, key, owner.pod, owner.instance, moved.epoch)])
-            if bound.accepted:
-                return Link(pod, moved.epoch, moved.instance, router.options.link)
-            router.forget(self.name, key, floor=bound.link.epoch)
-        raise Conflict(f"service {self.name!r}: key {key!r} can not move to pod {pod}: {bound.why}. Try again.")
+        return await (await self._steering()).move(self.name, key, pod)
+
+    async def _steering(self) -> Steering:
+        return Steering(await self._access.router(), await self._access.store())
 
 
 # --- builders --------------------------------------------------------------------------------------------------------

@@ -241,7 +241,7 @@ class Task(Bound[P, R]):
             queue=policy.queue,
             retry=policy.retry,
             timeout=policy.timeout,
-            parameters=self.arguments.schema(),
+            parameters=with_service(self.arguments.schema(), policy.sticky),
         )
 
 

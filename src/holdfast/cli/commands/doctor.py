@@ -37,10 +37,11 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command("doctor")
+@click.option("--router", metavar="URL", envvar="HOLDFAST_ROUTER", help="Look at the router of sticky services, too.")
 @shared()
-def command(session: Session) -> int:
+def command(session: Session, router: str | None) -> int:
     """Look for what is wrong or may go wrong with settings, data folder, disk and node. Exit code 12 when something is."""
-    checks = list(_all(session))
+    checks = [*_all(session), *([_router(session, router)] if router else [])]
     if session.out.as_json:
         session.out.value(checks)
     else:
@@ -48,6 +49,27 @@ def command(session: Session) -> int:
             ["check", "state", "found", "what to do"], [(one.name, one.state, one.found, one.advice) for one in checks]
         )
     return Exit.UNHEALTHY if any(one.state == "fail" for one in checks) else Exit.OK
+
+
+def _router(session: Session, url: str) -> Check:
+    from holdfast.cli.commands.sticky import eviction_fault
+    from holdfast.connect import make_router
+
+    async def look() -> str:
+        executor = make_router(url, clock=session.clock)
+        try:
+            await executor.open()
+            return await eviction_fault(executor)
+        finally:
+            await executor.close()
+
+    try:
+        fault = session.run(look())
+    except HoldfastError as error:
+        return Check(name="router", state="fail", found=str(error), advice="start Redis, or correct the URL")
+    if fault:
+        return Check(name="router", state="warn", found=fault, advice="CONFIG SET maxmemory-policy noeviction")
+    return Check(name="router", state="ok", found="answers, and drops nothing when memory is short")
 
 
 def _all(session: Session) -> Iterator[Check]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -45,10 +47,19 @@ def command(session: Session, processes: int, **options: Any) -> int:
     queues = _queues(settings, app)
     chosen = _choose(session, app)
     if processes == 1:
-        return app.run(queues, **more)
+        return app.run(queues, **more, pod=_pod())
     from holdfast.app.processes import run_processes
 
     return run_processes(app, settings.app, processes, queues, more, chosen=chosen)
+
+
+def _pod() -> int | None:
+    """Return the number that this process was given; several processes under one parent take free ones."""
+    from holdfast.router import pod_from
+
+    # The name of a host ends in a number that is meant only where a StatefulSet gave it.
+    host = socket.gethostname() if "KUBERNETES_SERVICE_HOST" in os.environ else ""
+    return pod_from(os.environ.get("HOLDFAST_POD_INDEX", ""), host)
 
 
 def _choose(session: Session, app: Holdfast) -> bool:
