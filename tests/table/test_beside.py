@@ -11,7 +11,7 @@ from holdfast.job.model import NewJob
 from holdfast.job.state import State
 from holdfast.stores.memory import MemoryStore
 from holdfast.table import TaskService, TaskTable
-from holdfast.table.beside import history_beside, store_beside
+from holdfast.table.beside import history_beside, store_beside, tables_alone
 from holdfast.telemetry.metrics import Metrics
 from tests.features import feature
 from tests.node.processes import NodeProcess, holdfast
@@ -39,6 +39,8 @@ async def test_a_table_stands_beside_the_queues_in_status_metrics_and_history(en
     found = {one.name: one for one in await history.queue_stats()}
     assert (found["orders"].states["queued"], found["orders"].size, found["default"].size) == (1, 1, 1)
     assert (await history.get("1")).task == "t"
+    alone = (await Metrics().scrape(tables_alone(orders))).decode()
+    assert 'queue_jobs{queue="orders",state="queued"} 1.0' in alone
     await store.close()
     await orders.close()
 

@@ -1,7 +1,10 @@
 """Models: what the mixin adds, how a table is adopted, and what can not be a task table."""
 
 from collections.abc import Mapping
+from datetime import date
+from enum import Enum
 from typing import Any, ClassVar
+from uuid import UUID, uuid4
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -75,7 +78,7 @@ async def test_a_dataclass_model_runs(engine: AsyncEngine) -> None:
     assert (bill.amount, bill.task_state) == (6, State.SUCCEEDED)
 
 
-def test_models_that_extend_a_task_model_share_its_table() -> None:
+def test_a_model_that_extends_a_task_model_shares_its_table_and_is_none_of_its_own() -> None:
     class Fresh(DeclarativeBase):
         pass
 
@@ -92,7 +95,9 @@ def test_models_that_extend_a_task_model_share_its_table() -> None:
         weight: Mapped[int | None]
         __mapper_args__ = {"polymorphic_identity": "heavy"}  # noqa: RUF012 - as SQLAlchemy wants it
 
-    assert Shape(Heavy).table is Parcel.__table__
+    assert len(Shape(Parcel).table.columns) == len(NAMES) + 3
+    with pytest.raises(BadModel, match="expected Parcel, which owns the table"):
+        Shape(Heavy)
     assert len(Shape(Parcel).table.indexes) == 1
 
 
@@ -202,6 +207,49 @@ async def test_a_table_in_a_schema_and_a_composite_key_work(servers: Databases) 
     assert sorted(done.done) == ["a\\,b,0", "a\\,b,1", "a\\,b,2"]
     assert (await parcels.get(("a,b", 1))).task_state is State.SUCCEEDED
     await parcels.close()
+    await engine.dispose()
+
+
+@feature("G2")
+async def test_a_key_may_be_of_any_type(servers: Databases, driver: str) -> None:
+    class Fresh(DeclarativeBase):
+        pass
+
+    class Kind(Enum):
+        LETTER = "letter"
+        PARCEL = "parcel"
+
+    class Item(TaskMixin, Fresh):
+        __tablename__ = "items"
+        id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+
+    class Delivery(TaskMixin, Fresh):
+        __tablename__ = "deliveries"
+        day: Mapped[date] = mapped_column(primary_key=True)
+        kind: Mapped[Kind] = mapped_column(primary_key=True)
+        note: Mapped[str | None] = mapped_column(String(20))
+
+    engine = make_engine(servers.url(driver))
+    assert isinstance(engine, AsyncEngine)
+    async with engine.begin() as connection:
+        await connection.run_sync(Fresh.metadata.create_all)
+    items, deliveries = TaskTable(Item, engine), TaskTable(Delivery, engine)
+    made = await items.create([Item() for _ in range(3)])
+    assert {type(one.key[0]) for one in made} == {UUID}
+    assert set((await TaskService(items, lambda row, handle: None).do_once()).done) == {one.id for one in made}
+    days = [date(2030, 1, n) for n in (1, 2)]
+    await deliveries.create([Delivery(day=day, kind=kind) for day in days for kind in Kind])
+
+    async def deliver(delivery: Delivery, handle: Handle) -> None:
+        if delivery.kind is Kind.LETTER:
+            handle.done(note="in the box")
+        else:
+            handle.error("nobody at home")
+
+    found = await TaskService(deliveries, deliver, on_error=lambda *_: None).do_once()
+    assert (len(found.done), len(found.failed)) == (2, 2)
+    assert (await deliveries.get((days[0], Kind.LETTER))).note == "in the box"
+    assert len((await deliveries.reset(ids=[(day, Kind.PARCEL) for day in days])).done) == 2
     await engine.dispose()
 
 

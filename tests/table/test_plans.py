@@ -81,12 +81,5 @@ async def check_plans(engine: AsyncEngine, count: int) -> None:
 
 @feature("GW16", "G22")
 @pytest.mark.parametrize("driver", ["sqlite", "postgresql"])
-async def test_a_claim_uses_its_index_beside_100000_finished_rows(engine: AsyncEngine) -> None:
-    await check_plans(engine, 100_000)
-
-
-@pytest.mark.soak
-@feature("GW16", "G22")
-@pytest.mark.parametrize("driver", ["sqlite", "postgresql"])
 async def test_a_claim_uses_its_index_beside_a_million_finished_rows(engine: AsyncEngine) -> None:
     await check_plans(engine, 1_000_000)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
@@ -70,6 +71,32 @@ def store_beside(store: Store, tables: Sequence[TaskTable[Any]]) -> Store:
 def history_beside(history: JobRepository, tables: Sequence[TaskTable[Any]]) -> JobRepository:
     """Return `history` with the tables in its list of queues."""
     return cast("JobRepository", _HistoryBeside(history, tables)) if tables else history
+
+
+class _Alone:
+    def __init__(self, tables: Sequence[TaskTable[Any]]) -> None:
+        self._tables = tables
+
+    async def stats(self) -> Stats:
+        """Counts of the tables."""
+        found = await _read(self._tables)
+        return Stats(
+            queues={name: states for one in found for name, states in one.queues.items()},
+            oldest_ready_at={name: at for one in found for name, at in one.oldest_ready_at.items()},
+        )
+
+    async def instances(self) -> list[Any]:
+        """None: the rows themselves say who runs them."""
+        return []
+
+    def now(self) -> float:
+        """The time here."""
+        return time.time()
+
+
+def tables_alone(*tables: TaskTable[Any]) -> Store:
+    """Return tables as the store that `Metrics.scrape` reads: for a process that has no store beside them."""
+    return cast("Store", _Alone(tables))
 
 
 async def _read(tables: Sequence[TaskTable[Any]]) -> list[Stats]:

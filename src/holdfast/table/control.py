@@ -119,15 +119,6 @@ class Control(Generic[M]):
         ]
         return _joined(parts)
 
-    def do_sync(self, keys: Sequence[Key], ruling: Callable[[Row, int], Ruling]) -> Changed:
-        """The same on a sync engine, in this thread."""
-        return _joined(
-            [
-                self._gate.run_sync(lambda connection, some=some: self._batch(connection, some, ruling))  # type: ignore[misc]
-                for some in chunks(list(keys), BATCH)
-            ]
-        )
-
     def _batch(self, connection: Connection, keys: Sequence[Key], ruling: Callable[[Row, int], Ruling]) -> Changed:
         found, now = self._rows.locked(connection, keys)
         done: list[str] = []

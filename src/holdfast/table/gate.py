@@ -66,10 +66,11 @@ class Gate:
         self.given, self._clock, self._owned = engine, clock, owned
         self.dialect = _checked_dialect(engine)
         self.is_sqlite = self.dialect == "sqlite"
-        # Gap locks of the default level would make claimers and producers wait for each other.
-        options = {} if self.dialect in ("sqlite", "postgresql") else {"isolation_level": "READ COMMITTED"}
-        self._engine = engine.execution_options(**options) if options else engine
+        self._engine = engine
         self._threads: ThreadPoolExecutor | None = None
+        if isinstance(engine, Engine):
+            # Its threads are started when there is work for them.
+            self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="holdfast-table")
         self._turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
         self.missing: Callable[[], Exception] | None = None  # makes the error of a missing table
 
@@ -119,8 +120,6 @@ class Gate:
     async def _transaction(self, work: Work[R], write: bool) -> R:
         if isinstance(self._engine, AsyncEngine):
             return await self._through(self._engine, work, write)
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="holdfast-table")
         return await asyncio.get_running_loop().run_in_executor(
             self._threads, partial(self.run_sync, work, write=write)
         )
@@ -143,6 +142,10 @@ class Gate:
             raise self.translated(error) from error
 
     def _within(self, connection: Connection, work: Work[R], write: bool) -> R:
+        if not self.is_sqlite:
+            # Whatever level the engine is set to: above it claimers fail each other (and lock gaps on MySQL), and without
+            # a transaction locks do not last. SQLite has one level only.
+            connection.execution_options(isolation_level="READ COMMITTED")
         # Begun here, so that a Session which joins it neither commits it nor rolls it back.
         transaction = connection.begin()
         if self.is_sqlite and write:
@@ -187,19 +190,19 @@ class Gate:
     # --- other loops, and the end ----------------------------------------------------------------------------------
 
     def for_another_loop(self) -> Gate:
-        """Return a gate with connections of its own: those of an async engine belong to one loop."""
-        if not isinstance(self.given, AsyncEngine):
-            return self
-        pool = self.given.sync_engine.pool.recreate()
-        made = Gate(create_async_engine(self.given.url, pool=pool), self._clock, owned=True)
+        """Return a gate for another loop, to be closed there: connections of an async engine belong to one loop."""
+        if isinstance(self.given, AsyncEngine):
+            pool = self.given.sync_engine.pool.recreate()
+            made = Gate(create_async_engine(self.given.url, pool=pool), self._clock, owned=True)
+        else:
+            made = Gate(self.given, self._clock)
         made.missing = self.missing
         return made
 
     async def close(self) -> None:
         """End our threads; the engine is the user's, and is closed only if we made it."""
-        threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.shutdown(wait=False)
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
         if self._owned and isinstance(self.given, AsyncEngine):
             await self.given.dispose()
 

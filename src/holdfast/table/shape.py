@@ -194,6 +194,9 @@ def _mapper_of(model: Any) -> Mapper[Any]:
 
 
 def _faults(model: type, table: Any, task: Mapping[str, TableColumn[Any]]) -> list[str]:
+    owner: Mapper[Any] | None = inspect(model).inherits
+    if owner is not None:
+        return [f"expected {owner.class_.__name__}, which owns the table: a claim takes rows of all its kinds."]
     if not isinstance(table, Table):
         return [f"expected a table, found {type(table).__name__}: rows of a join or a view can not be claimed."]
     faults = [f"{name}: expected a mapped column, found none." for name in NAMES if name not in task]

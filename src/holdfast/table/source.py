@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from msgspec import json
 from msgspec.structs import replace
 from sqlalchemy import String as Text_
-from sqlalchemy import and_, exists, func, literal_column, select
+from sqlalchemy import exists, func, literal_column, select
 from sqlalchemy import update as update_of
 
 from holdfast.job.commands import Accepted, Claim, Claims, Held, Rescued, Settled, Signals, Succeeded
@@ -18,13 +18,13 @@ from holdfast.job.state import End, State
 from holdfast.store import Capabilities
 from holdfast.table.columns import micros
 from holdfast.table.gate import Gate
-from holdfast.table.rows import Rows, number
+from holdfast.table.rows import KEYS_MAX, Rows, number
 from holdfast.table.rules import Change, Judge, Row, read_note, with_progress, write_note
 from holdfast.table.update import columns_of
 from holdfast.table.waking import Waking
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy.engine import Connection
 
@@ -50,6 +50,7 @@ class TableSource(Generic[M]):
         self._judge = Judge(shape.name, shape.words, retry, shape.error_kept)
         self._waking = Waking()
         self._words = shape.words
+        self._on_cancel: set[Callable[[], None]] = set()
 
     @property
     def retry_policy(self) -> RetryPolicy:
@@ -71,6 +72,7 @@ class TableSource(Generic[M]):
         """Hand out ready rows, the oldest first, each as a detached instance. What is due is promoted first."""
         cursor = self._waking.version
         limit = min(want.limit, sum(one.limit for one in want.queues if one.queue == self.shape.name))
+        limit = min(limit, KEYS_MAX)
         claims, now = await self._gate.run(lambda connection: self._claim(connection, want, limit, cursor))
         if not claims.items and claims.next_due is not None and claims.next_due <= now:
             # What is due is just being promoted by somebody else, who holds it: wait for that, or it would seem not there.
@@ -252,13 +254,13 @@ class TableSource(Generic[M]):
     def _beat(self, connection: Connection, beat: Beat) -> list[Held]:
         rows, lease = self._rows, micros(beat.lease)
         found, now = rows.read(connection, self._running_of(beat.instance.id))
-        # Those that are fresh are left alone: a beat of an idle or quick worker writes nothing.
+        old = rows.column("task_lease_until") < now + lease - lease // 3
+        # Those that are fresh are left alone: a beat of an idle or quick worker writes nothing. Those that are just being
+        # settled are passed over: they are about to be let go.
         if any(row.lease_until < now + lease - lease // 3 for row in found):
-            task = self.shape.task
-            mine = and_(rows.in_state(self._words.running), rows.column("task_instance") == beat.instance.id)
-            old = rows.column("task_lease_until") < now + lease - lease // 3
-            values = {task["task_lease_until"].name: now + lease, task["task_updated_at"].name: now}
-            connection.execute(update_of(rows.table).where(mine, old).values(values))
+            statement = self._running_of(beat.instance.id).where(old).with_for_update(skip_locked=True)
+            locked, _ = rows.read(connection, statement)
+            rows.set_all(connection, locked, {"task_lease_until": now + lease, "task_updated_at": now})
         return [Held(row.id, row.id, row.token, row.note.cancel is not None) for row in found]
 
     async def rescue(self, limit: int = 1_000) -> Rescued:
@@ -312,6 +314,11 @@ class TableSource(Generic[M]):
     async def wait(self, queues: Sequence[str], cursor: int, timeout: float) -> bool:
         """Return True as soon as this process made a row ready that `cursor` did not see; False at `timeout` s."""
         return await self._waking.wait(cursor, timeout)
+
+    def on_cancel(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Call `call` whenever this process asks a running row to stop; return what ends this. Others are told by beats."""
+        self._on_cancel.add(call)
+        return lambda: self._on_cancel.discard(call)
 
     def beat_source(self) -> TableSource[M]:
         """Return a source for the heartbeat's thread, with connections for its loop."""

@@ -326,6 +326,9 @@ class TaskTable(TableSource[M]):
         changed = await self._control.do(keys, ruling)
         if changed.done:
             self._waking.wake()
+        if changed.asked:
+            for call in tuple(self._on_cancel):
+                call()
         return changed
 
     # --- by hand ---------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from holdfast.telemetry.observer import Gone, listening
 from holdfast.worker.hooks import tell
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from holdfast.job import commands as c
     from holdfast.store import Capabilities, Source
@@ -79,6 +79,11 @@ class SourceDoor(Generic[T]):
     async def wait(self, queues: Sequence[str], cursor: int, timeout: float) -> bool:
         """Wait until work may be ready."""
         return await self._source.wait(queues, cursor, timeout)
+
+    def on_cancel(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Pass on what the source pushes; one that pushes nothing leaves it to the beats."""
+        push: Callable[[Callable[[], None]], Callable[[], None]] | None = getattr(self._source, "on_cancel", None)
+        return (lambda: None) if push is None else push(call)
 
     def beat_source(self) -> Any:
         """What the heart's thread beats through: beats are not told."""
