@@ -53,9 +53,8 @@ async def life(store: Store, job_id: str, queue: str) -> list[c.Settled]:
             if one.token not in known:
                 await insist(lambda one=one: store.settle([given_back(one)]))  # type: ignore[misc]
         for claim in claims.items:
-            settled += await insist(
-                lambda claim=claim: store.settle([c.Settlement(claim, c.Succeeded(b'"done"'), 0.01)])
-            )
+            settlement = c.Settlement(claim, c.Succeeded(b'"done"'), 0.01)
+            settled += await insist(lambda one=settlement: store.settle([one]))  # type: ignore[misc]
     return settled
 
 

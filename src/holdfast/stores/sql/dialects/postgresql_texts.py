@@ -13,9 +13,11 @@ from holdfast.stores.sql.schema import DONE_COLUMNS, TABLES
 #: Now, in microseconds. A test's clock goes in as an argument; the transaction's own now() would be its beginning.
 NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
-# Engine-made ids come in the order of time: where the newest ended job is older, none of the batch can have ended.
+# Engine-made ids come in the order of time: where the newest ended job is older, none of the batch can have ended. The
+# greatest id is one step in the index; whether there is a greater one than $3 could become a walk through the table.
 _UNKNOWN: Final = (
-    "NOT (EXISTS (SELECT FROM {done} WHERE id >= $3::text) AND EXISTS (SELECT FROM {done} WHERE id = ANY($1::text[])))"
+    "NOT (coalesce((SELECT max(id) FROM {done}) >= $3::text, false)"
+    " AND EXISTS (SELECT FROM {done} WHERE id = ANY($1::text[])))"
 )
 
 #: Jobs that differ in id and payload alone, and are ready now: the common batch, with the fewest values to send.
@@ -185,18 +187,22 @@ SELECT EXISTS (SELECT FROM me), (SELECT body FROM {{worker}} WHERE name = $6::te
   FROM known LEFT JOIN held ON true
 """
 
+# "Is there any" is asked as the least of an index, or the first in its order: for EXISTS the planner likes to walk through
+# the table, sure that it meets one soon, and there is none.
 #: What there is to do for upkeep, told by one look: lost or dead processes and jobs, jobs that are due, ready jobs of the
 #: queues in $3, and of each queue and kind of ended jobs how many there are and when the first of them ended.
 LOOK: Final = f"""
 WITH known AS MATERIALIZED (SELECT coalesce($1::bigint, {NOW}) AS now)
 SELECT now,
-       EXISTS (SELECT FROM {{job}} WHERE state = 3 AND lease_until <= now)
+       coalesce((SELECT min(lease_until) FROM {{job}} WHERE state = 3) <= now, false)
            OR EXISTS (SELECT FROM {{instance}}
                        WHERE (live = 1 AND heartbeat_at + lease <= now) OR (live = 0 AND heartbeat_at <= now - $2::bigint)),
        coalesce((SELECT min(run_at) FROM {{job}} WHERE state IN (1, 4)) <= now, false),
        EXISTS (SELECT FROM unnest($3::text[]) AS asked(name)
-                WHERE EXISTS (SELECT FROM {{job}} AS job WHERE ready = 1 AND job.queue = asked.name)
-                   OR EXISTS (SELECT FROM {{job}} AS job WHERE ready = 2 AND job.queue = asked.name)),
+                WHERE (SELECT seq FROM {{job}} WHERE ready = 1 AND queue = asked.name
+                        ORDER BY queue, prio, run_at, seq LIMIT 1) IS NOT NULL
+                   OR (SELECT seq FROM {{job}} WHERE ready = 2 AND queue = asked.name
+                        ORDER BY queue, prio, run_at, seq LIMIT 1) IS NOT NULL),
        ended.state, ended.n, (SELECT body FROM {{queue}} WHERE name = ended.queue),
        (SELECT min(finished_at) FROM {{done}} AS done WHERE done.queue = ended.queue AND done.state = ended.state)
   FROM known

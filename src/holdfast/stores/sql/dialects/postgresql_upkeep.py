@@ -47,9 +47,7 @@ class PostgresUpkeep:
         record = self._records.get(me.id)
         if record is None or _changed(body_from(record, Instance), me):
             return None
-        newest = replace(me, heartbeat_at=seconds(self._db.guessed_now()), lease=command.lease)
-        args = (me.id, micros(command.lease), body_of(newest), record, self._db.steered(), me.worker)
-        rows = yield Statement(self._beat, args)
+        rows = yield self.beat_of(command, record)
         known, worker = rows[0][:2]
         if not known:
             del self._records[me.id]
@@ -59,6 +57,13 @@ class PostgresUpkeep:
             return c.Signals(held)
         config = body_from(worker, WorkerConfig)
         return c.Signals(held, drain=config.drain, enabled=config.enabled)
+
+    def beat_of(self, command: c.Beat, record: bytes) -> Statement:
+        """The statement of a beat. `record`: the process's as it is stored."""
+        me = command.instance
+        newest = replace(me, heartbeat_at=seconds(self._db.guessed_now()), lease=command.lease)
+        args = (me.id, micros(command.lease), body_of(newest), record, self._db.steered(), me.worker)
+        return Statement(self._beat, args)
 
     def beat_by_rules(self, step: Step, command: c.Beat) -> Script[c.Signals]:
         """Beat as the ledger does, and remember the record."""
