@@ -38,3 +38,19 @@ async def test_an_own_id_is_taken_once_whoever_comes_first(url: str, tmp_path: P
 
 async def test_a_key_runs_one_job_at_a_time_over_four_processes(url: str, tmp_path: Path) -> None:
     await races.a_key_never_runs_twice_at_once(url, tmp_path, racers=4)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("racers", [4, 8])
+async def test_each_attempt_is_handed_out_once_in_a_long_race(url: str, tmp_path: Path, racers: int) -> None:
+    await races.each_job_is_claimed_once_an_attempt(url, tmp_path, racers=racers, jobs=200_000)
+
+
+@pytest.mark.soak
+async def test_a_key_runs_one_job_at_a_time_in_a_long_race(url: str, tmp_path: Path) -> None:
+    await races.a_key_never_runs_twice_at_once(url, tmp_path, racers=8, count=2_000)
+
+
+@pytest.mark.soak
+async def test_a_unique_key_has_one_holder_in_a_long_race(url: str, tmp_path: Path) -> None:
+    await races.a_unique_key_has_one_holder(url, tmp_path, racers=8, keys=50, rounds=50)

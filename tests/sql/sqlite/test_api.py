@@ -1,0 +1,18 @@
+"""A16: the HTTP API keeps its promises over SQLite. These are the node's own tests of it, on this store."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.node.test_api import Api
+from tests.sql.core.api import api_over, tests_of_the_api
+from tests.sql.sqlite.harness import SqliteHarness
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[Api]:
+    async with api_over(SqliteHarness()) as found:
+        yield found
+
+
+globals().update({f"test_a16_{name.removeprefix('test_')}": test for name, test in tests_of_the_api().items()})
