@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _OF_MEMORY: Final = "test_an_error_of_ours_is_a_short_500_and_no_traceback"
 
 
-def tests_of_the_api() -> dict[str, Callable[..., Any]]:
+def suite_of_the_api() -> dict[str, Callable[..., Any]]:
     """The node's tests of the API, by name."""
     named = {name: value for name, value in vars(test_api).items() if name.startswith("test_") and name != _OF_MEMORY}
     assert len(named) > 10, "the tests of the API have moved"

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.node.test_api import Api
-from tests.sql.core.api import api_over, tests_of_the_api
+from tests.sql.core.api import api_over, suite_of_the_api
 from tests.sql.sqlite.harness import SqliteHarness
 
 
@@ -15,4 +15,4 @@ async def api() -> AsyncIterator[Api]:
         yield found
 
 
-globals().update({f"test_a16_{name.removeprefix('test_')}": test for name, test in tests_of_the_api().items()})
+globals().update({f"test_a16_{name.removeprefix('test_')}": test for name, test in suite_of_the_api().items()})
