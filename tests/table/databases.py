@@ -69,9 +69,9 @@ class Databases:
 
     def _new_mariadb(self) -> URL:
         server = mariadb.shared()
-        url = make_url(server.url("task_tables"))
-        self._empty(url.set(drivername="mysql+pymysql", database=None), _EMPTY_MARIADB)
-        return url
+        # Without the name of a database, which may not be there yet.
+        self._empty(make_url(server.url("")).set(drivername="mysql+pymysql"), _EMPTY_MARIADB)
+        return make_url(server.url("task_tables"))
 
     def _empty(self, url: URL, statements: tuple[str, ...]) -> None:
         engine = create_engine(url, isolation_level="AUTOCOMMIT")

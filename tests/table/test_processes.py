@@ -99,3 +99,18 @@ async def test_the_rows_of_a_service_that_is_killed_are_run_by_another(orders: T
     assert {row.receipt for row in rows} == {"by the second"}
     assert sum(row.task_failures for row in rows) >= 1
     assert all(row.task_attempt == 1 + row.task_failures for row in rows)
+
+
+@feature("G13")
+async def test_a_served_table_is_drained_by_a_signal_and_the_process_ends_cleanly(
+    orders: TaskTable[Order], url: URL
+) -> None:
+    await orders.create([Order(order_id="a"), Order(order_id="b")])
+    with processes(url, "serve", 1) as [process]:
+        assert process.stdout is not None
+        for _ in range(2):
+            line = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), PATIENCE)
+            assert line.startswith("running")
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, PATIENCE) == 0
+    assert {row.receipt for row in (await orders.list()).items} == {"served"}

@@ -193,6 +193,14 @@ async def test_a_heartbeat_comes_from_another_thread_with_connections_of_its_own
     await orders.mark_done(claim)
 
 
+@pytest.mark.parametrize("driver", ["sqlite"])
+async def test_the_heartbeats_connections_are_set_up_as_the_users_are(orders: TaskTable[Order]) -> None:
+    source = orders.beat_source()
+    mode = await source._gate.run(lambda one: one.exec_driver_sql("PRAGMA synchronous").scalar_one(), write=False)
+    assert mode == 0  # as `quick` sets it for each connection of the user's engine
+    await source.close()
+
+
 async def test_a_claim_whose_answer_was_lost_is_given_back(orders: TaskTable[Order]) -> None:
     await orders.create([Order(order_id="a"), Order(order_id="b")])
     claim = (await orders.acquire(2))[1]

@@ -1,6 +1,7 @@
-"""A process that serves orders: `python -m tests.table.worker_process URL MODE`; MODE drain, or hang.
+"""A process that serves orders: `python -m tests.table.worker_process URL MODE`; MODE drain, hang or serve.
 
-drain: work until no order is left that could run, and note each success in the table `effects` in the same database.
+serve: work until a signal says stop; print "running" with each row.
+drain: work until no order is left that could run; print the ids of those that were run here.
 hang: print "running" when the first runner has begun, and wait for ever.
 """
 
@@ -49,6 +50,17 @@ async def hang(orders: TaskTable[Order]) -> None:
     await TaskService(orders, charge).run(limit=5, concurrency=5, lease=2.0)
 
 
+def serve(url: str) -> int:
+    """Work as a script of a user's does."""
+    orders = TaskTable(Order, make_engine(make_url(url)))
+
+    async def charge(order: Order, handle: Handle) -> None:
+        print("running", order.order_id, flush=True)
+        handle.done(receipt="served")
+
+    return TaskService(orders, charge).serve(lease=LEASE, interval=0.05)
+
+
 async def main(url: str, mode: str) -> None:
     """Work as `mode` says."""
     engine: Any = make_engine(make_url(url))
@@ -62,4 +74,6 @@ async def main(url: str, mode: str) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[2] == "serve":
+        sys.exit(serve(sys.argv[1]))
     asyncio.run(main(sys.argv[1], sys.argv[2]))
