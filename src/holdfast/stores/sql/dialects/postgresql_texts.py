@@ -16,7 +16,7 @@ NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 # Engine-made ids come in the order of time: where the newest ended job is older, none of the batch can have ended. The
 # greatest id is one step in the index; whether there is a greater one than $3 could become a walk through the table.
 _UNKNOWN: Final = (
-    "NOT (coalesce((SELECT max(id) FROM {done}) >= $3::text, false)"
+    "NOT (coalesce((SELECT id FROM {done} ORDER BY id DESC LIMIT 1) >= $3::text, false)"
     " AND EXISTS (SELECT FROM {done} WHERE id = ANY($1::text[])))"
 )
 
@@ -73,7 +73,7 @@ _CLAIM: Final = f"""
 WITH known AS MATERIALIZED (
     SELECT coalesce($7::bigint, {NOW}) AS now,
            (SELECT value::bigint << 32 FROM {{meta}} WHERE name = 'epoch') AS epoch,
-           (SELECT min(run_at) FROM {{job}} WHERE state IN (1, 4)) AS due,
+           (SELECT run_at FROM {{job}} WHERE state IN (1, 4) ORDER BY run_at, seq LIMIT 1) AS due,
            EXISTS (SELECT FROM {{job}} WHERE ready = 2 AND queue = ANY($1::text[])) AS suspects,
            EXISTS (SELECT FROM {{queue}} WHERE name = ANY($1::text[]) AND fleet_limit IS NOT NULL) AS limited,
            EXISTS (SELECT FROM {{queue}} WHERE name = ANY($1::text[]) AND rescue_after IS NOT NULL) AS own_leases
@@ -187,8 +187,8 @@ SELECT EXISTS (SELECT FROM me), (SELECT body FROM {{worker}} WHERE name = $6::te
   FROM known LEFT JOIN held ON true
 """
 
-# "Is there any" is asked as the least of an index, or the first in its order: for EXISTS the planner likes to walk through
-# the table, sure that it meets one soon, and there is none.
+# "Is there any" is asked as the first in the order of an index: for EXISTS the planner likes to walk through the table, sure
+# that it meets one soon, and there is none; for min() it may walk along the whole index.
 #: What there is to do for upkeep, told by one look: lost or dead processes and jobs, jobs that are due, ready jobs of the
 #: queues in $3, and of each queue and kind of ended jobs how many there are and when the first of them ended.
 LOOK: Final = f"""
@@ -197,14 +197,15 @@ SELECT now,
        coalesce((SELECT min(lease_until) FROM {{job}} WHERE state = 3) <= now, false)
            OR EXISTS (SELECT FROM {{instance}}
                        WHERE (live = 1 AND heartbeat_at + lease <= now) OR (live = 0 AND heartbeat_at <= now - $2::bigint)),
-       coalesce((SELECT min(run_at) FROM {{job}} WHERE state IN (1, 4)) <= now, false),
+       coalesce((SELECT run_at FROM {{job}} WHERE state IN (1, 4) ORDER BY run_at, seq LIMIT 1) <= now, false),
        EXISTS (SELECT FROM unnest($3::text[]) AS asked(name)
                 WHERE (SELECT seq FROM {{job}} WHERE ready = 1 AND queue = asked.name
                         ORDER BY queue, prio, run_at, seq LIMIT 1) IS NOT NULL
                    OR (SELECT seq FROM {{job}} WHERE ready = 2 AND queue = asked.name
                         ORDER BY queue, prio, run_at, seq LIMIT 1) IS NOT NULL),
        ended.state, ended.n, (SELECT body FROM {{queue}} WHERE name = ended.queue),
-       (SELECT min(finished_at) FROM {{done}} AS done WHERE done.queue = ended.queue AND done.state = ended.state)
+       (SELECT finished_at FROM {{done}} AS done WHERE done.queue = ended.queue AND done.state = ended.state
+         ORDER BY queue, state, finished_at, seq LIMIT 1)
   FROM known
   LEFT JOIN (
         SELECT queue, state % 100 AS state, sum(n)::bigint AS n FROM {{tally}} GROUP BY 1, 2 HAVING sum(n) > 0
