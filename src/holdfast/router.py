@@ -279,6 +279,10 @@ class StatefulExecutor(Protocol):
         """Up to `limit` uids that are linked to a pod now."""
         ...
 
+    async def links_of_pod(self, ns: str, service: str, pod: int, limit: int = 1_000) -> dict[str, Link]:
+        """The same with their links."""
+        ...
+
     async def compute_link_if_absent(self, ns: str, service: str, field: str, max_age: float) -> LinkAnswer:
         """Give a field of a service (a room, a shard) to its freest available pod whose state is at most `max_age` s old.
 

@@ -269,6 +269,10 @@ class MemoryExecutor:
         users = list(self._users.get((ns, service, pod), ()))
         return [uid for uid in users if self._find(ns, uid, service) is not None][:limit]
 
+    async def links_of_pod(self, ns: str, service: str, pod: int, limit: int = 1_000) -> dict[str, Link]:
+        """The same with their links."""
+        return await self.links(ns, await self.users_of_pod(ns, service, pod, limit), service)
+
     async def compute_link_if_absent(self, ns: str, service: str, field: str, max_age: float) -> LinkAnswer:
         """Give a field to the freest available pod."""
         port.check_names(ns, service, field, "field")

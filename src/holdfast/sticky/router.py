@@ -288,9 +288,13 @@ class Router:
     async def fail_over(self, service: str, pod: int, limit: int = 1_000_000) -> int:
         """Give the keys of a pod that is not routable to others; return how many moved. Nothing moves from a live pod."""
         moved = 0
-        uids = await self.keys(service, pod, limit)
+        links = await self.executor.links_of_pod(self.options.namespace, service, pod, limit)
+        pods = (await self._refreshed(service, anew=True)).pods
+        uids = list(links)
         for start in range(0, len(uids), _PAGE):
-            found = await self.find_many(service, uids[start : start + _PAGE])
+            page, found = uids[start : start + _PAGE], dict[str, Route | Exception]()
+            again = await self._settle(service, page, links, pods, found)
+            found.update(await self.find_many(service, again) if again else {})
             for route in found.values():
                 if isinstance(route, NoPod):
                     raise route

@@ -44,6 +44,7 @@ VERBS: Final = _WRITES | {
     "batch_get_linked_pod",
     "links",
     "users_of_pod",
+    "links_of_pod",
 }
 logger: Final = logging.getLogger("holdfast.router")
 

@@ -8,6 +8,7 @@ left over is swept by readers, unless it was put there a short time ago by someb
 from __future__ import annotations
 
 import time
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -142,16 +143,24 @@ class RedisExecutor:
         self, ns: str, service: str, wanted: Mapping[str, Want], persist_seconds: float
     ) -> dict[str, LinkAnswer]:
         """Link many uids at once."""
-        commands: list[tuple[Any, ...]] = []
+        # One command adds all that go to the same part of an index, and before any of their links is made.
+        added: dict[str, list[Any]] = {}
+        linking: list[tuple[Any, ...]] = []
+        now = round(self.now() * 1_000)
         for uid, want in wanted.items():
             _check(ns, uid, service, want.owner, persist_seconds)
-            where = (ns, uid, service, want.owner, persist_seconds, want.floor)
-            if want.replaces is None:
-                commands += self._commands("set_link_if_absent", *where)
-            else:
-                commands += self._commands("try_set_link", *where, want.replaces)
+            added.setdefault(keys.index_key(ns, service, want.owner.pod, uid), []).extend((now, uid))
+            linking.append(self._linking(ns, uid, service, want, persist_seconds))
+        commands = [*(("ZADD", key, *members) for key, members in added.items()), *linking]
         answers = await self._client.pipe(commands) if commands else []
-        return dict(zip(wanted, map(_answer, answers[1::2]), strict=True))
+        return dict(zip(wanted, map(_answer, answers[len(added) :]), strict=True))
+
+    def _linking(self, ns: str, uid: str, service: str, want: Want, seconds: float) -> tuple[Any, ...]:
+        ours = (keys.link_key(ns, uid, service), keys.user_key(ns, uid))
+        who = (service, want.owner.pod, want.owner.instance, _milliseconds(seconds), want.floor)
+        if want.replaces is None:
+            return self._client.scripted("set_link_if_absent", *ours, *who)
+        return self._client.scripted("try_set_link", *ours, *who, want.replaces)
 
     async def _link(
         self, name: str, ns: str, uid: str, service: str, owner: Owner, seconds: float, *rest: Any
@@ -222,30 +231,34 @@ class RedisExecutor:
         return found
 
     async def users_of_pod(self, ns: str, service: str, pod: int, limit: int = 1_000) -> list[str]:
-        """Uids that are linked to a pod now; sweeps those that were."""
+        """Uids that are linked to a pod now."""
+        return list(await self.links_of_pod(ns, service, pod, limit))
+
+    async def links_of_pod(self, ns: str, service: str, pod: int, limit: int = 1_000) -> dict[str, Link]:
+        """The same with their links; sweeps uids that were linked to the pod."""
         port.check_names(ns, service)
         port.check_pod(pod)
-        found: list[str] = []
+        found: dict[str, Link] = {}
         for shard in range(keys.SHARDS):
             if len(found) >= limit:
                 break
-            found += await self._users_of_shard(ns, service, pod, shard, limit - len(found))
+            found.update(await self._links_of_shard(ns, service, pod, shard, limit - len(found)))
         return found
 
-    async def _users_of_shard(self, ns: str, service: str, pod: int, shard: int, limit: int) -> list[str]:
+    async def _links_of_shard(self, ns: str, service: str, pod: int, shard: int, limit: int) -> dict[str, Link]:
         key = keys.shard_key(ns, service, pod, shard)
-        found: list[str] = []
+        found: dict[str, Link] = {}
         start = 0
         while len(found) < limit:
             uids: list[str] = await self._client.call("ZRANGE", key, start, start + _PAGE - 1)
             links = await self.links(ns, uids, service)
-            ours = [uid for uid in uids if uid in links and links[uid].pod == pod]
-            found += ours
-            dropped = await self._sweep(key, [uid for uid in uids if uid not in set(ours)])
+            ours = {uid: link for uid, link in links.items() if link.pod == pod}
+            found.update(ours)
+            dropped = await self._sweep(key, [uid for uid in uids if uid not in ours])
             if len(uids) < _PAGE:
                 break
             start += _PAGE - dropped
-        return found[:limit]
+        return dict(islice(found.items(), limit))
 
     async def _sweep(self, key: str, uids: list[str]) -> int:
         if not uids:

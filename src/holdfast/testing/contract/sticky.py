@@ -71,7 +71,6 @@ class StickyJobs(StoreSuite):
         jobs = [await h.add(key="k", sticky=SERVICE) for _ in range(3)]
         assert await h.run_all() == [job.id for job in jobs]
 
-    @feature("T24")
     async def test_an_older_epoch_is_refused_and_told_the_newer_one(self, h: StoreHarness) -> None:
         await _live(h, "i1", "i2")
         await _bind(h, "k", 1, "i1", 9)
