@@ -56,7 +56,9 @@ def _ended(step: Step, ids: Sequence[str]) -> Script[dict[str, Job]]:
     jobs = {job.id: job for job in map(job_from, rows)}
     missing = [job_id for job_id in wanted if job_id not in jobs]
     if missing:
-        known = {job_id for (job_id,) in (yield step.db.q("SELECT id FROM {job} WHERE id {texts}", missing))}
+        # One statement for both tables: a job that moves from one to the other just now is found in it.
+        both = "SELECT id FROM {job} WHERE id {texts} UNION ALL SELECT id FROM {done} WHERE id {texts}"
+        known = {job_id for (job_id,) in (yield step.db.q(both, missing, missing))}
         for job_id in missing:
             if job_id not in known:
                 raise UnknownJob(job_id)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+import logging
+from typing import TYPE_CHECKING, Final, Protocol
+
+from holdfast.errors import StoreClosed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from holdfast.stores.wakeups import Signal
+
+
+logger: Final = logging.getLogger("holdfast.store")
+
+#: Seconds until the next look after one that failed.
+_AFTER_ERROR: Final = 1.0
 
 
 class Watch(Protocol):
@@ -61,14 +70,26 @@ class Polling:
         finally:
             self._waiting -= 1
 
+    async def _number(self) -> int | None:
+        try:
+            return await self._look()
+        except StoreClosed:
+            raise
+        except Exception as error:  # noqa: BLE001 - a look that failed is told and done again; those who wait have their timeout
+            logger.warning("could not look whether others have written: %s", error)
+            await asyncio.sleep(_AFTER_ERROR)
+            return self._seen
+
     async def _poll(self) -> None:
         try:
             while self._waiting:
-                number = await self._look()
+                number = await self._number()
                 if number != self._seen:
                     self._seen = number
                     for signal in self._signals:
                         signal.notify()
                 await asyncio.sleep(self._every)
+        except StoreClosed:
+            return
         finally:
             self._task = None
