@@ -7,12 +7,12 @@ turn between two: claims and settles wait for one slice (a few milliseconds), ne
 from __future__ import annotations
 
 import asyncio
-import heapq
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from holdfast import history as h
-from holdfast.errors import ContentError, UnknownJob
+from holdfast.errors import UnknownJob
+from holdfast.histories.attempts import LatestAttempts, bad_cursor
 from holdfast.histories.figures import SeriesTally, WorkerTally
 from holdfast.job.commands import RecordAttempts, RecordJobs, RecordStatuses
 from holdfast.job.ledger.query import matching, stats_of
@@ -150,19 +150,10 @@ class LedgerJobs:
     async def find_attempts(self, which: AttemptFilter, page: Page) -> AttemptPage:
         """A page of attempts of all jobs, the latest start first."""
         limit = h.ATTEMPT_LIMIT.of(page.limit)
-        best = _Latest(limit + 1, _place(page.cursor))
-        after = self._store.now() - h.SEARCH_WINDOW if which.after is None else which.after
+        latest = LatestAttempts(which, limit, page.cursor, self._store.now())
         async for jobs in walk(self._store):
-            for job in jobs:
-                if job.deleted_at is None and job.updated_at >= after and _of(job, which):
-                    for attempt in job.attempts:
-                        if attempt.started_at >= after and _is_wanted(attempt, which):
-                            best.add(attempt.started_at, job.seq, attempt.number, job)
-        rows = best.rows()
-        items = tuple(_record(job, number) for _, _, number, job in rows[:limit])
-        more = len(rows) > limit
-        cursor = ":".join(repr(part) for part in rows[limit - 1][:3]) if more else ""
-        return h.AttemptPage(items=items, cursor=cursor)
+            latest.look(jobs)
+        return latest.page()
 
     # --- figures
 
@@ -212,66 +203,5 @@ def _seq(cursor: str) -> int | None:
     if not cursor:
         return None
     if not cursor.isdecimal() or len(cursor) > 18:
-        raise _bad(cursor)
+        raise bad_cursor(cursor)
     return int(cursor)
-
-
-def _bad(cursor: str) -> ContentError:
-    return ContentError(f"bad page cursor {cursor!r:.80}: pass back the cursor of the page before, unchanged.")
-
-
-# --- attempts of all jobs ------------------------------------------------------------------------------------------
-
-_Place = tuple[float, int, int]  # started_at, seq of the job, number of the attempt
-
-
-def _place(cursor: str) -> _Place | None:
-    if not cursor:
-        return None
-    try:
-        started_at, seq, number = cursor.split(":")
-        return float(started_at), int(seq), int(number)
-    except ValueError:
-        raise _bad(cursor) from None
-
-
-class _Latest:
-    """Keeps the latest `size` rows that lie below a place."""
-
-    def __init__(self, size: int, below: _Place | None) -> None:
-        self._size, self._below = size, below
-        self._heap: list[tuple[float, int, int, Job]] = []
-
-    def add(self, started_at: float, seq: int, number: int, job: Job) -> None:
-        """Look at a row."""
-        place = (started_at, seq, number)
-        if self._below is not None and place >= self._below:
-            return
-        if len(self._heap) < self._size:
-            heapq.heappush(self._heap, (*place, job))
-        elif place > self._heap[0][:3]:
-            heapq.heapreplace(self._heap, (*place, job))
-
-    def rows(self) -> list[tuple[float, int, int, Job]]:
-        """What was kept, the latest first."""
-        return sorted(self._heap, key=lambda row: row[:3], reverse=True)
-
-
-def _of(job: Job, which: AttemptFilter) -> bool:
-    return which.queue in (None, job.queue) and which.task in (None, job.task)
-
-
-def _is_wanted(attempt: Attempt, which: AttemptFilter) -> bool:
-    return (
-        which.worker in (None, attempt.worker)
-        and which.instance in (None, attempt.instance)
-        and (not which.ends or attempt.end in which.ends)
-        and (not which.running or attempt.end is None)
-        and (which.before is None or attempt.started_at < which.before)
-        and (which.text is None or which.text in attempt.error)
-    )
-
-
-def _record(job: Job, number: int) -> h.AttemptRecord:
-    attempt = next(one for one in job.attempts if one.number == number)
-    return h.AttemptRecord(job.id, attempt, job.task, job.queue)

@@ -1,0 +1,100 @@
+"""Attempts of all jobs: which are wanted, and the latest of them, in keyset pages. Pure."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING
+
+from holdfast import history as h
+from holdfast.errors import ContentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from holdfast.history import AttemptFilter, AttemptPage
+    from holdfast.job.model import Attempt, Job
+
+Place = tuple[float, int, int]  # started_at, seq of the job, number of the attempt
+
+
+class LatestAttempts:
+    """One page of the attempts that a filter wants: jobs go in one by one, in any order."""
+
+    def __init__(self, which: AttemptFilter, limit: int, cursor: str, now: float) -> None:
+        """limit: rows of the page. Raises ContentError for a cursor that no page gave."""
+        self.after = now - h.SEARCH_WINDOW if which.after is None else which.after
+        self._which, self._limit = which, limit
+        self._latest = _Latest(limit + 1, _place(cursor))
+
+    def look(self, jobs: Iterable[Job]) -> None:
+        """Look at the attempts of some jobs."""
+        for job in jobs:
+            if job.deleted_at is None and job.updated_at >= self.after and _of(job, self._which):
+                for attempt in job.attempts:
+                    if attempt.started_at >= self.after and _is_wanted(attempt, self._which):
+                        self._latest.add(attempt.started_at, job.seq, attempt.number, job)
+
+    def page(self) -> AttemptPage:
+        """What was found, the latest start first."""
+        rows = self._latest.rows()
+        items = tuple(_record(job, number) for _, _, number, job in rows[: self._limit])
+        more = len(rows) > self._limit
+        cursor = ":".join(repr(part) for part in rows[self._limit - 1][:3]) if more else ""
+        return h.AttemptPage(items=items, cursor=cursor)
+
+
+def bad_cursor(cursor: str) -> ContentError:
+    """The error for a cursor that no page gave."""
+    return ContentError(f"bad page cursor {cursor!r:.80}: pass back the cursor of the page before, unchanged.")
+
+
+def _place(cursor: str) -> Place | None:
+    if not cursor:
+        return None
+    try:
+        started_at, seq, number = cursor.split(":")
+        return float(started_at), int(seq), int(number)
+    except ValueError:
+        raise bad_cursor(cursor) from None
+
+
+class _Latest:
+    """Keeps the latest `size` rows that lie below a place."""
+
+    def __init__(self, size: int, below: Place | None) -> None:
+        self._size, self._below = size, below
+        self._heap: list[tuple[float, int, int, Job]] = []
+
+    def add(self, started_at: float, seq: int, number: int, job: Job) -> None:
+        """Look at a row."""
+        place = (started_at, seq, number)
+        if self._below is not None and place >= self._below:
+            return
+        if len(self._heap) < self._size:
+            heapq.heappush(self._heap, (*place, job))
+        elif place > self._heap[0][:3]:
+            heapq.heapreplace(self._heap, (*place, job))
+
+    def rows(self) -> list[tuple[float, int, int, Job]]:
+        """What was kept, the latest first."""
+        return sorted(self._heap, key=lambda row: row[:3], reverse=True)
+
+
+def _of(job: Job, which: AttemptFilter) -> bool:
+    return which.queue in (None, job.queue) and which.task in (None, job.task)
+
+
+def _is_wanted(attempt: Attempt, which: AttemptFilter) -> bool:
+    return (
+        which.worker in (None, attempt.worker)
+        and which.instance in (None, attempt.instance)
+        and (not which.ends or attempt.end in which.ends)
+        and (not which.running or attempt.end is None)
+        and (which.before is None or attempt.started_at < which.before)
+        and (which.text is None or which.text in attempt.error)
+    )
+
+
+def _record(job: Job, number: int) -> h.AttemptRecord:
+    attempt = next(one for one in job.attempts if one.number == number)
+    return h.AttemptRecord(job.id, attempt, job.task, job.queue)
