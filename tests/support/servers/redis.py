@@ -104,12 +104,16 @@ class RedisServer:
 
     def ask(self, *words: str) -> str:
         """Send one command over a connection of its own; return the first line of the answer."""
+        return self.ask_all(*words).split("\r\n")[0]
+
+    def ask_all(self, *words: str) -> str:
+        """The same with the whole answer, which must be short."""
         with socket.socket(socket.AF_UNIX) as line:
             line.settimeout(_PATIENCE)
             line.connect(str(self.folder / "sock"))
             parts = "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in words)
             line.sendall(f"*{len(words)}\r\n{parts}".encode())
-            return line.recv(65_536).decode().split("\r\n")[0]
+            return line.recv(65_536).decode()
 
     def kill(self) -> None:
         """Kill the server as the machine would."""
@@ -153,3 +157,59 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+class RedisCluster:
+    """Three servers that are one Redis Cluster. Use it in `with`; `url` names the first."""
+
+    def __init__(self) -> None:
+        """Make the servers; entering starts them."""
+        self.servers = [
+            RedisServer("--cluster-enabled", "yes", "--cluster-port", str(free_port()), tcp=True) for _ in range(3)
+        ]
+
+    def __enter__(self) -> Self:
+        """Start the servers, share the slots out, wait until all agree."""
+        try:
+            for server in self.servers:
+                server.start()
+            self._join()
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Kill them all."""
+        self._remove()
+
+    @property
+    def url(self) -> str:
+        """Where it is found."""
+        return self.servers[0].url.replace("redis://", "redis+cluster://").removesuffix("/0")
+
+    def flush(self) -> None:
+        """Forget all data."""
+        for server in self.servers:
+            server.ask("FLUSHALL")
+
+    def _join(self) -> None:
+        bounds = (0, 5_461, 10_923, 16_384)
+        first = self.servers[0]
+        for number, server in enumerate(self.servers):
+            assert server.ask("CLUSTER", "ADDSLOTSRANGE", str(bounds[number]), str(bounds[number + 1] - 1)) == "+OK"
+            if server is not first:
+                bus = server._options[server._options.index("--cluster-port") + 1]
+                assert first.ask("CLUSTER", "MEET", "127.0.0.1", str(server.port), bus) == "+OK"
+        deadline = time.monotonic() + _PATIENCE
+        while not all(self._knows_all(server) for server in self.servers):
+            assert time.monotonic() < deadline, "the cluster did not come together"
+            time.sleep(0.05)
+
+    def _knows_all(self, server: RedisServer) -> bool:
+        told = server.ask_all("CLUSTER", "INFO")
+        return "cluster_state:ok" in told and "cluster_known_nodes:3" in told
+
+    def _remove(self) -> None:
+        for server in self.servers:
+            server.remove()

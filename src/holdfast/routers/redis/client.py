@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -57,6 +58,8 @@ class Client:
             scripts,
         )
         self._redis: Any = None
+        # A cluster's pools fail as soon as their connections are taken; so no more calls than that are let in.
+        self._room = asyncio.Semaphore(connections if self.is_cluster else 1_000_000)
 
     @property
     def is_cluster(self) -> bool:
@@ -112,6 +115,10 @@ class Client:
     async def run(self, name: str, *arguments: Any) -> Any:
         """Call a script; the first of the arguments are its keys."""
         wanted = self._scripts(name)
+        async with self._room:
+            return await self._run(wanted, name, arguments)
+
+    async def _run(self, wanted: Script, name: str, arguments: tuple[Any, ...]) -> Any:
         with self._errors():
             redis = self._opened()
             try:
@@ -122,8 +129,9 @@ class Client:
 
     async def call(self, *command: Any) -> Any:
         """Call a plain command."""
-        with self._errors():
-            return await self._opened().execute_command(*command)
+        async with self._room:
+            with self._errors():
+                return await self._opened().execute_command(*command)
 
     def scripted(self, name: str, *arguments: Any) -> Command:
         """Return the command that calls a script, for `pipe`."""
@@ -132,6 +140,10 @@ class Client:
 
     async def pipe(self, commands: Sequence[Command]) -> list[Any]:
         """Call many commands in few round trips; on a cluster each goes to its node. The first error is raised."""
+        async with self._room:
+            return await self._pipe_all(commands)
+
+    async def _pipe_all(self, commands: Sequence[Command]) -> list[Any]:
         answers: list[Any] = []
         with self._errors():
             for start in range(0, len(commands), _PIPELINE):
