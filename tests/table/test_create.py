@@ -112,6 +112,8 @@ async def test_bad_times_are_refused(orders: TaskTable[Order]) -> None:
 async def test_rows_of_another_kind_and_options_that_are_none_are_refused(orders: TaskTable[Order]) -> None:
     with pytest.raises(ContentError, match="expected an instance of Order"):
         await orders.create([Mail()])  # type: ignore[list-item]
+    with pytest.raises(ContentError, match="expected instances of Order"):
+        await orders.create(7)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="on_duplicate"):
         await orders.create([], on_duplicate="ignore")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="Session"):

@@ -151,7 +151,7 @@ def test_a_reflected_table_is_adopted_by_the_names_of_its_columns() -> None:
         *(
             Column(
                 name,
-                String(2_000) if name in ("task_worker", "task_instance", "task_error", "task_note") else BigInteger,
+                String(4_000) if name in ("task_worker", "task_instance", "task_error", "task_note") else BigInteger,
             )
             for name in NAMES
             if name != "task_state"

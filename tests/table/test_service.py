@@ -73,6 +73,20 @@ async def test_a_started_service_runs_rows_as_they_come_until_it_is_stopped(orde
     await service.stop()
 
 
+@feature("G9", "G13")
+async def test_a_row_that_is_put_off_for_a_moment_does_not_wait_for_the_next_look(orders: TaskTable[Order]) -> None:
+    async def charge(order: Order, handle: Handle) -> None:
+        if order.tries < 20:
+            handle.pending("1ms", tries=order.tries + 1)
+
+    service = TaskService(orders, charge)
+    await orders.create(Order(order_id="a"))
+    await service.start(interval=3_600)
+    await until(all_in(orders, State.SUCCEEDED, 1))
+    await service.stop()
+    assert (await orders.get("a")).task_snoozes == 20
+
+
 @feature("G13")
 async def test_a_stop_waits_for_the_runner_and_stores_what_it_says(orders: TaskTable[Order]) -> None:
     running, go_on = asyncio.Event(), asyncio.Event()

@@ -116,7 +116,7 @@ COLUMNS: Final = (
     Column("task_worker", lambda _: String(100), _TEXTS, shortest=20),
     Column("task_instance", lambda _: String(64), _TEXTS, shortest=32),
     Column("task_error", lambda _: Text(), _TEXTS),
-    Column("task_note", lambda _: Text(), _TEXTS, shortest=2_000),
+    Column("task_note", lambda _: Text(), _TEXTS, shortest=4_000),
     Column("task_created_at", lambda _: Moment(), _TIMES, default="0"),
     Column("task_updated_at", lambda _: Moment(), _TIMES, default="0"),
 )

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 REASON_KEPT: Final = 500
 PROGRESS_KEPT: Final = 1_000
+WHO_KEPT: Final = 100
 _SECOND: Final = 1_000_000
 _APPLIED, _REPEATED, _STALE = Accepted.APPLIED, Accepted.REPEATED, Accepted.STALE
 _RUNNING, _SUCCEEDED = State.RUNNING, State.SUCCEEDED
@@ -239,7 +240,7 @@ def after_retry(note: Note) -> Note:
 
 def asked(note: Note, who: str, why: str, now: int) -> Note:
     """Return the note of a row that was asked to stop; the first who asked stays named."""
-    ask = note.cancel or (who, clean_text(why, REASON_KEPT), now / _SECOND)
+    ask = note.cancel or (clean_text(who, WHO_KEPT), clean_text(why, REASON_KEPT), now / _SECOND)
     return msgspec.structs.replace(note, cancel=ask)
 
 

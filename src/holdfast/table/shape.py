@@ -55,8 +55,12 @@ class Shape(Generic[M]):
             and attribute.key not in self.key_names
             and attribute.columns[0].table is self.table
         }
-        length = cast("String", self.task["task_error"].type).length
-        self.error_kept = min(ERROR_KEPT, length or ERROR_KEPT)
+        self.error_kept = min(ERROR_KEPT, self._length("task_error") or ERROR_KEPT)
+        self.worker_kept = self._length("task_worker")
+
+    def _length(self, name: str) -> int | None:
+        """How many characters a column holds; None: any number."""
+        return cast("String", self.task[name].type).length
 
     # --- keys ------------------------------------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ PROMOTE_BATCH: Final = 1_000
 _SECOND: Final = 1_000_000
 _RUNNING: Final = State.RUNNING
 _APPLIED: Final = Accepted.APPLIED
+_WAITING: Final = frozenset({State.QUEUED, State.SCHEDULED, State.RETRYING})
 
 
 class TableSource(Generic[M]):
@@ -141,7 +142,7 @@ class TableSource(Generic[M]):
             task["task_token"].name: rows.next_token(number(now)),
             task["task_attempt"].name: rows.column("task_attempt") + 1,
             task["task_lease_until"].name: until,
-            task["task_worker"].name: want.worker,
+            task["task_worker"].name: want.worker[: self.shape.worker_kept],
             task["task_instance"].name: want.instance,
             task["task_updated_at"].name: now,
         }
@@ -178,7 +179,8 @@ class TableSource(Generic[M]):
         if not settlements:
             return []
         answers: list[Settled] = await self._gate.run(lambda connection: self._settle(connection, settlements))
-        if any(answer.state is State.QUEUED and answer.accepted is _APPLIED for answer in answers):
+        # What was put off wakes too: the claim that follows tells when it is due, which nobody knew before.
+        if any(answer.state in _WAITING and answer.accepted is _APPLIED for answer in answers):
             self._waking.wake()
         return answers
 

@@ -180,7 +180,10 @@ class TaskTable(TableSource[M]):
             raise ConfigError(f'on_duplicate: expected "raise" or "report", found {shown(on_duplicate)}.')
         if delay is not None and run_at is not None:
             raise ContentError("expected delay or run_at, found both. Leave one out.")
-        many: Sequence[Any] = [rows] if isinstance(rows, self.model) else list(rows)  # type: ignore[arg-type]
+        given: Any = [rows] if isinstance(rows, self.model) else rows
+        if not isinstance(given, Iterable):
+            raise ContentError(f"expected instances of {self.model.__name__}, found {shown(given)}.")
+        many: Sequence[Any] = list(given)
         return Creation(
             self.shape,
             self._rows,
@@ -344,7 +347,7 @@ class TaskTable(TableSource[M]):
         )
         return (await self.claim(want)).items
 
-    async def mark_done(self, claim: Claim[M], **columns: Any) -> None:
+    async def mark_done(self, claim: Claim[M], /, **columns: Any) -> None:
         """End a claim as done, with columns in the same write. Raises LeaseLost for a claim that is over."""
         await self._mark(claim, Succeeded(update=self._columns(columns)))
 
