@@ -7,6 +7,7 @@ host, which gathers and writes them with the attempt's token.
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
@@ -17,7 +18,7 @@ from holdfast.errors import UsageError
 from holdfast.job.content import DATA_MAX, ERROR_MAX, LOG_LINES_MAX, clean_text, encode_data, encode_result
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Awaitable, Mapping
 
     from holdfast.job.commands import Claim
     from holdfast.job.model import Job
@@ -177,6 +178,36 @@ class Context(msgspec.Struct, eq=False, dict=False):
         """
         data = None if update is None else encode_data(dict(update))
         self._host.report(self, encode_result(value, "progress", PROGRESS_MAX), data, None)
+
+    def settle(self, outcome: object = None, *, tx: object) -> Awaitable[None]:
+        """Settle the job in your own transaction: `tx` is your session or connection to the store's database.
+
+        outcome: what the handler would return (a value, done(…), snooze(…) …). With an async handle: await it; else it is
+        done when the call returns. Commit before the handler ends; what it returns then counts no more. Raises LeaseLost when
+        another worker has the job now: let your transaction roll back. Not for executor="process".
+        """
+        settle = getattr(self._host, "settle", None)
+        if settle is None:
+            raise UsageError(
+                "ctx.settle: expected a handler in the worker's own process, found none. Return the outcome."
+            )
+        found: Awaitable[None] = settle(self, outcome, tx)
+        return found
+
+    @asynccontextmanager
+    async def transaction(self, outcome: object = None) -> AsyncIterator[Any]:
+        """Begin a transaction on the store's database; give its connection, as the database's driver has it.
+
+        At the end of the body the job is settled in it (as `outcome`, unless you called ctx.settle yourself), and all is
+        committed; an exception rolls all of it back. The connection is one of asyncpg, asyncmy or sqlite3.
+        """
+        begin = getattr(self._host, "transaction", None)
+        if begin is None:
+            raise UsageError("ctx.transaction: expected a handler in the worker's own process, found none.")
+        async with begin() as tx:
+            yield tx
+            if getattr(self, "within", None) is None:
+                await self.settle(outcome, tx=tx)
 
     def log(self, text: str, level: str = "info") -> None:
         """Append a line to the attempt's log: text ≤ 64 KiB, at most 1,000 lines; what is over is left out and said."""

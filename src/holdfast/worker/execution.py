@@ -56,6 +56,7 @@ class Execution(Context, kw_only=True):
     recovered: bool = False  # the store refused the ending's content, and another one was sent
     report: Report | None = None  # told, and not written yet
     reporting: bool = False  # gathered, or being written
+    within: Ending | None = None  # settled as this in the handler's own transaction
 
     def lease(self, wanted: float) -> float:
         """Seconds that its claim lives without a beat; `wanted` is what the worker asks for."""

@@ -24,6 +24,7 @@ from holdfast.worker.context import CancelReason, enter
 from holdfast.worker.endings import STOPPING, after_cancel, without_handler
 from holdfast.worker.hooks import tell
 from holdfast.worker.program import Executor
+from holdfast.worker.within import not_committed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -69,12 +70,13 @@ class Runner:
         listeners: Listeners,
         is_leaving: Callable[[], bool],
         on_zombies: Callable[[], None],
+        came_true: Callable[[Execution], Awaitable[bool | None]],
     ) -> None:
         self._get, self._lanes, self._held, self._threads = programs.get, lanes, held, threads
         self._options, self._middleware, self._run_child = options, middleware, in_child
         self._loop, self._monotonic, self._alarm, self._listeners = loop, monotonic, alarm, listeners
         self._started = listeners.started
-        self._is_leaving, self._on_zombies = is_leaving, on_zombies
+        self._is_leaving, self._on_zombies, self._came_true = is_leaving, on_zombies, came_true
         self._variables = contextvars.copy_context()
         self.on_change: Callable[[], None] | None = None  # for a drain: something ended, was settled or abandoned
         self.zombies = 0
@@ -134,11 +136,30 @@ class Runner:
                 value = await self._call(e, program)()
                 ending = value if type(value) in _CHILD_ENDINGS else program.ending(value)  # type: ignore[assignment]
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything; see `_raised`
-            self._raised(e, error)
+            if e.within is None or not await self._stayed(e, error):
+                self._raised(e, error)
         else:
+            if e.within is not None:
+                if not await self._stayed(e, None):
+                    self._ended(e, not_committed(), None)
+                return
             if e.cancel_reason is not None and not e.ended:
                 ending = self._after_cancel(e, ending)
             self._ended(e, ending, None)
+
+    async def _stayed(self, e: Execution, error: BaseException | None) -> bool:
+        """Whether what the handler settled in its own transaction is stored, or nobody knows; then the attempt is over."""
+        ending, stayed = e.within, await self._came_true(e)
+        e.within = None
+        if stayed is False:
+            return False
+        if stayed is None:
+            self.lose(e)  # the store does not answer: the lease ends, and whoever rescues the job sees how it stands
+        if error is not None:
+            self._alarm(e.queue, e.claim.item, error)  # the work was done and stored; still somebody should know
+        assert ending is not None, "asked of what was settled"
+        self._ended(e, ending, None)
+        return True
 
     def _limit(self, e: Execution, limit: float) -> None:
         e._deadline = e.started + limit
@@ -291,8 +312,8 @@ class Runner:
 
     def lose(self, e: Execution) -> None:
         """The claim is over, or may be: whatever comes of the attempt is dropped."""
-        if e.ended:
-            return
+        if e.ended or e.within is not None:
+            return  # what was settled in the handler's transaction is no more held; whether it stayed is asked at the end
         self.lost += 1
         e.ended = True
         self._held.remove(e)

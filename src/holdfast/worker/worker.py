@@ -16,6 +16,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 from holdfast.clock import Clock, SystemClock
+from holdfast.errors import UsageError
 from holdfast.job.model import Instance, InstanceState
 from holdfast.worker.children import Children
 from holdfast.worker.claimer import Claimer
@@ -33,9 +34,11 @@ from holdfast.worker.rescuer import rescue_for_ever
 from holdfast.worker.runner import Runner
 from holdfast.worker.threads import Threads
 from holdfast.worker.timing import LoopTiming, Timing
+from holdfast.worker.within import came_true, settle_within
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
     from holdfast.job.commands import Claim, Signals
@@ -240,6 +243,18 @@ class Worker(Generic[T]):
         execution: Execution = ctx  # type: ignore[assignment]  # every context of this host is an execution
         self._reports.tell(execution, value, update, [] if line is None else [line])
 
+    def settle(self, ctx: Context, outcome: object, tx: object) -> Awaitable[None]:
+        """Settle in a handler's own transaction, from any thread."""
+        execution: Execution = ctx  # type: ignore[assignment]  # every context of this host is an execution
+        return settle_within(self._source, execution, outcome, tx, self._clock.monotonic)
+
+    def transaction(self) -> AbstractAsyncContextManager[Any]:
+        """A transaction on the store's database. Raises UsageError for a store that has none."""
+        begin: Callable[[], AbstractAsyncContextManager[Any]] | None = getattr(self._source, "transaction", None)
+        if begin is None:
+            raise UsageError("ctx.transaction: expected a store on a database, found one without transactions.")
+        return begin()
+
     # --- joining the parts -----------------------------------------------------------------------------------------
 
     def _build(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -263,6 +278,7 @@ class Worker(Generic[T]):
             listeners=listeners,
             is_leaving=self._is_leaving,
             on_zombies=self._too_many_zombies,
+            came_true=lambda e: came_true(self._source, e),
         )
         self._reports = Reports(
             self._source, loop=loop, timing=timing, monotonic=monotonic, lease=lease, alarm=alarm, lost=runner.lose

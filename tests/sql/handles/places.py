@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 
@@ -40,6 +41,10 @@ class Place(ABC):
     async def orders(self) -> list[str]:
         """What is committed in the user's table."""
 
+    @abstractmethod
+    async def ask(self, sql: str) -> list[tuple[Any, ...]]:
+        """Do a statement on a connection of one's own, and commit it."""
+
     def end(self) -> None:  # noqa: B027 - files go with their folder
         """Let it go."""
 
@@ -57,12 +62,12 @@ class SqlitePlace(Place):
         return f"{driver}:///{self.file}"
 
     async def make_orders(self) -> None:
-        self._ask(ORDERS)
+        await self.ask(ORDERS)
 
     async def orders(self) -> list[str]:
-        return [row[0] for row in self._ask("SELECT name FROM orders")]
+        return [row[0] for row in await self.ask("SELECT name FROM orders")]
 
-    def _ask(self, sql: str) -> list[tuple[str]]:
+    async def ask(self, sql: str) -> list[tuple[Any, ...]]:
         connection = sqlite3.connect(self.file)
         try:
             found = connection.execute(sql).fetchall()
@@ -85,12 +90,12 @@ class PostgresPlace(Place):
         return self.url.replace("postgresql:", f"{driver}:")
 
     async def make_orders(self) -> None:
-        await self._ask(ORDERS)
+        await self.ask(ORDERS)
 
     async def orders(self) -> list[str]:
-        return [row[0] for row in await self._ask("SELECT name FROM orders")]
+        return [row[0] for row in await self.ask("SELECT name FROM orders")]
 
-    async def _ask(self, sql: str) -> list[tuple[str]]:
+    async def ask(self, sql: str) -> list[tuple[Any, ...]]:
         connection = await asyncpg.connect(self.url)
         try:
             return [tuple(row) for row in await connection.fetch(sql)]
@@ -117,6 +122,13 @@ class MysqlPlace(Place):
     async def orders(self) -> list[str]:
         return [row[0] for row in ask(shared(), self.name, "SELECT name FROM orders")]
 
+    async def ask(self, sql: str) -> list[tuple[Any, ...]]:
+        return ask(shared(), self.name, sql)
+
+    def drop(self, table: str) -> None:
+        """Drop a table of the user's."""
+        ask(shared(), self.name, f"DROP TABLE IF EXISTS {table}")
+
     def end(self) -> None:
-        ask(shared(), self.name, "DROP TABLE IF EXISTS orders")
+        self.drop("orders")
         give_back(self.name)

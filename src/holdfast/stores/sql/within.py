@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from holdfast.job import commands as c
@@ -10,7 +12,7 @@ from holdfast.stores.sql.script import Step
 from holdfast.stores.sql.store_base import SqlBase
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 
     from holdfast.job.model import Job, NewJob
     from holdfast.stores.sql.script import Script
@@ -53,6 +55,25 @@ class TransactionCalls(SqlBase):
         """End attempts with the caller's transaction. One that is refused is the caller's reason to roll back."""
         return self._within(tx, lambda step: self._hot.settle(step, settlements))
 
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Any]:
+        """Begin a transaction on a connection of its own; give the connection. Committed at the end, or rolled back."""
+        self._check_open()
+        driver: Any = self._driver
+        if self._db.name == "sqlite":
+            async with _on_sqlite(driver) as connection:
+                yield connection
+        elif self._db.name == "postgresql":
+            connection = await driver.connect()
+            try:
+                async with connection.transaction():
+                    yield connection
+            finally:
+                await connection.close()
+        else:
+            async with _on_mysql(driver) as connection:
+                yield connection
+
     def _within(self, tx: object, make: Callable[[Step], Script[T]]) -> Awaitable[T]:
         self._check_open()
         handle = handle_of(tx, self._db.name)
@@ -89,6 +110,37 @@ class TransactionCalls(SqlBase):
         found = (yield from identity(step)) if (yield from self._db.has_tables()) else ""
         if not found or found != self.database_id:
             raise refuse_other(self._db.name)
+
+
+@asynccontextmanager
+async def _on_sqlite(driver: Any) -> AsyncIterator[Any]:
+    connection = sqlite3.connect(driver._path, timeout=driver._busy_timeout, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+
+
+@asynccontextmanager
+async def _on_mysql(driver: Any) -> AsyncIterator[Any]:
+    link = await driver.connect()
+    connection = link._raw
+    try:
+        await connection.begin()
+        try:
+            yield connection
+        except BaseException:
+            await connection.rollback()
+            raise
+        await connection.commit()
+    finally:
+        await link.close(timeout=5.0)
 
 
 def identity(step: Step) -> Script[str]:
