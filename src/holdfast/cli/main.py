@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "workers": "List worker processes.",
     "sticky": "Who owns which key of a sticky service; move a key, empty a pod.",
     "config": "Every setting with its value and where it came from.",
+    "tokens": "Make, list and revoke tokens of the API.",
     "doctor": "Look for what is wrong or may go wrong.",
     "journal": "Verify, dump, repair, back up and restore a journal.",
     "migrate": "Bring the schema of a store up to date.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 from litestar import HttpMethod, Litestar, Request, Response
@@ -13,9 +13,11 @@ from litestar.handlers import HTTPRouteHandler
 
 from holdfast.errors import HoldfastError
 from holdfast.hub import openapi
+from holdfast.hub.door import PRINCIPAL
 from holdfast.hub.routes import fleet, history, jobs, links, queues, store, tasks
 from holdfast.hub.routes.jobs import Unprocessable
-from holdfast.hub.routing import BATCH_BODY_MAX, Call, Route
+from holdfast.hub.routing import BATCH_BODY_MAX, Call, Route, Scope
+from holdfast.hub.tokens import OWNER, Principal
 from holdfast.wire.problems import MEDIA_TYPE, Problem, http_problem, problem_of
 
 if TYPE_CHECKING:
@@ -68,7 +70,11 @@ def _handler(entry: Route, parts: Parts) -> HTTPRouteHandler:
     read_body, read_query = _body_reader(entry), _query_reader(entry)
 
     async def handle(request: Request[Any, Any, Any]) -> Response[bytes]:
-        body = await read_body(request)
+        # Without a door before it, as in tests of the routes alone, everybody may do everything.
+        principal = cast("Principal", request.scope.get(PRINCIPAL, OWNER))
+        if entry.scope not in principal.scopes:
+            return _problem_response(_out_of_scope(principal, entry))
+        body = _signed(await read_body(request), principal)
         answer = await entry.handle(Call(parts, _rest(request), read_query(request), body))
         return Response(_encode(answer), status_code=entry.status, media_type=_JSON)
 
@@ -83,6 +89,21 @@ def _registered(path: str, method: str, handle: Any, status: int = 200, body_max
         path, http_method=HttpMethod(method), status_code=status, request_max_body_size=body_max or BATCH_BODY_MAX
     )(handle)
     return handler
+
+
+def _out_of_scope(principal: Principal, entry: Route) -> Problem:
+    found = ", ".join(scope for scope in Scope if scope in principal.scopes)
+    return http_problem(
+        403,
+        f"expected a token with scope {entry.scope}, found {found}. To make one: holdfast tokens make NAME {entry.scope}",
+    )
+
+
+def _signed(body: Any, principal: Principal) -> Any:
+    """The records name the holder of the token, whatever the body says of itself."""
+    if principal.name and hasattr(body, "who"):
+        return msgspec.structs.replace(body, who=principal.name)
+    return body
 
 
 def _rest(request: AnyRequest) -> str:

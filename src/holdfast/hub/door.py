@@ -2,9 +2,10 @@
 
 - The Host must be one that is served here. A page of another site that lets its name point to this machine (DNS
   rebinding) is turned away with 421.
-- Over TCP a change needs the bearer token, which stands in a file that only the user can read. A page of another site
-  can not know it, so it can not forge a change either.
-- On an address that others reach too, reads need the token as well; only health checks do not.
+- Over TCP a change needs a bearer token: the node's own, which stands in a file that only the user can read, or one that
+  `holdfast tokens` made. A page of another site can not know it, so it can not forge a change either.
+- On an address that others reach too, reads need a token as well; only health checks do not.
+- A token that is wrong, revoked or expired is turned away, also where none would be needed.
 - The socket in the data folder needs none: the rights of the folder say who may open it.
 """
 
@@ -12,14 +13,17 @@ from __future__ import annotations
 
 import hmac
 import re
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from holdfast.hub.tokens import OWNER, READER, Principal, TokenFile
 from holdfast.wire.problems import MEDIA_TYPE, http_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Awaitable, MutableMapping
 
     Scope = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
     ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+#: Under this name a request tells the API who calls.
+PRINCIPAL: Final = "holdfast.principal"
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _OPEN: Final = frozenset({"/healthz", "/readyz"})
 _HOST: Final = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(:\d{1,5})?")
@@ -34,10 +40,15 @@ _SAFETY: Final = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """Who may come in through one address. tokens: any of these opens. trusted: nobody needs one."""
+    """Who may come in through one address. trusted: nobody needs a token.
+
+    tokens: any of these opens everything. keys: tokens with scopes. now: seconds since the epoch, for their end.
+    """
 
     hosts: frozenset[str] = LOOPBACK_HOSTS
     tokens: tuple[str, ...] = ()
+    keys: TokenFile | None = None
+    now: Callable[[], float] = time.time
     trusted: bool = False
     reads_need_token: bool = False
 
@@ -53,36 +64,54 @@ class Door:
         """Serve one request, or turn it away."""
         if scope["type"] != "http":
             return
-        refusal = self._refusal(scope)
+        refusal = self._wrong_host(scope)
         if refusal is not None:
-            await _turn_away(send, *refusal)
+            await _turn_away(send, 421, refusal)
             return
+        principal = self._principal(scope)
+        if principal is None:
+            await _turn_away(send, 401, _NO_TOKEN)
+            return
+        scope[PRINCIPAL] = principal
         await self._app(scope, receive, _with_safety(send))
 
-    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
-        headers = scope["headers"]
-        policy = self._policy
-        host = _one(headers, b"host")
+    def _wrong_host(self, scope: Scope) -> str | None:
+        hosts = self._policy.hosts
+        host = _one(scope["headers"], b"host")
         found = _HOST.fullmatch(host)
-        if found is None or found["name"].lower() not in policy.hosts:
-            known = ", ".join(sorted(policy.hosts))
-            return 421, f"expected Host to be one of {known}, found {host!r:.100}. To serve another name set `hosts`."
-        if policy.trusted or not self._needs_token(scope):
+        if found is not None and found["name"].lower() in hosts:
             return None
-        scheme, _, given = _one(headers, b"authorization").partition(" ")
-        # All tokens are compared, so that the time tells nothing of them.
-        right = [hmac.compare_digest(given.strip().encode(), token.encode()) for token in policy.tokens]
-        if scheme.lower() == "bearer" and any(right):
-            return None
-        return (
-            401,
-            "expected 'Authorization: Bearer …' with the token of this node (the file `token` in its data folder).",
-        )
+        known = ", ".join(sorted(hosts))
+        return f"expected Host to be one of {known}, found {host!r:.100}. To serve another name set `hosts`."
 
-    def _needs_token(self, scope: Scope) -> bool:
+    def _principal(self, scope: Scope) -> Principal | None:
+        """Who calls; None: they may not come in."""
+        if self._policy.trusted:
+            return OWNER
         if scope["path"] in _OPEN:
-            return False
-        return self._policy.reads_need_token or scope["method"] not in _READS
+            return READER
+        given = [value for name, value in scope["headers"] if name == b"authorization"]
+        if given:
+            return self._holder(given)
+        needed = self._policy.reads_need_token or scope["method"] not in _READS
+        return None if needed else READER
+
+    def _holder(self, given: list[bytes]) -> Principal | None:
+        scheme, _, secret = given[0].decode("latin-1").partition(" ")
+        if len(given) > 1 or scheme.lower() != "bearer":
+            return None
+        policy, secret = self._policy, secret.strip()
+        # All tokens are compared, so that the time tells nothing of them.
+        right = [hmac.compare_digest(secret.encode(), token.encode()) for token in policy.tokens]
+        if any(right):
+            return OWNER
+        return policy.keys.find(secret, policy.now()) if policy.keys is not None else None
+
+
+_NO_TOKEN: Final = (
+    "expected 'Authorization: Bearer …' with a token that is known here, not revoked and not expired: the one of this node "
+    "(the file `token` in its data folder), or one that `holdfast tokens make` printed."
+)
 
 
 def _one(headers: list[tuple[bytes, bytes]], name: bytes) -> str:

@@ -24,6 +24,8 @@ from holdfast.connect import make_history, make_store, masked
 from holdfast.hub.api import make_api
 from holdfast.hub.door import LOOPBACK_HOSTS, Door, Policy
 from holdfast.hub.parts import NodeInfo, Parts
+from holdfast.hub.tokens import FILE as TOKENS
+from holdfast.hub.tokens import TokenFile
 from holdfast.node import sockets
 from holdfast.node.about import own_version, problem_of, recovery_seconds, state_of
 from holdfast.node.errors import PortInUse
@@ -204,6 +206,8 @@ class Node:
             policy = Policy(
                 hosts=LOOPBACK_HOSTS | {host.lower() for host in settings.hosts},
                 tokens=tuple(tokens),
+                keys=TokenFile(settings.data / TOKENS),
+                now=self._clock.now,
                 reads_need_token=not sockets.is_loopback(settings.host),
             )
             await stack.enter_async_context(serving(Door(api, policy), tcp))
