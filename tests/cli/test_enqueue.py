@@ -23,7 +23,7 @@ def count(at: Command) -> int:
 
 
 @feature("A22")
-def test_a_job_is_enqueued_by_name_and_run_by_the_node(at: Command, node: NodeProcess) -> None:
+def test_a22_a_job_is_enqueued_from_the_command_line_and_run_by_the_node(at: Command, node: NodeProcess) -> None:
     answer = at("enqueue", "mail.welcome", '{"user_id": 42, "lang": "de"}', "--json")
     assert answer.code == 0
     [made] = answer.json

@@ -19,7 +19,7 @@ def live(tmp_path: Path) -> Iterator[NodeProcess]:
 
 
 @feature("B56", "BW17", "A22")
-def test_status_tells_the_numbers_of_this_moment(cli: Command, live: NodeProcess) -> None:
+def test_a22_status_tells_the_numbers_of_this_moment(cli: Command, live: NodeProcess) -> None:
     def now() -> dict[str, int]:
         found: dict[str, int] = cli("status", "--data", live.data, "--json").json
         return {name: found[name] for name in ("pending", "in_flight", "completed", "dead", "failed", "busy")}

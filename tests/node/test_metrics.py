@@ -24,7 +24,7 @@ def samples(text: str) -> dict[str, float]:
 
 
 @feature("A23", "B50", "B51", "B52", "B53", "BW23")
-def test_counters_histogram_and_gauges_are_true_on_both_addresses(start: Start) -> None:
+def test_a23_counters_histogram_and_gauges_are_true_on_both_addresses(start: Start) -> None:
     node = start("--metrics-port", free_port(), "--workers", 4)
     good = [node.enqueue("mail.welcome", user_id=number) for number in range(7)]
     flaky = node.enqueue("shop.flaky")

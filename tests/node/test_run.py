@@ -23,7 +23,7 @@ def done(node: NodeProcess, job_id: str, state: str = "succeeded") -> None:
 
 
 @feature("B55", "A22")
-def test_a_node_says_where_everything_is_and_runs_jobs(start: Start) -> None:
+def test_a22_a_node_says_where_everything_is_and_runs_jobs(start: Start) -> None:
     node = start("--workers", 3)
     assert node.info["state"] == "ready"
     assert node.info["durable"] is True

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -172,33 +173,56 @@ def test_a_writer_that_is_killed_at_any_moment_has_lost_nothing_that_it_acknowle
         assert len(found) >= int(lines[-1])
 
 
-def test_of_many_processes_that_open_at_once_exactly_one_succeeds(folder: OsFiles) -> None:
-    script = """
-        import sys
-        from holdfast.wal import LogHeld, OsFiles, open_log
-        sys.stdin.readline()
+RACER = """
+    import sys
+    from holdfast.wal import LogHeld, OsFiles, open_log
+    while sys.stdin.readline():
         try:
             log = open_log(OsFiles(sys.argv[1]))
         except LogHeld:
             print("held", flush=True)
+            sys.stdin.readline()
         else:
             print("open", flush=True)
             sys.stdin.readline()
-    """
+            log.close()
+        print("ready", flush=True)
+"""
+
+
+def _race(folder: OsFiles, times: int, racers: int = 8) -> None:
+    """Let processes open a folder at once, again and again; each time one of them succeeds."""
     environment = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(holdfast.__file__))}
-    command = [sys.executable, "-c", textwrap.dedent(script), folder.path]
-    racers = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-        for _ in range(8)
-    ]
+    command = [sys.executable, "-c", textwrap.dedent(RACER), folder.path]
+    with ExitStack() as stack:
+        started = [
+            stack.enter_context(
+                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+            )
+            for _ in range(racers)
+        ]
+        for _ in range(times):
+            assert sorted(_answers(started, "go")) == ["held"] * (racers - 1) + ["open"]
+            assert _answers(started, "end") == ["ready"] * racers
+        for racer in started:
+            racer.communicate()
+
+
+def _answers(racers: list["subprocess.Popen[str]"], word: str) -> list[str]:
     for racer in racers:
         assert racer.stdin is not None
-        racer.stdin.write("go\n")
+        racer.stdin.write(f"{word}\n")
         racer.stdin.flush()
-    answers = [racer.stdout.readline().strip() for racer in racers if racer.stdout is not None]
-    assert sorted(answers) == ["held"] * 7 + ["open"]
-    for racer in racers:
-        racer.communicate("end\n")
+    return [racer.stdout.readline().strip() for racer in racers if racer.stdout is not None]
+
+
+def test_of_many_processes_that_open_at_once_exactly_one_succeeds(folder: OsFiles) -> None:
+    _race(folder, 3)
+
+
+@pytest.mark.soak
+def test_of_a_thousand_races_to_open_each_has_one_winner(folder: OsFiles) -> None:
+    _race(folder, 1_000)
 
 
 def test_a_forked_child_may_not_use_the_log_and_does_not_disturb_the_parent(folder: OsFiles, open_: Open) -> None:
