@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from holdfast.app.control import Definitions, Jobs, Queues
     from holdfast.app.inline import Inline
+    from holdfast.app.queuerunner import QueueRunner
     from holdfast.app.schedules import Schedules
     from holdfast.app.session import Session
     from holdfast.durations import Duration
@@ -339,6 +340,12 @@ class Holdfast:
         from holdfast.app.running import embed
 
         return embed(self, queues, options)
+
+    def runner(self, queues: Mapping[str, Concurrency] | None = None, **options: Any) -> QueueRunner:
+        """Return a runner of queues that are started and stopped one by one: start, stop, is_running, run_once."""
+        from holdfast.app.queuerunner import QueueRunner
+
+        return QueueRunner(self, queues, **options)
 
     async def work_once(
         self, limit: int = 100, queues: Mapping[str, Concurrency] | None = None, **options: Any

@@ -105,6 +105,10 @@ class Worker(Generic[T]):
             await self._drain.asked()
         return self.exit_code
 
+    async def asked_to_stop(self) -> None:
+        """Return when `stop` was called, or the worker wants to end by itself."""
+        await self._drain.asked()
+
     def stop(self) -> None:
         """Go one step further in stopping: drain, then cancel the handlers, then exit now. Call it in the loop."""
         self._drain.ask()
