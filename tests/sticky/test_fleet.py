@@ -1,9 +1,12 @@
 """Three worker processes, a node and a Redis; something of it is killed, frozen, flushed or restarted. Nothing is lost."""
 
 import asyncio
+import random
 from collections import Counter
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import pytest
 
 from tests.features import feature
 from tests.sticky.fleet import PATIENCE, Pods, check_owners, eventually, here, results, send
@@ -145,3 +148,34 @@ async def test_on_lost_fail_the_jobs_that_waited_fail_and_later_ones_run_elsewhe
 def _lost(pods: Pods) -> bool:
     _, found = pods.node.ask("GET", "/api/v1/instances")
     return any(one.get("state") == "lost" for one in found)
+
+
+@pytest.mark.soak
+async def test_over_many_rounds_of_kills_flushes_freezes_and_restarts_no_job_is_lost(tmp_path: Path) -> None:
+    draw = random.Random(8)
+    with Pods(tmp_path) as pods:
+        async with pods.app() as app:
+            await here(app, 3)
+            told: list[dict[str, Any]] = []
+            for round_ in range(50):
+                waiting = await send(app, range(round_ * 10, round_ * 10 + 3), KEYS, nap=0.01)
+                number = draw.choice(list(pods.processes))
+                match draw.choice(("flush", "scripts", "restart", "kill", "freeze", "drain")):
+                    case "flush":
+                        pods.redis.ask("FLUSHALL")
+                    case "scripts":
+                        pods.redis.ask("SCRIPT", "FLUSH")
+                    case "restart":
+                        await asyncio.to_thread(pods.redis.restart)
+                    case "kill":
+                        pods.kill(number)
+                        await asyncio.to_thread(pods.start, number)
+                    case "freeze":
+                        pods.freeze(number)
+                        await results(app, await send(app, [round_ * 10 + 5], ["beside"]))
+                        pods.thaw(number)
+                    case _:
+                        assert await asyncio.to_thread(pods.stop, number) == 0
+                        await asyncio.to_thread(pods.start, number)
+                told += await results(app, waiting)
+            check_owners(told)
