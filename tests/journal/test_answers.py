@@ -131,7 +131,8 @@ def test_a_sync_costs_one_wake_up_however_many_wait(folder: Path) -> None:
         return after - before
 
     with asyncio.Runner(loop_factory=CountingLoop) as runner:
-        assert runner.run(main()) == 2  # one for the first sync, one for the other two hundred
+        # One for the first sync, one for the other two hundred; a slow loop may hear of both at once.
+        assert runner.run(main()) in (1, 2)
 
 
 async def test_heartbeats_empty_claims_and_reads_cost_no_sync(h: FolderHarness) -> None:
