@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 import click
 
 from holdfast.cli.session import Session, shared
-from holdfast.errors import ConfigError
+from holdfast.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from typing import Any
 
-    from holdfast.job.commands import KeyLink
+    from holdfast.job.commands import KeyLink, LinkFilter
     from holdfast.router import StatefulExecutor
     from holdfast.sticky.router import Router
+    from holdfast.store import Store
 
 
 @click.group("sticky")
@@ -48,7 +49,7 @@ async def _ls(session: Session, service: str | None, limit: int, url: str | None
     from holdfast.job.commands import LinkFilter
 
     async with session.store() as store:
-        links = await store.links(LinkFilter(service=service, limit=limit))
+        links = await _links(store, LinkFilter(service=service, limit=limit))
         workers = {one.id: one for one in await store.instances()}
     pods = []
     if url is not None and service is not None:
@@ -67,6 +68,12 @@ async def _ls(session: Session, service: str | None, limit: int, url: str | None
         shown = [(one.pod, one.state, one.routing, f"{one.load:.2f}", one.instance) for one in pods]
         session.out.table(["pod", "state", "routing", "load", "instance"], shown)
     return 0
+
+
+async def _links(store: Store, which: LinkFilter) -> list[KeyLink]:
+    if not store.capabilities.sticky:
+        raise UsageError("expected a store that binds keys to pods, found one that does not: it has no sticky jobs.")
+    return await store.links(which)
 
 
 def _state(workers: dict[str, Any], link: KeyLink) -> str:
@@ -112,7 +119,7 @@ async def _owner(session: Session, service: str, key: str, url: str | None, name
     from holdfast.job.commands import LinkFilter
 
     async with session.store() as store:
-        fenced = await store.links(LinkFilter(service=service, key=key))
+        fenced = await _links(store, LinkFilter(service=service, key=key))
     routed = None
     if url is not None:
         async with _open(session, url, namespace) as router:

@@ -14,6 +14,7 @@ from holdfast.job.model import InstanceState
 if TYPE_CHECKING:
     from holdfast.hub.parts import KeyControl
     from holdfast.hub.routing import Call
+    from holdfast.store import Store
 
 _LIVE: Final = (InstanceState.STARTING, InstanceState.READY)
 LINKS_MAX: Final = 1_000
@@ -74,12 +75,18 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
 async def bind_keys(call: Call) -> list[BoundKey]:
     """Give keys to worker processes, or take them away."""
     bind: Bind = call.body
-    return await call.store.bind(bind.links)
+    return await _store(call).bind(bind.links)
 
 
 async def read_links(call: Call) -> list[KeyLink]:
     """Read which process owns which key."""
-    return await call.store.links(call.body)
+    return await _store(call).links(call.body)
+
+
+def _store(call: Call) -> Store:
+    if not call.store.capabilities.sticky:
+        raise UsageError("expected a store that binds keys to pods, found one that does not: it has no sticky jobs.")
+    return call.store
 
 
 async def list_links(call: Call) -> LinkPage:
@@ -88,7 +95,7 @@ async def list_links(call: Call) -> LinkPage:
     after = None if asked.after_service is None else (asked.after_service, asked.after_key or "")
     limit = max(1, min(asked.limit, LINKS_MAX))
     which = LinkFilter(service=asked.service, key=asked.key, instance=asked.instance, after=after, limit=limit + 1)
-    found = await call.store.links(which)
+    found = await _store(call).links(which)
     live = {one.id for one in await call.store.instances() if one.state in _LIVE}
     items = tuple(
         LinkDoc(
