@@ -1,0 +1,189 @@
+"""The PostgreSQL store beside bare SQL and PgQueuer on the same private server, with fsync and synchronous_commit on.
+
+Everything runs in fresh processes, interleaved, on one machine: the ratios are the promise. PgQueuer is installed into an
+environment of its own in the user's cache; without it (no package index) its lines are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+from typing import Any, Final
+
+from bench.report import Figure, show
+from tests.support.servers.postgres import PostgresServer, running
+
+ROUNDS: Final = int(os.environ.get("HOLDFAST_BENCH_ROUNDS", "5"))
+JOBS: Final = int(os.environ.get("HOLDFAST_BENCH_JOBS", "50000"))
+SINGLES: Final = 2_000
+CROWD: Final = 20_000
+PICKUPS: Final = 500
+PGQUEUER: Final = "pgqueuer[asyncpg]==1.6.0"
+ROOT: Final = Path(__file__).parents[1]
+
+Taken = dict[str, list[dict[str, float]]]
+
+
+# --- processes -----------------------------------------------------------------------------------------------------
+
+
+def start(program: list[str], url: str, action: str, count: int) -> subprocess.Popen[str]:
+    """Start one of the programs of bench.peers."""
+    return subprocess.Popen([*program, url, action, str(count)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def answer(process: subprocess.Popen[str]) -> dict[str, float]:
+    """What a program said at its end."""
+    said, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{process.args!r}: exit code {process.returncode}")
+    found: dict[str, float] = json.loads(said.splitlines()[-1])
+    return found
+
+
+OURS: Final = [sys.executable, "-m", "bench.peers.ours"]
+RAW: Final = [sys.executable, "-m", "bench.peers.raw"]
+
+
+def pgqueuer() -> list[str] | None:
+    """Return how PgQueuer is run, installed first if it is not there; None when it can not be."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "holdfast-bench" / "pgqueuer"
+    python = folder / "bin" / "python"
+    if not python.exists():
+        venv.create(folder, with_pip=True)
+    done = subprocess.run([python, "-m", "pip", "install", "-q", PGQUEUER, "uvloop"], check=False, capture_output=True)
+    if done.returncode:
+        print(f"PgQueuer is left out: it could not be installed into {folder}.", file=sys.stderr)
+        return None
+    return [str(python), str(Path(__file__).parent / "peers" / "pgqueuer_peer.py")]
+
+
+class Bench:
+    """One server, and what was measured on it."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self.server, self.taken = server, dict[str, list[dict[str, float]]]()
+        self.peer = pgqueuer()
+
+    def run(self, name: str, program: list[str], url: str, action: str, count: int) -> None:
+        """Run a program and keep what it said under `name`."""
+        self.taken.setdefault(name, []).append(answer(start(program, url, action, count)))
+
+    def settle_down(self, url: str) -> None:
+        """Between filling and draining: statistics that are true, and nothing left to write."""
+        self.server.sql("ANALYZE; CHECKPOINT", url.partition("@/")[2].partition("?")[0])
+
+    def fresh(self) -> str:
+        """The URL of a new database with our tables."""
+        url = self.server.create_database()
+        subprocess.run([sys.executable, "-m", "holdfast", "migrate", "--url", url], check=True, capture_output=True)
+        return url
+
+    def drop(self, url: str) -> None:
+        """Remove a database."""
+        self.server.sql(f"DROP DATABASE {url.partition('@/')[2].partition('?')[0]}")
+
+    # --- one round of each
+
+    def drains(self) -> None:
+        """Bare SQL, ours and PgQueuer: fill, then one worker; then fill again, and two workers."""
+        for name, program in (("raw", RAW), ("ours", OURS), ("peer", self.peer)):
+            if program is None:
+                continue
+            url = self.fresh()
+            if name == "peer":
+                answer(start(program, url, "install", 0))
+            self.run(f"{name} fill", program, url, "fill", JOBS)
+            self.settle_down(url)
+            self.run(f"{name} drain", program, url, "drain", JOBS)
+            if name != "raw":
+                answer(start(program, url, "fill", JOBS))
+                self.settle_down(url)
+                begin = time.perf_counter()
+                for process in [start(program, url, "drain", JOBS) for _ in range(2)]:
+                    answer(process)
+                # Their start is not counted: it is that of one worker.
+                both = time.perf_counter() - begin
+                self.taken.setdefault(f"{name} two", []).append(
+                    {"rate": JOBS / max(0.01, both - self.idle_time(program, url))}
+                )
+            self.drop(url)
+
+    def idle_time(self, program: list[str], url: str) -> float:
+        """Seconds that a worker takes to start and end on an empty queue."""
+        begin = time.perf_counter()
+        answer(start(program, url, "drain", 1))
+        return time.perf_counter() - begin
+
+    def others(self) -> None:
+        """Single enqueues, a crowd of them, a producer beside a worker, an idle worker."""
+        url = self.fresh()
+        self.run("raw single", RAW, url, "single", SINGLES)
+        self.run("ours single", OURS, url, "single", SINGLES)
+        self.run("ours crowd", OURS, url, "crowd", CROWD)
+        self.drop(url)
+        url = self.fresh()
+        self.run("raw both", RAW, url, "both", JOBS)
+        self.run("ours both", OURS, url, "both", JOBS)
+        self.drop(url)
+        url = self.fresh()
+        self.run("ours idle", OURS, url, "idle", PICKUPS)
+        self.drop(url)
+
+    def median(self, name: str, what: str = "rate") -> float:
+        """The median of what was taken."""
+        return statistics.median(one[what] for one in self.taken[name])
+
+    def ratio(self, name: str, anchor: str, what: str = "rate") -> tuple[float, str]:
+        """The median of the ratios taken in the same rounds, and what they were made of."""
+        pairs = zip(self.taken[name], self.taken[anchor], strict=True)
+        ratio = statistics.median(one[what] / other[what] for one, other in pairs)
+        return ratio, f"{self.median(name, what):,.0f} / {self.median(anchor, what):,.0f}"
+
+
+def figures(bench: Bench) -> list[Figure]:
+    """The lines of the table."""
+    found = [
+        Figure("drain / bare claim + settle", *_line(bench, "ours drain", "raw drain", 0.60, 0.65)),
+        Figure("worker's CPU µs per job", bench.median("ours drain", "cpu"), 20, 12, "", less_is_better=True),
+        Figure("one enqueue after the other / INSERT", *_line(bench, "ours single", "raw single", 0.85, 0.85)),
+        Figure("100 callers / INSERT", *_line(bench, "ours crowd", "raw single", 10, 25)),
+        Figure("producer beside worker / bare", *_line(bench, "ours both", "raw both", 0.35, 0.50)),
+        Figure("pick-up by an idle worker, p50 ms", bench.median("ours idle", "p50"), 2, 1.4, "", less_is_better=True),
+        Figure("pick-up by an idle worker, p99 ms", bench.median("ours idle", "p99"), 4, 2.6, "", less_is_better=True),
+    ]
+    if bench.peer is not None:
+        rss, made = bench.ratio("ours drain", "peer drain", "rss")
+        found += [
+            Figure("drain / PgQueuer", *_line(bench, "ours drain", "peer drain", 2, 2.5)),
+            Figure("two workers / PgQueuer's two", *_line(bench, "ours two", "peer two", 1.6, 2)),
+            Figure("bulk enqueue / PgQueuer", *_line(bench, "ours fill", "peer fill", 2, 2)),
+            Figure("peak memory / PgQueuer", rss, 1.1, 1.1, f"{made} MB", less_is_better=True),
+        ]
+    return found
+
+
+def _line(bench: Bench, name: str, anchor: str, floor: float, goal: float) -> tuple[float, float, float, str]:
+    ratio, made = bench.ratio(name, anchor)
+    return ratio, floor, goal, f"{made} per second"
+
+
+def main() -> int:
+    """Measure, and show."""
+    settings: dict[str, Any] = {"shared_buffers": "512MB"}
+    with running(settings=settings) as server:
+        bench = Bench(server)
+        for _ in range(ROUNDS):
+            bench.drains()
+            bench.others()
+        return show("PostgreSQL: jobs settled in the database", figures(bench))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
