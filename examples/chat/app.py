@@ -83,4 +83,4 @@ async def say(text: str, ctx: Context = injected) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(app.run({"chat": 20}, lease=3.0, worker="chat"))
+    raise SystemExit(app.run({"chat": 20}, lease=8.0, worker="chat"))

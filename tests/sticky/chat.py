@@ -12,7 +12,8 @@ from typing import Any, Final
 from holdfast import Context, Holdfast
 
 SERVICE: Final = "chat"
-LEASE: Final = 3.0
+#: Long enough that a busy machine loses no worker that lives.
+LEASE: Final = 8.0
 
 
 class Talk:
