@@ -292,7 +292,7 @@ async def test_a_sticky_task_without_a_key_is_refused_at_the_enqueue(log: Log) -
     app = chat_app(log)
     task = app.tasks.get("say")
     assert task is not None
-    with pytest.raises(ContentError, match=r"using\(key=…\)"):
+    with pytest.raises(ContentError, match=r"service 'chat'.*using\(key=…\)"):
         await task.enqueue("x")
     for bad in ("a}b", "   "):
         with pytest.raises(ContentError, match="key"):
