@@ -72,8 +72,19 @@ async def drained_by(orders: TaskTable[Order], url: URL, rows: int, count: int) 
 
 
 @feature("A7", "G18", "GW7")
+@pytest.mark.parametrize("driver", ["sqlite", "postgresql"])
 async def test_a7_ten_processes_run_each_of_10000_rows_exactly_once(orders: TaskTable[Order], url: URL) -> None:
     await drained_by(orders, url, 10_000, 10)
+
+
+# A statement for each row is a way to the server and back: ten thousand of them are for the long run.
+@feature("A7", "G18", "GW7")
+@pytest.mark.parametrize("driver", ["mariadb"])
+@pytest.mark.parametrize("rows", [2_000, pytest.param(10_000, marks=pytest.mark.soak)])
+async def test_ten_processes_run_each_row_on_mariadb_exactly_once(
+    orders: TaskTable[Order], url: URL, rows: int
+) -> None:
+    await drained_by(orders, url, rows, 10)
 
 
 @feature("G16", "GW3")
