@@ -115,6 +115,8 @@ class Client:
     async def run(self, name: str, *arguments: Any) -> Any:
         """Call a script; the first of the arguments are its keys."""
         wanted = self._scripts(name)
+        if not self.is_cluster:
+            return await self._run(wanted, name, arguments)
         async with self._room:
             return await self._run(wanted, name, arguments)
 
