@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import accumulate
 from operator import itemgetter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
@@ -24,7 +25,7 @@ from holdfast.stores.sql.stats import MINUTE, SUCCEEDED, Ended
 from holdfast.stores.sql.upkeep import promote
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from holdfast.job.model import NewJob
     from holdfast.stores.sql.dialects.postgresql import PostgresDialect
@@ -36,6 +37,7 @@ _SUCCEEDED: Final = State.SUCCEEDED
 _RUNNING_STATE: Final = State.RUNNING
 _NO_RETRY: Final = RetryPolicy()
 _HOLD: Final = OnWait.HOLD
+_NULL: Final = "NULL"
 _BEFORE: Final = 3  # columns of a claim's answer before those of the job
 _PRIO, _RUN_AT, _QUEUE, _ATTEMPT = (_BEFORE + CLAIMED.index(name) for name in ("prio", "run_at", "queue", "attempt"))
 _in_line: Final = itemgetter(_PRIO, _RUN_AT, _BEFORE)
@@ -68,13 +70,23 @@ class PostgresHot(Hot):
 
     def _enqueue_alike(self, first: NewJob, jobs: Sequence[NewJob], ids: list[str]) -> Script[list[c.Enqueued] | None]:
         payloads = [new.payload for new in jobs]
+        sizes = [len(payload) for payload in payloads]
         rows = yield Statement(
             self._alike,
-            (ids, payloads, min(ids), first.queue, first.task, -first.priority, _policy(first), self._db.steered()),
+            (
+                texts(ids),
+                b"".join(payloads),
+                min(ids),
+                first.queue,
+                first.task,
+                -first.priority,
+                _policy(first),
+                self._db.steered(),
+                numbers(accumulate(sizes[:-1], initial=1)),
+                numbers(sizes),
+            ),
         )
-        if not rows:
-            return None
-        return _stored(rows, jobs)
+        return _stored(rows, jobs) if rows else None
 
     def _enqueue_mixed(self, jobs: Sequence[NewJob], ids: list[str]) -> Script[list[c.Enqueued] | None]:
         rows = yield Statement(
@@ -162,17 +174,21 @@ class PostgresHot(Hot):
         ended = [_ended(one, now) for one in told]
         step.counted.append((now // MINUTE, ended))
         figures = self._db.rollup.rows(now, ended)
+        results = [one.ending.result for one in told]
+        common = results[0] if results.count(results[0]) == len(results) else None
+        tails = [tail_of(one.log, one.trace_id, one.span_id) for one in told]
         [[count, moved, limited]] = yield Statement(
             self._settle,
             (
-                seqs,
-                [one.claim.token for one in told],
-                [one.ending.result for one in told],
-                [one.duration for one in told],
-                [tail_of(one.log, one.trace_id, one.span_id) for one in told],
+                numbers(seqs),
+                numbers([one.claim.token for one in told]),
+                results if common is None and any(one is not None for one in results) else [],
+                "{" + ",".join([_NULL if one.duration is None else repr(one.duration) for one in told]) + "}",
+                tails if any(tails) else [],
                 self._db.steered(),
                 self._db.shard,
                 *zip(*figures, strict=True),
+                common,
             ),
         )
         if count < len(told):
@@ -207,6 +223,27 @@ class PostgresHot(Hot):
 
 
 # --- values --------------------------------------------------------------------------------------------------------
+
+
+def numbers(values: Iterable[int]) -> str:
+    """Return integers as the text of an array.
+
+    >>> numbers([1, 22])
+    '{1,22}'
+    """
+    return f"{{{','.join(map(str, values))}}}"
+
+
+def texts(values: Sequence[str]) -> str:
+    """Return texts as the text of an array.
+
+    >>> texts(["a-1", "null"])
+    '{"a-1","null"}'
+    """
+    joined = '","'.join(values)
+    if "\\" in joined or joined.count('"') != 2 * (len(values) - 1):
+        joined = '","'.join([value.replace("\\", "\\\\").replace('"', '\\"') for value in values])
+    return f'{{"{joined}"}}'
 
 
 def is_plain(new: NewJob) -> bool:

@@ -17,8 +17,11 @@ NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 # greatest id is one step in the index; whether there is a greater one than $3 could become a walk through the table.
 _UNKNOWN: Final = (
     "NOT (coalesce((SELECT id FROM {done} ORDER BY id DESC LIMIT 1) >= $3::text, false)"
-    " AND EXISTS (SELECT FROM {done} WHERE id = ANY($1::text[])))"
+    " AND EXISTS (SELECT FROM {done} WHERE id = ANY(@IDS@)))"
 )
+
+# Long lists go as texts, and payloads as one string with their places: the driver looks at each element of an array whether
+# it is a list itself, which costs more than all the rest of sending it.
 
 #: Jobs that differ in id and payload alone, and are ready now: the common batch, with the fewest values to send.
 ENQUEUE_ALIKE: Final = f"""
@@ -26,14 +29,15 @@ WITH known AS MATERIALIZED (
     SELECT coalesce($8::bigint, {NOW}) AS now
      WHERE EXISTS (SELECT FROM {{queue}} WHERE name = $4::text)
        AND NOT EXISTS (SELECT FROM {{definition}} WHERE alias = $5::text AND stopped = 1)
-       AND {_UNKNOWN}
+       AND {_UNKNOWN.replace("@IDS@", "$1::text::text[]")}
 )
 INSERT INTO {{job}} (
     id, payload, queue, task, prio, policy, state, ready, run_at, created_at, queued_at, updated_at,
     lane, pod_epoch, suspect, attempt, token, worker, version, lease_until, cancel_asked
 )
-SELECT new.id, new.payload, $4, $5, $6::smallint, $7::bytea, 2, 1, now, now, now, now, 0, 0, 0, 0, 0, '', '', 0, 0
-  FROM known, unnest($1::text[], $2::bytea[]) AS new(id, payload)
+SELECT new.id, substring($2::bytea FROM new.place FOR new.size), $4, $5, $6::smallint, $7::bytea, 2, 1, now, now, now, now,
+       0, 0, 0, 0, 0, '', '', 0, 0
+  FROM known, unnest($1::text::text[], $9::text::int[], $10::text::int[]) AS new(id, place, size)
 RETURNING seq, created_at
 """
 
@@ -43,7 +47,7 @@ WITH known AS MATERIALIZED (
     SELECT coalesce($10::bigint, {NOW}) AS now
      WHERE (SELECT count(*) FROM {{queue}} WHERE name = ANY($11::text[])) = cardinality($11::text[])
        AND NOT EXISTS (SELECT FROM {{definition}} WHERE alias = ANY($5::text[]) AND stopped = 1)
-       AND {_UNKNOWN}
+       AND {_UNKNOWN.replace("@IDS@", "$1::text[]")}
 )
 INSERT INTO {{job}} (
     id, payload, queue, task, prio, policy, state, ready, run_at, created_at, queued_at, updated_at,
@@ -133,17 +137,18 @@ CLAIM_MANY: Final = _CLAIM.replace(
 #: What a success makes of the columns of the row that it moves; all others stay as they are.
 _ENDED: Final = {
     "state": "6", "ready": "0", "lane": "0", "suspect": "0", "updated_at": "now", "lease_until": "0",
-    "finished_at": "now", "duration": "told.duration", "result": "told.result", "tail": "told.tail",
+    "finished_at": "now", "duration": "told.duration", "result": "coalesce(told.result, $19::bytea)", "tail": "told.tail",
     "deleted_at": "NULL::bigint",
 }  # fmt: skip
 _STAT: Final = TABLES["stat"].columns
+# Lists of nothing but NULL, and of one and the same result, are sent empty: unnest fills up with NULL.
 #: Plain successes: the rows move and are counted, and the minute's figures are written whole. Says how many moved, and which
 #: when it was not all of them.
 SETTLE: Final = f"""
 WITH known AS MATERIALIZED (SELECT coalesce($6::bigint, {NOW}) AS now),
 gone AS (
     DELETE FROM {{job}} AS job
-     USING known, unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::float8[], $5::bytea[])
+     USING known, unnest($1::text::bigint[], $2::text::bigint[], $3::bytea[], $4::text::float8[], $5::bytea[])
            AS told(seq, token, result, duration, tail)
      WHERE job.seq = told.seq AND job.token = told.token AND job.state + 0 = 3 AND job.lane_key IS NULL
     RETURNING {", ".join(_ENDED.get(column, f"job.{column}") for column in DONE_COLUMNS)}
@@ -162,7 +167,7 @@ figured AS (
                          $15::bigint[], $16::bigint[], $17::bytea[], $18::bytea[])
     ON CONFLICT ({", ".join(_STAT[:5])}) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _STAT[5:])}
 )
-SELECT count(*), CASE WHEN count(*) < cardinality($1::bigint[]) THEN array_agg(seq) END,
+SELECT count(*), CASE WHEN count(*) < cardinality($1::text::bigint[]) THEN array_agg(seq) END,
        EXISTS (SELECT FROM {{queue}} WHERE fleet_limit IS NOT NULL)
   FROM kept
 """
