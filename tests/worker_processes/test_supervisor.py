@@ -75,7 +75,7 @@ async def test_the_parent_beats_in_time_for_a_queue_with_a_shorter_lease(the_fle
         async def has_outlived_two_leases() -> bool:
             await the_fleet.store.rescue()
             [one] = await the_fleet.store.instances()
-            return one.heartbeat_at > since + 2 * short
+            return bool(one.heartbeat_at > since + 2 * short)
 
         await the_fleet.until(has_outlived_two_leases)
         await the_fleet.let_go(job_id)

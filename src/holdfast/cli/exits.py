@@ -73,6 +73,7 @@ _BY_ERROR: Final[tuple[tuple[type[Exception], Exit], ...]] = (
     (e.ContentError, Exit.CONTENT),
     (e.UsageError, Exit.USAGE),
     (e.StoreError, Exit.UNAVAILABLE),
+    (e.RouterError, Exit.UNAVAILABLE),
 )
 
 
