@@ -132,6 +132,11 @@ def make_history(store: object) -> tuple[JobRepository | None, WorkerRepository 
 
         access = cast("Any", store)
         return LedgerJobs(access), LedgerWorkers(access)
+    if hasattr(store, "job_figures"):  # a SQL store: the tables are the history
+        from holdfast.histories.sql import SqlJobs, SqlWorkers
+
+        access = cast("Any", store)
+        return SqlJobs(access), SqlWorkers(access)
     return None, None
 
 

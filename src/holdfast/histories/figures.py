@@ -29,6 +29,11 @@ class Mean:
             self.count += 1
             self.total += seconds
 
+    def add_many(self, count: int, seconds: float) -> None:
+        """Add so many, of which the sum is known."""
+        self.count += count
+        self.total += seconds
+
     @property
     def value(self) -> float | None:
         """The mean; None: there is nothing to mean."""
@@ -63,6 +68,13 @@ class WorkerTally:
             if attempt.end is End.SUCCEEDED and self.worker in ("", attempt.worker):
                 self.mean.add(attempt.duration)
                 self.means[job.queue].add(attempt.duration)
+
+    def add_many(self, queue: str, state: State, count: int, timed: int, seconds: float) -> None:
+        """Count jobs that somebody else has counted; `timed` of them, all successes, took `seconds` in all."""
+        self.states[queue][state] += count
+        if timed:
+            self.mean.add_many(timed, seconds)
+            self.means[queue].add_many(timed, seconds)
 
     def stats(self) -> WorkerStats:
         """What was counted."""
@@ -116,6 +128,19 @@ class SeriesTally:
             self._means[index].add(attempt.duration)
         elif attempt.end in _SPENT:
             self._ends[index]["failed"] += 1
+
+    @property
+    def since(self) -> float:
+        """When the first of the hours begins, in seconds since the epoch."""
+        return self._first * HOUR
+
+    def add_successes(self, at: float, count: int, timed: int, seconds: float) -> None:
+        """Count successes of the hour of `at` that somebody else has counted; `timed` of them took `seconds` in all."""
+        index = int(at // HOUR) - self._first
+        if 0 <= index < len(self._ends):
+            self._ends[index]["total"] += count
+            self._ends[index]["succeeded"] += count
+            self._means[index].add_many(timed, seconds)
 
     def buckets(self) -> list[SeriesBucket]:
         """One bucket per hour, the oldest first."""

@@ -104,7 +104,7 @@ def page(db: Dialect, which: JobFilter, after: int | None, limit: int, *, newest
     if after is not None:
         sign = "<" if newest_first else ">"
         live, done = live.among("seq", sign, after), done.among("seq", sign, after)
-    return _merged(db, live, done, "DESC" if newest_first else "ASC", limit)
+    return merged(db, live, done, "DESC" if newest_first else "ASC", limit)
 
 
 def span(db: Dialect, which: JobFilter, after: int, upto: int, limit: int) -> Statement:
@@ -112,10 +112,11 @@ def span(db: Dialect, which: JobFilter, after: int, upto: int, limit: int) -> St
     live, done = (
         where(db, which, ended=ended).among("seq", ">", after).among("seq", "<=", upto) for ended in (False, True)
     )
-    return _merged(db, live, done, "ASC", limit)
+    return merged(db, live, done, "ASC", limit)
 
 
-def _merged(db: Dialect, live: Where, done: Where, order: str, limit: int) -> Statement:
+def merged(db: Dialect, live: Where, done: Where, order: str, limit: int) -> Statement:
+    """Return the statement of `limit` rows of both tables by seq, `order` ASC or DESC."""
     # Each side is ordered and cut on its own, so that both walk their index and stop.
     tail = f"ORDER BY seq {order} LIMIT {int(limit)}"
     text = (

@@ -287,7 +287,9 @@ def _write_new(step: Step, jobs: Sequence[Job]) -> Script[dict[int, int]]:
     """Store jobs that are new. A record may be new and ended: it is numbered with the live ones and then moves on."""
     if not jobs:
         return {}
-    seqs = yield from step.db.insert_jobs([job_row(job) for job in jobs])
+    # Under a state that a live row may have: a table may refuse others.
+    live = [replace(job, state=State.PAUSED) if job.final else job for job in jobs]
+    seqs = yield from step.db.insert_jobs([job_row(job) for job in live])
     numbers = {job.seq: seq for job, seq in zip(jobs, seqs, strict=True)}
     ended = [replace(job, seq=numbers[job.seq]) for job in jobs if job.final]
     yield from step.db.delete("job", "seq", [job.seq for job in ended])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from holdfast.stores.sql import reads
+from holdfast.stores.sql import past, reads
 from holdfast.stores.sql.store_base import SqlBase
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from holdfast.job import commands as c
     from holdfast.job.model import Definition, Instance, Job, Operation, Queue, Schedule, WorkerConfig
+    from holdfast.job.state import State
 
 
 class ReadCalls(SqlBase):
@@ -61,3 +62,27 @@ class ReadCalls(SqlBase):
     async def workers(self) -> list[WorkerConfig]:
         """All configured workers, by name."""
         return await self._read(reads.workers)
+
+    # --- for a history over this store: see stores/sql/past.py
+
+    async def job_figures(self, worker: str) -> list[past.Counted]:
+        """Jobs of the engine, counted by queue and state."""
+        return await self._read(partial(past.job_figures, worker=worker))
+
+    async def hour_figures(self, worker: str, since: float) -> list[past.Hour]:
+        """Successes of the engine, counted by hour."""
+        return await self._read(partial(past.hour_figures, worker=worker, since=since))
+
+    async def tried(
+        self, since: float, before: int | None, *, queue: str | None = None, task: str | None = None, odd: bool = False
+    ) -> list[Job]:
+        """A slice of the jobs that were tried and have changed since then, newest first."""
+        return await self._read(partial(past.tried, since=since, before=before, queue=queue, task=task, odd=odd))
+
+    async def elsewhere(self, before: int | None) -> list[Job]:
+        """A slice of the records of jobs that ran elsewhere, newest first."""
+        return await self._read(partial(past.elsewhere, before=before))
+
+    async def record_counts(self) -> dict[tuple[str, State], int]:
+        """How many jobs that ran elsewhere there are, by queue and state."""
+        return await self._read(reads.records)

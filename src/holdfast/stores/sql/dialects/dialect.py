@@ -40,6 +40,7 @@ class Dialect(ABC):
             "runs_at": "instance",
             "runs_in": "queue",
             "is_running": "state = 3",
+            "hour_ended": "finished_at / 3600000000",
         }
     )
 

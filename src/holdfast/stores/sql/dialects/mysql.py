@@ -56,6 +56,7 @@ class MysqlDialect(Dialect):
             "runs_at": "runs_at",
             "runs_in": "queue",
             "is_running": "runs_at IS NOT NULL",
+            "hour_ended": "finished_at DIV 3600000000",
         }
     )
 

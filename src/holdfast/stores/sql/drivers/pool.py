@@ -98,6 +98,7 @@ class Pool(Generic[C]):
             await connection.close(timeout=_CLOSE_SECONDS)
         for connection in tuple(self._busy):
             connection.terminate()
+        await asyncio.sleep(0)  # a socket that was let go is closed at the loop's next turn, and there may be no other
 
     # --- making
 

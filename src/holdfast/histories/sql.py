@@ -1,0 +1,218 @@
+"""History from the tables of a SQL store: what is asked for is read from there, with no second copy of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec.structs import replace
+
+from holdfast import history as h
+from holdfast.errors import Conflict, UnknownJob, UnknownWorker
+from holdfast.histories.attempts import LatestAttempts
+from holdfast.histories.figures import SeriesTally, WorkerTally
+from holdfast.job.external import EXTERNAL
+from holdfast.job.model import InstanceState
+from holdfast.job.state import FINAL, State
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from holdfast.history import AttemptFilter, AttemptPage, JobFilter, JobPage, Page
+    from holdfast.job.commands import Stats
+    from holdfast.job.model import Attempt, Instance, Job, Queue, WorkerConfig
+
+_GONE = (InstanceState.LOST, InstanceState.STOPPED)
+_UNFINISHED = tuple(state for state in State if state not in FINAL)
+
+
+class SqlAccess(Protocol):
+    """What a history needs of a SQL store."""
+
+    def now(self) -> float: ...
+    async def jobs(self, ids: Sequence[str]) -> list[Job | None]: ...
+    async def find(self, which: JobFilter, page: Page) -> JobPage: ...
+    async def count(self, which: JobFilter) -> int: ...
+    async def stats(self) -> Stats: ...
+    async def queues(self) -> list[Queue]: ...
+    async def instances(self) -> list[Instance]: ...
+    async def workers(self) -> list[WorkerConfig]: ...
+    async def configure_worker(self, config: WorkerConfig) -> WorkerConfig: ...
+    async def delete_worker(self, name: str) -> None: ...
+    async def worker_beat(self, name: str, at: float) -> bool: ...
+    async def record_jobs(self, records: Sequence[Job]) -> None: ...
+    async def record_statuses(self, updates: Sequence[h.StatusUpdate]) -> list[bool]: ...
+    async def record_attempts(self, attempts: Sequence[h.AttemptRecord]) -> None: ...
+    async def record_counts(self) -> dict[tuple[str, State], int]: ...
+    async def job_figures(self, worker: str) -> list[tuple[str, State, int, int, float]]: ...
+    async def hour_figures(self, worker: str, since: float) -> list[tuple[float, int, int, float]]: ...
+    async def elsewhere(self, before: int | None) -> list[Job]: ...
+    async def tried(
+        self, since: float, before: int | None, *, queue: str | None = None, task: str | None = None, odd: bool = False
+    ) -> list[Job]: ...
+
+
+class SqlJobs:
+    """The JobRepository over a SQL store."""
+
+    def __init__(self, store: SqlAccess) -> None:
+        """`store` is open while this is used."""
+        self._store = store
+
+    # --- records
+
+    async def upsert(self, records: Sequence[Job]) -> None:
+        """Record jobs that ran elsewhere."""
+        await self._store.record_jobs(list(map(h.checked_record, records)))
+
+    async def update_status(self, updates: Sequence[h.StatusUpdate]) -> Sequence[bool]:
+        """Set state and newest attempt of records."""
+        return await self._store.record_statuses(list(map(h.checked_update, updates)))
+
+    async def insert_attempt(self, attempts: Sequence[h.AttemptRecord]) -> None:
+        """Add attempts of recorded jobs."""
+        await self._store.record_attempts(list(map(h.checked_attempt, attempts)))
+
+    # --- jobs
+
+    async def get(self, job_id: str) -> Job:
+        """One job, also a deleted one."""
+        [job] = await self._store.jobs([job_id])
+        if job is None:
+            raise UnknownJob(job_id)
+        return job
+
+    async def list(self, which: JobFilter, page: Page) -> JobPage:
+        """A page of the jobs that match."""
+        return await self._store.find(which, replace(page, limit=h.JOB_LIMIT.of(page.limit)))
+
+    async def count(self, which: JobFilter) -> int:
+        """How many jobs match."""
+        return await self._store.count(which)
+
+    async def list_failed(self, worker: str = "", limit: int = 0) -> Sequence[Job]:
+        """Failed jobs, newest first."""
+        which = h.JobFilter(states=(State.FAILED,), worker=worker or None)
+        return (await self._store.find(which, h.Page(limit=h.FAILED_LIMIT.of(limit)))).items
+
+    # --- attempts
+
+    async def list_attempts(self, job_id: str, limit: int = 0) -> Sequence[Attempt]:
+        """A job's attempts, the latest start first."""
+        [job] = await self._store.jobs([job_id])
+        attempts = sorted(job.attempts if job else (), key=lambda one: (one.started_at, one.number), reverse=True)
+        return attempts[: h.ATTEMPT_LIMIT.of(limit)]
+
+    async def find_attempts(self, which: AttemptFilter, page: Page) -> AttemptPage:
+        """A page of attempts of all jobs, the latest start first."""
+        latest = LatestAttempts(which, h.ATTEMPT_LIMIT.of(page.limit), page.cursor, self._store.now())
+        async for jobs in self._tried(latest.after, queue=which.queue, task=which.task):
+            latest.look(jobs)
+        return latest.page()
+
+    async def _tried(
+        self, since: float, *, queue: str | None = None, task: str | None = None, odd: bool = False
+    ) -> AsyncIterator[Sequence[Job]]:
+        jobs = await self._store.tried(since, None, queue=queue, task=task, odd=odd)
+        while jobs:
+            yield jobs
+            jobs = await self._store.tried(since, jobs[-1].seq, queue=queue, task=task, odd=odd)
+
+    # --- figures
+
+    async def worker_stats(self, worker: str = "") -> h.WorkerStats:
+        """Totals of a worker: jobs of the engine as the database counts them, records one by one."""
+        tally = WorkerTally(worker)
+        for queue, state, count, timed, seconds in await self._store.job_figures(worker):
+            tally.add_many(queue, state, count, timed, seconds)
+        jobs = await self._store.elsewhere(None)
+        while jobs:
+            for job in jobs:
+                tally.add(job)
+            jobs = await self._store.elsewhere(jobs[-1].seq)
+        return tally.stats()
+
+    async def worker_time_series(self, worker: str = "", hours: int = 0) -> Sequence[h.SeriesBucket]:
+        """Hours of attempts, zero-filled: successes as the database counts them, all others one by one."""
+        tally = SeriesTally(worker, h.SERIES_HOURS.of(hours), self._store.now())
+        for at, count, timed, seconds in await self._store.hour_figures(worker, tally.since):
+            tally.add_successes(at, count, timed, seconds)
+        async for jobs in self._tried(tally.since, odd=True):
+            for job in jobs:
+                counted = job.state is State.SUCCEEDED and job.origin != EXTERNAL
+                for attempt in job.past if counted else job.attempts:
+                    tally.add(attempt)
+        return tally.buckets()
+
+    async def queue_stats(self) -> Sequence[h.QueueStats]:
+        """All queues, by name."""
+        stats, records = await self._store.stats(), await self._store.record_counts()
+        return [
+            h.QueueStats(
+                name=queue.name,
+                states=stats.queues.get(queue.name, dict.fromkeys(map(str, State), 0)),
+                records={state.value: records.get((queue.name, state), 0) for state in State},
+                paused=queue.paused,
+                oldest_ready_at=stats.oldest_ready_at.get(queue.name),
+            )
+            for queue in await self._store.queues()
+        ]
+
+
+class SqlWorkers:
+    """The WorkerRepository over a SQL store."""
+
+    def __init__(self, store: SqlAccess) -> None:
+        """`store` is open while this is used."""
+        self._store = store
+
+    async def upsert(self, config: WorkerConfig) -> WorkerConfig:
+        """Add or overwrite a worker."""
+        return await self._store.configure_worker(h.checked_worker(config))
+
+    async def get(self, name: str) -> WorkerConfig:
+        """One worker, with when it was last heard of."""
+        found = next((config for config in await self.list() if config.name == name), None)
+        if found is None:
+            raise UnknownWorker(f"unknown worker {name!r}: list the workers to see those that exist.")
+        return found
+
+    async def list(self) -> Sequence[WorkerConfig]:
+        """All workers, by name."""
+        instances = await self._store.instances()
+        return [_heard(config, instances) for config in await self._store.workers()]
+
+    async def delete(self, name: str) -> None:
+        """Forget a worker that nothing unfinished refers to."""
+        await self.get(name)
+        live = [one for one in await self._store.instances() if one.worker == name and one.state not in _GONE]
+        if live:
+            raise Conflict(f"worker {name!r} has {len(live)} live instances: expected none. Stop them first.")
+        which = h.JobFilter(states=_UNFINISHED, worker=name)
+        held = (await self._store.find(which, h.Page(limit=1))).items
+        if held:
+            raise Conflict(
+                f"worker {name!r} had the newest attempt of job {held[0].id!r}, which has not ended: expected no unfinished "
+                "job to refer to it. Finish or cancel its jobs first, or disable the worker."
+            )
+        await self._store.delete_worker(name)
+
+    async def update_heartbeat(self, name: str, at: float) -> bool:
+        """Set when the worker was heard of."""
+        return await self._store.worker_beat(name, at)
+
+    async def list_offline(self, silent_for: float) -> Sequence[WorkerConfig]:
+        """Workers that were silent for too long, disabled ones too."""
+        before = self._store.now() - silent_for
+        return [
+            config
+            for config in await self.list()
+            if config.last_heartbeat_at is None or config.last_heartbeat_at < before
+        ]
+
+
+def _heard(config: WorkerConfig, instances: Sequence[Instance]) -> WorkerConfig:
+    """A worker as people should see it: its instances speak for it."""
+    beats = [one.heartbeat_at for one in instances if one.worker == config.name]
+    if config.last_heartbeat_at is not None:
+        beats.append(config.last_heartbeat_at)
+    return replace(config, last_heartbeat_at=max(beats)) if beats else config
