@@ -11,7 +11,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 import venv
 from pathlib import Path
 from typing import Any, Final
@@ -105,21 +104,10 @@ class Bench:
             if name != "raw":
                 answer(start(program, url, "fill", JOBS))
                 self.settle_down(url)
-                begin = time.perf_counter()
-                for process in [start(program, url, "drain", JOBS) for _ in range(2)]:
-                    answer(process)
-                # Their start is not counted: it is that of one worker.
-                both = time.perf_counter() - begin
-                self.taken.setdefault(f"{name} two", []).append(
-                    {"rate": JOBS / max(0.01, both - self.idle_time(program, url))}
-                )
+                two = [answer(process) for process in [start(program, url, "drain", JOBS) for _ in range(2)]]
+                passed = max(one["ended"] for one in two) - min(one["began"] for one in two)
+                self.taken.setdefault(f"{name} two", []).append({"rate": JOBS / passed})
             self.drop(url)
-
-    def idle_time(self, program: list[str], url: str) -> float:
-        """Seconds that a worker takes to start and end on an empty queue."""
-        begin = time.perf_counter()
-        answer(start(program, url, "drain", 1))
-        return time.perf_counter() - begin
 
     def others(self) -> None:
         """Single enqueues, a crowd of them, a producer beside a worker, an idle worker."""

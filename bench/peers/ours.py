@@ -9,6 +9,7 @@ import sys
 import time
 from typing import Any, Final
 
+import asyncpg
 import uvloop
 
 from holdfast import Holdfast
@@ -19,17 +20,28 @@ TEXT: Final = "x" * 64
 _LOOK_EVERY: Final = 0.02
 
 
-def tasks(url: str) -> tuple[Holdfast, Any, list[float]]:
-    """An app with one task, and when its jobs began."""
-    app = Holdfast(url)
-    began: list[float] = []
+class Ran:
+    """What the handlers note."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.began = 0.0  # when the first one began, by the wall clock
+        self.waits: list[float] = []  # seconds from enqueue to start
+
+
+def tasks(url: str) -> tuple[Holdfast, Any, Ran]:
+    """An app with one task, and what its handlers note."""
+    app, ran = Holdfast(url), Ran()
 
     @app.task("nothing")
     async def nothing(user_id: int, lang: str = "de", text: str = "", sent: float = 0.0) -> None:
+        ran.count += 1
+        if not ran.began:
+            ran.began = time.time()
         if sent:
-            began.append(time.time() - sent)
+            ran.waits.append(time.time() - sent)
 
-    return app, nothing, began
+    return app, nothing, ran
 
 
 async def fill(nothing: Any, count: int) -> float:
@@ -60,39 +72,44 @@ async def crowd(nothing: Any, count: int) -> float:
     return count / (time.perf_counter() - begin)
 
 
-async def empty(app: Holdfast) -> None:
-    """Return when no job is left that has not ended."""
-    while True:
-        counts = (await app.jobs.stats()).queues.get("default", {})
-        if not any(n for state, n in counts.items() if state not in ("succeeded", "failed", "canceled")):
-            return
+async def empty(connection: asyncpg.Connection, ran: Ran) -> float:
+    """Return when no job is left that has not ended: the time of the last settle. Asks only while no handler runs."""
+    seen = -1
+    while seen != ran.count or await connection.fetchval("SELECT EXISTS (SELECT FROM holdfast_job)"):
+        seen = ran.count
         await asyncio.sleep(_LOOK_EVERY)
+    last = await connection.fetchval("SELECT finished_at FROM holdfast_done ORDER BY seq DESC LIMIT 1")
+    return float(last) / 1e6 if last else 0.0
 
 
 async def main(url: str, action: str, count: int) -> dict[str, Any]:
     """Do one action; `drain` ends when no job is left, `both` enqueues meanwhile, `idle` enqueues one each 10 ms."""
-    app, nothing, began = tasks(url)
+    app, nothing, ran = tasks(url)
+    connection = await asyncpg.connect(url)
     try:
         if action in ("fill", "single", "crowd"):
             await nothing.enqueue(0)  # connected, and the queue is there
             work = {"fill": fill, "single": single, "crowd": crowd}[action]
             cpu = time.process_time()
             return {"rate": await work(nothing, count), "cpu": (time.process_time() - cpu) / count * 1e6}
-        begin, cpu = time.perf_counter(), time.process_time()
+        cpu = time.process_time()
         async with app.worker():
             if action == "both":
+                ran.began = time.time()
                 await fill(nothing, count)
             if action == "idle":
                 for number in range(count):
                     await nothing.enqueue(number, "de", TEXT, time.time())
                     await asyncio.sleep(0.01)
-            await empty(app)
-            passed, cpu = time.perf_counter() - begin, time.process_time() - cpu
+            ended = await empty(connection, ran)
+            cpu = time.process_time() - cpu
         rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        began.sort()
-        at = {f"p{part}": began[len(began) * part // 100] * 1e3 for part in (50, 99)} if began else {}
-        return {"rate": count / passed, "cpu": cpu / count * 1e6, "rss": rss, **at}
+        waits = sorted(ran.waits)
+        at = {f"p{part}": waits[len(waits) * part // 100] * 1e3 for part in (50, 99)} if waits else {}
+        cpu = cpu / max(1, ran.count) * 1e6
+        return {"rate": count / (ended - ran.began), "cpu": cpu, "rss": rss, "began": ran.began, "ended": ended, **at}
     finally:
+        await connection.close()
         await app.close()
 
 

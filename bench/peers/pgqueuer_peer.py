@@ -38,16 +38,20 @@ async def main(url: str, action: str, count: int) -> dict[str, Any]:
         await connection.close()
         return {"rate": rate}
     worker = PgQueuer(driver)
+    began, ran = 0.0, 0
 
     @worker.entrypoint("nothing")  # type: ignore[untyped-decorator]
     async def nothing(job: Any) -> None:
-        pass
+        nonlocal began, ran
+        ran += 1
+        if not began:
+            began = time.time()
 
-    begin, cpu = time.perf_counter(), time.process_time()
+    cpu = time.process_time()
     await worker.run(dequeue_timeout=timedelta(milliseconds=10), batch_size=BATCH, mode=QueueExecutionMode.drain)
-    passed, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    ended, cpu = time.time(), time.process_time() - cpu
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"rate": count / passed, "cpu": cpu / count * 1e6, "rss": rss}
+    return {"rate": count / (ended - began), "cpu": cpu / max(1, ran) * 1e6, "rss": rss, "began": began, "ended": ended}
 
 
 if __name__ == "__main__":

@@ -15,7 +15,15 @@ from holdfast.job.model import Attempt, Job, OnWait
 from holdfast.job.retry import RetryPolicy
 from holdfast.job.state import State
 from holdfast.stores.sql.claims import claim_of
-from holdfast.stores.sql.dialects.postgresql_texts import CLAIM_MANY, CLAIM_ONE, CLAIMED, ENQUEUE, ENQUEUE_ALIKE, SETTLE
+from holdfast.stores.sql.dialects.postgresql_texts import (
+    CLAIM_MANY,
+    CLAIM_ONE,
+    CLAIMED,
+    ENQUEUE,
+    ENQUEUE_ALIKE,
+    ENQUEUE_ONE,
+    SETTLE,
+)
 from holdfast.stores.sql.hot import Hot
 from holdfast.stores.sql.rows import RUNNING, micros, policy_of, seconds, seconds_or_none, tail_of
 from holdfast.stores.sql.schema import JOB_COLUMNS
@@ -48,8 +56,8 @@ class PostgresHot(Hot):
 
     def __init__(self, db: PostgresDialect) -> None:
         self._db = db
-        self._alike, self._mixed, self._one, self._many, self._settle = (
-            text.format(**db.tables) for text in (ENQUEUE_ALIKE, ENQUEUE, CLAIM_ONE, CLAIM_MANY, SETTLE)
+        self._single, self._alike, self._mixed, self._one, self._many, self._settle = (
+            text.format(**db.tables) for text in (ENQUEUE_ONE, ENQUEUE_ALIKE, ENQUEUE, CLAIM_ONE, CLAIM_MANY, SETTLE)
         )
 
     # --- enqueue
@@ -69,6 +77,10 @@ class PostgresHot(Hot):
         return answers
 
     def _enqueue_alike(self, first: NewJob, jobs: Sequence[NewJob], ids: list[str]) -> Script[list[c.Enqueued] | None]:
+        common = (first.queue, first.task, -first.priority, _policy(first), self._db.steered())
+        if len(jobs) == 1:
+            rows = yield Statement(self._single, (first.id, first.payload, *common))
+            return _stored(rows, jobs) if rows else None
         payloads = [new.payload for new in jobs]
         sizes = [len(payload) for payload in payloads]
         rows = yield Statement(
@@ -77,11 +89,7 @@ class PostgresHot(Hot):
                 texts(ids),
                 b"".join(payloads),
                 min(ids),
-                first.queue,
-                first.task,
-                -first.priority,
-                _policy(first),
-                self._db.steered(),
+                *common,
                 numbers(accumulate(sizes[:-1], initial=1)),
                 numbers(sizes),
             ),

@@ -41,6 +41,21 @@ SELECT new.id, substring($2::bytea FROM new.place FOR new.size), $4, $5, $6::sma
 RETURNING seq, created_at
 """
 
+#: One job that is ready now: the same with little to plan and to start.
+ENQUEUE_ONE: Final = f"""
+INSERT INTO {{job}} (
+    id, payload, queue, task, prio, policy, state, ready, run_at, created_at, queued_at, updated_at,
+    lane, pod_epoch, suspect, attempt, token, worker, version, lease_until, cancel_asked
+)
+SELECT $1::text, $2::bytea, $3::text, $4::text, $5::smallint, $6::bytea, 2, 1, now, now, now, now,
+       0, 0, 0, 0, 0, '', '', 0, 0
+  FROM (SELECT coalesce($7::bigint, {NOW}) AS now) AS known
+ WHERE EXISTS (SELECT FROM {{queue}} WHERE name = $3::text)
+   AND NOT EXISTS (SELECT FROM {{definition}} WHERE alias = $4::text AND stopped = 1)
+   AND NOT EXISTS (SELECT FROM {{done}} WHERE id = $1::text)
+RETURNING seq, created_at
+"""
+
 #: Any jobs without key, unique key and id of the caller's. A delay counts from now; a time in the past is now.
 ENQUEUE: Final = f"""
 WITH known AS MATERIALIZED (

@@ -80,6 +80,8 @@ class AsyncpgDriver:
         self.options = options or PostgresOptions()
         self.where = shown(url)
         self._pool: Pool | None = None
+        self._hot: Pool | None = None  # for single statements: they are planned once, see _connect_hot
+        self._plans_once = True
 
     @property
     def db(self) -> PostgresDialect:
@@ -99,25 +101,43 @@ class AsyncpgDriver:
         self._db.ahead = await connection.fetchval(_CLOCK) - (begin + time.time()) / 2
         pool.give(connection)
         self._pool = pool
+        self._hot = Pool(self._connect_hot, size=options.pool_size, patience=options.patience, where=self.where)
 
     async def close(self) -> None:
         """Let all connections go."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
+        pools = [pool for pool in (self._pool, self._hot) if pool is not None]
+        self._pool = self._hot = None
+        for pool in pools:
             await pool.close()
 
     def now(self) -> float:
         """The database's time as this process knows it, in seconds since the epoch; that of a test's clock, if one steers."""
         return self._db.guessed_now() / 1e6
 
-    async def connect(self) -> Any:
-        """Return a connection outside the pool."""
+    async def _connect_hot(self) -> Any:
+        """Return a connection that plans each statement once, without its values.
+
+        The hot statements have one good plan, which tests prove under stale statistics. Left to itself the server makes a new
+        one for each call, because a limit or a list of unknown length looks dear: half a millisecond each.
+        """
+        if not self._plans_once:
+            return await self.connect()
+        try:
+            return await self.connect(plan_cache_mode="force_generic_plan")
+        except asyncpg.PostgresError as error:
+            if "startup parameter" not in str(error):  # a pooler's way to say that it does not pass that on
+                raise
+            self._plans_once = False
+            return await self.connect()
+
+    async def connect(self, **settings: str) -> Any:
+        """Return a connection outside the pools. `settings` are the server's."""
         connection = await asyncpg.connect(
             self._url,
             timeout=self.options.connect_timeout,
             statement_cache_size=self.options.statement_cache_size,
             max_cached_statement_lifetime=0,
-            server_settings={"application_name": "holdfast"},
+            server_settings={"application_name": "holdfast", **settings},
         )
         try:
             refuse_old(connection.get_server_version().major, self.where)
@@ -128,8 +148,9 @@ class AsyncpgDriver:
 
     def suspect(self) -> None:
         """The way to the server was found broken: trust no connection."""
-        if self._pool is not None:
-            self._pool.suspect()
+        for pool in (self._pool, self._hot):
+            if pool is not None:
+                pool.suspect()
 
     # --- running ---------------------------------------------------------------------------------------------------
 
@@ -166,11 +187,12 @@ class AsyncpgDriver:
     def _mind_pooler(self, error: BaseException) -> None:
         if state_of(error) in POOLER:
             self.options.statement_cache_size = 0
-            if self._pool is not None:
-                self._pool.forget()  # connections that were made with a cache
+            for pool in (self._pool, self._hot):
+                if pool is not None:
+                    pool.forget()  # connections that were made with a cache
 
     async def _once(self, run: _Run, script: Script[T]) -> T:
-        pool = self._pool
+        pool = self._hot if run.single else self._pool
         if pool is None:
             raise StoreClosed("the store is not open: await store.open() first, and do not use it after close().")
         connection = await pool.take()
@@ -224,15 +246,15 @@ class _Failed(Exception):
 class _Run:
     """One run of a script on one connection. unknown: a loss now leaves it open whether something was stored."""
 
-    __slots__ = ("_single", "_write", "unknown")
+    __slots__ = ("_write", "single", "unknown")
 
     def __init__(self, *, write: bool, single: bool) -> None:
-        self._write, self._single = write, single
+        self._write, self.single = write, single
         self.unknown = False
 
     async def through(self, connection: Any, script: Script[T]) -> T:
         """Run it, and commit. Raises _Failed for what the database said, and whatever the script raises."""
-        if self._single:
+        if self.single:
             self.unknown = self._write
             return await self._statements(connection, script)
         await self._ask(connection, _BEGIN if self._write else _BEGIN_READ)
