@@ -8,6 +8,8 @@ from operator import itemgetter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec.structs import replace
+
 from holdfast.job import commands as c
 from holdfast.job.ledger.claiming import PROMOTE_BATCH
 from holdfast.job.ledger.enqueueing import accept
@@ -47,7 +49,9 @@ _NO_RETRY: Final = RetryPolicy()
 _HOLD: Final = OnWait.HOLD
 _NULL: Final = "NULL"
 _BEFORE: Final = 3  # columns of a claim's answer before those of the job
-_PRIO, _RUN_AT, _QUEUE, _ATTEMPT = (_BEFORE + CLAIMED.index(name) for name in ("prio", "run_at", "queue", "attempt"))
+_PRIO, _RUN_AT, _QUEUE, _ATTEMPT, _LEASE = (
+    _BEFORE + CLAIMED.index(name) for name in ("prio", "run_at", "queue", "attempt", "lease_until")
+)
 _in_line: Final = itemgetter(_PRIO, _RUN_AT, _BEFORE)
 
 
@@ -167,8 +171,12 @@ class PostgresHot(Hot):
         who = (want.instance, want.worker, want.version)
         tried = [row[_BEFORE] for row in rows if row[_ATTEMPT] > 1]
         past = (yield from attempts_of(step, tried)) if tried else {}
-        at = now / 1e6
-        return [_plain_claim(row, who, at) or _full_claim(row, who, now, past.get(row[_BEFORE])) for row in rows]
+        at, lease = now / 1e6, micros(want.lease)
+        return [
+            _plain_claim(row, who, at, own := _own_lease(row, now, lease))
+            or _full_claim(row, who, now, own, past.get(row[_BEFORE]))
+            for row in rows
+        ]
 
     # --- settle
 
@@ -310,7 +318,13 @@ def _stored(rows: Sequence[Row], jobs: Sequence[NewJob]) -> list[c.Enqueued]:
     return answers
 
 
-def _plain_claim(row: Row, who: tuple[str, str, str], now: float) -> c.Claim[Job] | None:
+def _own_lease(row: Row, now: int, wanted: int) -> float:
+    """Return the seconds of a lease that is the queue's own; 0 for the one that was wanted."""
+    lease: int = row[_LEASE] - now
+    return 0.0 if lease == wanted else lease / 1e6
+
+
+def _plain_claim(row: Row, who: tuple[str, str, str], now: float, own: float) -> c.Claim[Job] | None:
     """Return the claim of a job that never ran and of which nothing special was asked; None for others."""
     (
         _, _, _, seq, job_id, task, queue, payload, prio, run_at, policy, key, unique, created_at, queued_at, attempt, token,
@@ -324,7 +338,7 @@ def _plain_claim(row: Row, who: tuple[str, str, str], now: float) -> c.Claim[Job
         None, "engine", created_at / 1e6, _RUNNING_STATE, queued_at / 1e6, now, None, None, "", None, None, 0, attempt,
         token, 0, 0, 0, 0, 0, 0, False, Attempt(attempt, token, who[0], who[1], now, version=who[2]),
     )  # fmt: skip
-    return c.Claim(job, job_id, task, queue, token, attempt, lease / 1e6, seq)
+    return c.Claim(job, job_id, task, queue, token, attempt, lease / 1e6, seq, False, own)
 
 
 _BLANK: Final[dict[str, Any]] = {
@@ -332,7 +346,9 @@ _BLANK: Final[dict[str, Any]] = {
 }  # fmt: skip
 
 
-def _full_claim(row: Row, who: tuple[str, str, str], now: int, past: Sequence[Attempt] | None) -> c.Claim[Job]:
+def _full_claim(
+    row: Row, who: tuple[str, str, str], now: int, own: float, past: Sequence[Attempt] | None
+) -> c.Claim[Job]:
     values = dict(zip(CLAIMED, row[_BEFORE:], strict=True))
     values |= _BLANK | {"updated_at": now, "started_at": now, "instance": who[0], "worker": who[1], "version": who[2]}
-    return claim_of(tuple(values[name] for name in JOB_COLUMNS), values["lease_until"], past)
+    return replace(claim_of(tuple(values[name] for name in JOB_COLUMNS), values["lease_until"], past), lease=own)
