@@ -16,7 +16,7 @@ from holdfast.job.ledger.enqueueing import check_batch
 from holdfast.store import Capabilities
 from holdfast.stores.sql.dialects.postgresql import PostgresDialect
 from holdfast.stores.sql.dialects.postgresql_hot import is_plain
-from holdfast.stores.sql.dialects.postgresql_upkeep import PostgresUpkeep
+from holdfast.stores.sql.dialects.postgresql_upkeep import PRUNE_BATCH, PostgresUpkeep
 from holdfast.stores.sql.drivers.asyncpg import AsyncpgDriver, PostgresOptions
 from holdfast.stores.sql.notify import Announcer, Listener, notification
 from holdfast.stores.sql.schema import PREFIX, check_prefix
@@ -208,9 +208,13 @@ class PostgresStore(SqlStore):
             self._work.notify()  # the look behind the notifications: those who wait may have missed one
         elif self._queues:
             self._nothing_at = at
-        if not looked.work:
-            return c.Rescued()
-        return await self._write(lambda step: rescue(step, limit), repeats=True)
+        pruned, stuck = 0, False
+        if looked.old:
+            pruned, stuck = await self._write(lambda step: self._upkeep.prune(step, looked.old))
+        if not looked.work and not stuck:
+            return c.Rescued(pruned=pruned, more=pruned >= PRUNE_BATCH)
+        rescued = await self._write(lambda step: rescue(step, limit), repeats=True)
+        return replace(rescued, pruned=rescued.pruned + pruned, more=rescued.more or pruned >= PRUNE_BATCH)
 
     async def _notify(self, step: Step) -> None:
         await self._postgres.run(lambda: notification(step), single=True, repeats=True)

@@ -25,6 +25,8 @@ _SLACK: Final = 100
 
 def prune(step: Step, limit: int) -> Script[int]:
     """Purge up to `limit` ended jobs; return how many there were."""
+    # One at a time: two would count the same rows as gone.
+    yield from step.db.lock("retention", ("all",))
     counts: Counter[tuple[str, int]] = Counter()
     for name, code, n in (yield step.db.q("SELECT queue, state, sum(n) FROM {tally} GROUP BY queue, state")):
         counts[name, code % HIDDEN] += int(n)
@@ -54,7 +56,7 @@ def _prune(
         # One state at a time, so that each is read in the order of its index.
         text = (
             "SELECT finished_at, seq, state, uniq, policy, created_at, deleted_at FROM {done}"
-            " WHERE queue = ? AND state = ? AND finished_at <= ? ORDER BY finished_at, seq LIMIT ?"
+            " WHERE queue = ? AND state = ? AND finished_at <= ? ORDER BY finished_at, seq LIMIT ? {skip}"
         )
         rows += yield step.db.q(text, queue, code, now if over > 0 else until, limit + _SLACK)
     gone: list[Row] = []

@@ -231,3 +231,28 @@ SELECT now,
         SELECT queue, state % 100 AS state, sum(n)::bigint AS n FROM {{tally}} GROUP BY 1, 2 HAVING sum(n) > 0
        ) AS ended ON true
 """
+
+#: Succeeded jobs of a queue ($1) that retention lets go: those that ended before $2, or that are more than $3, at most $4.
+#: Nobody else may do the same meanwhile. Those that had a unique key are left to the rules: its window may be open.
+PRUNE: Final = """
+WITH gone AS (
+    DELETE FROM {done} AS done
+     WHERE done.ctid = ANY (ARRAY(
+        SELECT ctid FROM {done}
+         WHERE queue = $1::text AND state = 6 AND uniq IS NULL AND finished_at <= $2::bigint
+         ORDER BY queue, state, finished_at, seq
+         LIMIT greatest(0, least($4::bigint,
+               (SELECT sum(n) FROM {tally} WHERE queue = $1::text AND state % 100 = 6)::bigint - $3::bigint))
+           FOR UPDATE SKIP LOCKED))
+    RETURNING seq, attempt, CASE WHEN deleted_at IS NULL THEN 6 ELSE 106 END AS code
+),
+evidence AS (
+    DELETE FROM {attempt} WHERE seq = ANY (ARRAY(SELECT seq FROM gone WHERE attempt > 1))
+),
+counted AS (
+    INSERT INTO {tally} AS tally (queue, state, shard, n)
+    SELECT $1::text, code, $5::smallint, -count(*) FROM gone GROUP BY code
+    ON CONFLICT (queue, state, shard) DO UPDATE SET n = tally.n + excluded.n
+)
+SELECT count(*) FROM gone
+"""

@@ -10,7 +10,7 @@ from holdfast.job import commands as c
 from holdfast.job.ledger.upkeep import GONE_AFTER
 from holdfast.job.model import Instance, Queue, WorkerConfig
 from holdfast.stores.sql import upkeep
-from holdfast.stores.sql.dialects.postgresql_texts import BEAT, LOOK
+from holdfast.stores.sql.dialects.postgresql_texts import BEAT, LOOK, PRUNE
 from holdfast.stores.sql.rows import ELSEWHERE, SUCCEEDED, body_from, body_of, micros, seconds
 from holdfast.stores.sql.script import Statement
 
@@ -24,11 +24,18 @@ if TYPE_CHECKING:
 _UNKNOWN: Final = Queue(name="")
 
 
+#: How many jobs one statement purges.
+PRUNE_BATCH: Final = 5_000
+_EVER: Final = 1 << 62
+
+
 class Looked(NamedTuple):
-    """What a look found. work: whether upkeep has something to do; ready: whether a worker has."""
+    """What a look found. work: whether upkeep has something to do beside purging plain successes, of which `old` tells the
+    queues and how many there are more than they keep; ready: whether a worker has."""
 
     work: bool
     ready: bool
+    old: tuple[tuple[Queue, int], ...]
 
 
 class PostgresUpkeep:
@@ -36,7 +43,7 @@ class PostgresUpkeep:
 
     def __init__(self, db: PostgresDialect) -> None:
         self._db = db
-        self._beat, self._look = (text.format(**db.tables) for text in (BEAT, LOOK))
+        self._beat, self._look, self._prune = (text.format(**db.tables) for text in (BEAT, LOOK, PRUNE))
         self._records: dict[str, bytes] = {}  # of processes that beat through us, as they are stored
 
     # --- beats
@@ -82,7 +89,29 @@ class PostgresUpkeep:
     def looked(self, rows: Sequence[Row]) -> Looked:
         """What the rows of a look tell."""
         now, lost, due, ready = rows[0][:4]
-        return Looked(lost or due or any(_goes(row, now) for row in rows if row[4] is not None), ready)
+        going = [row for row in rows if row[4] is not None and _goes(row, now)]
+        mixed = {row[6] for row in rows if row[4] == SUCCEEDED + ELSEWHERE}  # records of others count with them
+        plain = [row for row in going if row[4] == SUCCEEDED and row[6] not in mixed]
+        old = [(body_from(row[6], Queue), row[5]) for row in plain]
+        return Looked(lost or due or len(plain) < len(going), ready, tuple(old))
+
+    def prune(self, step: Step, old: Sequence[tuple[Queue, int]]) -> Script[tuple[int, bool]]:
+        """Purge plain successes; return how many went, and whether some of them are left that only the rules let go."""
+        yield from self._db.lock("retention", ("all",))
+        now = yield from step.now()
+        total, stuck = 0, False
+        for queue, _ in old:
+            rules = []
+            if queue.keep_succeeded is not None:
+                rules.append((now - micros(queue.keep_succeeded), 0))
+            if queue.keep_succeeded_count is not None:
+                rules.append((_EVER, queue.keep_succeeded_count))
+            gone = 0
+            for until, most in rules:
+                [[count]] = yield Statement(self._prune, (queue.name, until, most, PRUNE_BATCH, self._db.shard))
+                gone += count
+            total, stuck = total + gone, stuck or not gone
+        return total, stuck
 
 
 def _goes(row: Row, now: int) -> bool:
