@@ -3,14 +3,13 @@
 import pytest
 from msgspec.structs import replace
 
-from holdfast.errors import (
-    IllegalTransition,
-)
+from holdfast.errors import Conflict, IllegalTransition
 from holdfast.job import commands as c
 from holdfast.job import draw
 from holdfast.job import facts as f
 from holdfast.job.ledger import Ledger, canonical, execute, fold, validate
 from holdfast.job.ledger.clean import clean, encodable
+from holdfast.job.ledger.query import page_of
 from holdfast.job.ledger.settling import DATA_MAX
 from holdfast.job.model import (
     ATTEMPTS_KEPT,
@@ -20,6 +19,7 @@ from holdfast.job.model import (
     Instance,
     InstanceState,
     Job,
+    Schedule,
 )
 from holdfast.job.retry import RetryPolicy
 from holdfast.job.state import End, Event, State
@@ -279,3 +279,24 @@ def test_a_replay_into_a_new_queue_makes_the_queue(bench: Bench) -> None:
     [ruling] = bench.do(order).rulings
     assert bench.job(ruling.made).queue == "elsewhere"
     assert any(type(fact) is f.QueueSaved and fact.queue.name == "elsewhere" for fact in bench.log)
+
+
+@feature("T31")
+def test_a_schedule_is_replaced_only_by_who_saw_its_last_revision(bench: Bench) -> None:
+    schedule = Schedule(name="nightly", rule="0 3 * * *", task="t")
+    made = bench.do(c.SaveSchedule(schedule, 0))
+    assert made.revision == 1
+    for expect, found in ((0, "expected none, found revision 1"), (7, "expected revision 7, found revision 1")):
+        with pytest.raises(Conflict, match=found):
+            bench.do(c.SaveSchedule(schedule, expect))
+    with pytest.raises(Conflict, match="expected revision 1, found none"):
+        bench.do(c.SaveSchedule(replace(schedule, name="weekly"), 1))
+    assert bench.do(c.SaveSchedule(schedule, 1)).revision == 2
+
+
+def test_a_search_passes_over_the_places_of_purged_jobs(bench: Bench) -> None:
+    for name in ("a", "b", "c"):
+        bench.add(name)
+    bench.do(c.Order(action=c.Delete(hard=True), selection=c.Selection(ids=("b",))))
+    page = page_of(bench.ledger, c.JobFilter(), c.Page(newest_first=False))
+    assert [job.id for job in page.items] == ["a", "c"]

@@ -77,6 +77,16 @@ def test_verify_names_every_bad_file_also_where_the_log_would_open(journal: SimD
     assert bad == {"MARK": 0, FIRST: 96, f"{3:020}.snap": 0}
 
 
+def test_verify_tells_damage_from_what_a_crash_leaves(journal: SimDisk) -> None:
+    """A torn tail in the newest segment is what every crash may leave; behind a snapshot, a bad file is still damage."""
+    last = verify(journal).files[-1].name
+    _damage(journal, last, len(journal.names[last].seen) - 1)
+    assert verify(journal).damaged == ()
+    publish_snapshot(journal, 6, [b"state"])
+    _damage(journal, FIRST, 40)
+    assert [file.name for file in verify(journal).damaged] == [FIRST]
+
+
 def test_verify_says_what_an_open_would_refuse(journal: SimDisk) -> None:
     _damage(journal, f"{4:020}.log", 20)
     report = verify(journal)

@@ -186,7 +186,7 @@ class Ticks(StoreSuite):
     async def test_a_rule_that_can_not_be_read_is_told_once_and_holds_up_no_other(self, h: StoreHarness) -> None:
         due = h.clock.now() + 60.0
         broken = Schedule(name="a", rule="from a later version", task=h.task, status=ACTIVE, next_run_at=due)
-        await h.store.save_schedule(broken)
+        await h.leave_schedule(broken)
         await made(h)
         alarms: list[BaseException] = []
         looking = scheduler(h, alarms)
