@@ -97,11 +97,12 @@ class RollUp:
             changed = self._add(ended, 1)
             return [self._row(key, figures) for key, figures in changed.items()]
 
-    def take_back(self, minute: int, ended: Sequence[Ended]) -> None:
-        """These were not stored after all."""
+    def take_back(self, minute: int, ended: Sequence[Ended]) -> list[Row]:
+        """These were not stored after all; return the rows as they should be, for who has written them already."""
         with self._lock:
-            if minute == self._minute:
-                self._add(ended, -1)
+            if minute != self._minute:
+                return []
+            return [self._row(key, figures) for key, figures in self._add(ended, -1).items()]
 
     def _add(self, ended: Iterable[Ended], sign: int) -> dict[Key, _Figures]:
         groups: dict[Key, list[Ended]] = {}

@@ -209,7 +209,9 @@ class PostgresHot(Hot):
         )
         if count < len(told):
             done = set(moved or ())
-            self._db.rollup.take_back(now // MINUTE, [ended[n] for n, seq in enumerate(seqs) if seq not in done])
+            # Some were stale or are repeated: the statement has counted them, so their rows are written again.
+            untrue = [ended[n] for n, seq in enumerate(seqs) if seq not in done]
+            yield from self._db.upsert("stat", self._db.rollup.take_back(now // MINUTE, untrue))
             step.counted[-1] = (now // MINUTE, [ended[n] for n, seq in enumerate(seqs) if seq in done])
             places = [place for place, seq in zip(places, seqs, strict=True) if seq in done]
         if count:

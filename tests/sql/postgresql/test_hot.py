@@ -1,0 +1,50 @@
+"""What the single statements of the hot path must not get wrong."""
+
+from __future__ import annotations
+
+import asyncio
+
+from holdfast.job import commands as c
+from holdfast.job.state import State
+from tests.sql.postgresql.harness import DatabaseHarness
+from tests.sql.postgresql.test_opening import run_sql
+
+
+async def test_a_batch_with_stale_and_repeated_settles_ends_the_others_and_counts_each_once(h: DatabaseHarness) -> None:
+    await h.add_many(6)
+    claims = await h.claim(6)
+    await h.store.settle([c.Settlement(claims[0], c.Succeeded(b"1"), 0.1)])
+    h.clock.advance(100.0)
+    await h.store.rescue()
+    again = {claim.id: claim for claim in await h.claim(6, "i2")}
+    settlements = [
+        c.Settlement(claims[0], c.Succeeded(b"1"), 0.1),  # a repeat
+        c.Settlement(claims[1], c.Succeeded(b"1"), 0.1),  # stale
+        *(c.Settlement(claim, c.Succeeded(b"2"), 0.1) for claim in again.values()),
+    ]
+    answers = await h.store.settle(settlements)
+    assert [str(one.accepted) for one in answers] == ["repeated", "stale", *["applied"] * 5]
+    assert (await h.store.stats()).total(State.SUCCEEDED) == 6
+    rows = await run_sql(h.url, "SELECT sum(n)::int FROM holdfast_stat WHERE outcome = 1")
+    assert rows[0][0] == 6
+
+
+async def test_a_claim_of_several_queues_takes_them_in_order_and_each_by_priority(h: DatabaseHarness) -> None:
+    made = {}
+    for queue in ("b", "a"):
+        for priority in (0, 5, -5):
+            made[queue, priority] = (await h.add(queue=queue, priority=priority)).id
+    got = await h.claim_ids(5, queues=("a", "b"))
+    assert got == [made["a", 5], made["a", 0], made["a", -5], made["b", 5], made["b", 0]]
+
+
+async def test_two_who_purge_at_once_leave_as_many_as_the_queue_keeps(h: DatabaseHarness) -> None:
+    await h.store.change_queue(c.ChangeQueue(name="default", create=True, keep_succeeded_count=10))
+    await h.add_many(50)
+    await h.run_all()
+    other = DatabaseHarness(h.url, h.clock)
+    await other.open()
+    await asyncio.gather(*(store.rescue() for store in (h.store, other.store) for _ in range(3)))
+    await other.close()
+    assert (await h.store.stats()).total(State.SUCCEEDED) == 10
+    assert h.faults() == []
