@@ -19,14 +19,16 @@ async def test_a_batch_with_stale_and_repeated_settles_ends_the_others_and_count
     again = {claim.id: claim for claim in await h.claim(6, "i2")}
     settlements = [
         c.Settlement(claims[0], c.Succeeded(b"1"), 0.1),  # a repeat
-        c.Settlement(claims[1], c.Succeeded(b"1"), 0.1),  # stale
-        *(c.Settlement(claim, c.Succeeded(b"2"), 0.1) for claim in again.values()),
+        c.Settlement(claims[1], c.Succeeded(b"1"), 0.1),  # stale, beside the one that took over
+        c.Settlement(claims[2], c.Succeeded(b"1"), 0.1),  # stale
+        *(c.Settlement(claim, c.Succeeded(b"2"), 0.1) for claim in again.values() if claim.id != claims[2].id),
     ]
     answers = await h.store.settle(settlements)
-    assert [str(one.accepted) for one in answers] == ["repeated", "stale", *["applied"] * 5]
-    assert (await h.store.stats()).total(State.SUCCEEDED) == 6
+    assert [str(one.accepted) for one in answers] == ["repeated", "stale", "stale", *["applied"] * 4]
+    assert await h.state(claims[2].id) is State.RUNNING
+    assert (await h.store.stats()).total(State.SUCCEEDED) == 5
     rows = await run_sql(h.url, "SELECT sum(n)::int FROM holdfast_stat WHERE outcome = 1")
-    assert rows[0][0] == 6
+    assert rows[0][0] == 5
 
 
 async def test_a_claim_of_several_queues_takes_them_in_order_and_each_by_priority(h: DatabaseHarness) -> None:
