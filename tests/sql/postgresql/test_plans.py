@@ -208,6 +208,8 @@ class Plans:
             check(plan, "holdfast_job_ready", BATCH * 60)
             picked = next(node for node in nodes(plan) if node.get("Index Name") == "holdfast_job_ready")
             assert picked["Actual Rows"] * picked["Actual Loops"] <= BATCH + 1
+            due = [node for node in nodes(plan) if node.get("Index Name") == "holdfast_job_due"]
+            assert all(node["Actual Rows"] <= 1 for node in due), json.dumps(plan, indent=1)
 
     @pytest.mark.parametrize("generic", [False, True])
     @pytest.mark.parametrize("looking", KINDS, indirect=True)
