@@ -24,6 +24,11 @@ def test_in_the_example_a_worker_is_killed_its_users_move_and_no_line_is_lost() 
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "9 users live in 3 workers" in ended.stdout
     assert ended.stdout.count("20 lines in order") == 9
-    assert len(re.findall(r"moved \d+ -> \d+, 2 epochs", ended.stdout)) == 3
-    assert ended.stdout.count("stayed in") == 6
+    # How many lived in the killed worker is the router's choice: about a third of them.
+    killed = re.search(r"kill -9 \d+: the home of \[(.*)\]", ended.stdout)
+    assert killed is not None
+    lived_there = len(killed[1].split(","))
+    assert 1 <= lived_there <= 5
+    assert len(re.findall(r"moved \d+ -> \d+, 2 epochs", ended.stdout)) == lived_there
+    assert ended.stdout.count("stayed in") == 9 - lived_there
     assert "nothing is lost" in ended.stdout
