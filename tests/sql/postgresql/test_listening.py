@@ -8,13 +8,17 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
+from holdfast.chance import SystemDraw
 from holdfast.clock import SystemClock
 from holdfast.connect import make_store
 from holdfast.errors import StoreUnavailable
 from holdfast.job import commands as c
 from holdfast.job.model import NewJob
+from holdfast.stores.sql.dialects.postgresql import PostgresDialect
 from holdfast.stores.sql.drivers.asyncpg import PostgresOptions
+from holdfast.stores.sql.notify import Announcer
 from holdfast.stores.sql.postgresql import PostgresStore
+from holdfast.stores.sql.script import Step
 from tests.features import feature
 from tests.sql.postgresql.dialogue import beat, insist, want
 from tests.support.proxy import Proxy
@@ -88,6 +92,26 @@ async def test_a_burst_wakes_for_its_last_job_too_though_it_is_announced_once_or
                 task = await waiting(worker)
     await listener.close()
     assert 1 <= len([one for one in news if "r" in str(one)]) < 50
+
+
+async def test_what_happens_while_a_notification_is_fresh_is_told_by_the_next_one() -> None:
+    db, sent = PostgresDialect("holdfast_"), list[set[str]]()
+
+    async def send(step: Step) -> None:
+        sent.append(set(step.ready))
+
+    def step(*queues: str) -> Step:
+        made = Step(db, SystemDraw(SystemClock()))
+        made.ready |= set(queues)
+        return made
+
+    announcer = Announcer(send, step)
+    announcer.tell(step("first"))
+    await eventually(lambda: bool(sent))
+    announcer.tell(step("second"))
+    announcer.tell(step("third"))
+    await announcer.close()
+    assert sent == [{"first"}, {"second", "third"}]
 
 
 async def test_who_waits_for_a_job_to_end_hears_of_it_from_another_process(url: str) -> None:

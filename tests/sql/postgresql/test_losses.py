@@ -203,8 +203,10 @@ async def test_a_caller_who_is_cancelled_leaves_a_connection_that_nobody_mistake
 
 
 async def test_a_claim_whose_answer_was_lost_says_that_its_outcome_is_unknown(server: PostgresServer, url: str) -> None:
+    # Another store enqueues: this one has no notification under way that the cut could hit instead.
+    async with opened(url) as producer:
+        await producer.enqueue([NewJob(id="one", task="t")])
     async with Proxy(server.socket) as proxy, opened(through(proxy, url)) as store:
-        await store.enqueue([NewJob(id="one", task="t")])
         await store.claim(want("other", "i1"))
         proxy.cut_after("down", 1)
         with pytest.raises(OutcomeUnknown, match="Ask by the job's id"):
