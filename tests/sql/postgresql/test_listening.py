@@ -84,12 +84,13 @@ async def test_a_burst_wakes_for_its_last_job_too_though_it_is_announced_once_or
         got: set[str] = set()
         task = await waiting(worker)
         await asyncio.gather(*(producer.enqueue([NewJob(id=f"job-{number}", task="t")]) for number in range(100)))
-        while len(got) < 100:
-            assert await woken(task)
-            while claims := (await worker.claim(want("default", "i", 30))).items:
-                got |= {claim.id for claim in claims}
-            if len(got) < 100:
-                task = await waiting(worker)
+        assert await woken(task)
+        async with asyncio.timeout(60):
+            while len(got) < 100:
+                claims = await worker.claim(want("default", "i", 30))
+                got |= {claim.id for claim in claims.items}
+                if not claims.items:
+                    await worker.wait(["default"], claims.cursor, LONG)
     await listener.close()
     assert 1 <= len([one for one in news if "r" in str(one)]) < 50
 
