@@ -134,9 +134,9 @@ def _settles(events: list[Event], jobs: dict[str, Job]) -> Iterator[str]:
     claims: dict[str, list[tuple[float, int]]] = defaultdict(list)
     for event, job_id, token in _claims(events):
         claims[job_id].append((event.at, token))
-    for event in events:
-        if (event.kind, event.phase, event.accepted) != ("settle", "ok", "applied"):
-            continue
+    done = [event for event in events if (event.kind, event.phase, event.accepted) == ("settle", "ok", "applied")]
+    # By token, not by time: a client may write down its answer after another one was given, and settled, the next claim.
+    for event in sorted(done, key=lambda event: event.tokens):
         [job_id], [token], invoked = event.ids, event.tokens, begun[event.call].at
         if any(at < invoked and newer > token for at, newer in claims[job_id]):
             yield f"stale: token {token} of {job_id} settled after a newer claim was answered"

@@ -191,6 +191,13 @@ def test_a_good_history_is_accepted() -> None:
     assert violations(*good()) == []
 
 
+def test_an_answer_that_is_written_down_late_is_no_fault() -> None:
+    """The client of token 10 was slow: its job was claimed again and had succeeded before it wrote that its settle was done."""
+    events, jobs = good()
+    events[4] = replace(events[4], at=8.5)
+    assert violations(sorted(events, key=lambda event: event.at), jobs) == []
+
+
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_the_checker_finds_every_planted_violation(name: str) -> None:
     found = violations(*MUTATIONS[name](*good()))
