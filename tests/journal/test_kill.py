@@ -192,7 +192,7 @@ def test_a_good_history_is_accepted() -> None:
 
 
 def test_an_answer_that_is_written_down_late_is_no_fault() -> None:
-    """The client of token 10 was slow: its job was claimed again and had succeeded before it wrote that its settle was done."""
+    """The client of token 10 was slow: its job was claimed again, and had succeeded, before it wrote down its answer."""
     events, jobs = good()
     events[4] = replace(events[4], at=8.5)
     assert violations(sorted(events, key=lambda event: event.at), jobs) == []
