@@ -38,12 +38,12 @@ def claimed_row(row: Row, epoch: int, who: tuple[str, str, str], now: int, until
     return tuple(changed)
 
 
-def claim_of(row: Row, until: int, past: Sequence[Attempt] | None = None) -> c.Claim[Job]:
-    """Return the claim of a job that was taken."""
+def claim_of(row: Row, until: int, past: Sequence[Attempt] | None = None, lease: float = 0.0) -> c.Claim[Job]:
+    """Return the claim of a job that was taken. lease: seconds, when it is the queue's own and not the worker's."""
     job = job_from(row)
     if past:
         job = with_past(job, past)
-    return c.Claim(job, job.id, job.task, job.queue, job.token, job.attempt, until / 1e6, job.seq, job.suspect)
+    return c.Claim(job, job.id, job.task, job.queue, job.token, job.attempt, until / 1e6, job.seq, job.suspect, lease)
 
 
 # --- by the rules --------------------------------------------------------------------------------------------------

@@ -198,7 +198,8 @@ class Hot:
         yield step.db.q(_TAKE, epoch, *who, now, until, now, [row[0] for row in rows])
         tried = [row[0] for row in rows if row[_ATTEMPT]]
         past = (yield from attempts_of(step, tried)) if tried else {}
-        return [claim_of(claimed_row(row, epoch, who, now, until), until, past.get(row[0])) for row in rows]
+        own = 0.0 if lease == micros(want.lease) else lease / 1e6
+        return [claim_of(claimed_row(row, epoch, who, now, until), until, past.get(row[0]), own) for row in rows]
 
     # --- settle
 

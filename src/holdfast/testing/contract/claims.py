@@ -25,6 +25,7 @@ class Claiming(SourceSuite):
         claim = await h.claim_one()
         assert (claim.id, claim.attempt, claim.queue, claim.task) == (item_id, 1, h.queue, h.task)
         assert claim.lease_until == h.clock.now() + LEASE
+        assert claim.lease == 0.0, "the worker's own"
         assert 0 < claim.token < TOKEN_MAX
         look = await h.look(item_id)
         assert (look.state, look.attempt, look.token, look.end) == (State.RUNNING, 1, claim.token, None)

@@ -119,6 +119,7 @@ class Queues(StoreSuite):
         await h.add()
         claim = await h.claim_one(lease=30.0)
         assert claim.lease_until == h.clock.now() + 300.0
+        assert claim.lease == 300.0, "the worker must know how often to beat"
         h.advance(299.0)
         assert (await h.store.rescue()).lost == 0
         h.advance(2.0)
