@@ -34,7 +34,7 @@ features: ## write docs/features.md anew from the tests
 
 soak: ## the long runs that `make test` leaves out
 	@scripts/setup dev
-	@$(PYTHON) -m pytest -m soak --hypothesis-profile=soak tests; code=$$?; [ $$code = 5 ] && echo "there are no long runs yet" || exit $$code
+	@$(PYTHON) -m pytest -m soak -o faulthandler_timeout=0 --hypothesis-profile=soak tests; code=$$?; [ $$code = 5 ] && echo "there are no long runs yet" || exit $$code
 
 lint: ## style and import rule
 	@scripts/setup dev
