@@ -50,7 +50,7 @@ class Links:
 
     def seen(self, instance: Instance) -> list[Address]:
         """Note what a process is doing; return the keys whose ownership may have changed by it."""
-        owns = instance.state in _OWNS
+        owns = may_own(instance)
         if owns == (instance.id in self.owning):
             return []
         (self.owning.add if owns else self.owning.discard)(instance.id)
@@ -61,6 +61,11 @@ class Links:
         self.owning.discard(instance)
         for address in self.of_instance.pop(instance, {}):
             del self.by_key[address]
+
+
+def may_own(instance: Instance) -> bool:
+    """Whether a process may own keys, as far as its record says."""
+    return instance.state in _OWNS
 
 
 class StickyLine:

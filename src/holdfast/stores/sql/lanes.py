@@ -1,8 +1,15 @@
-"""Jobs with a key: the head of each line is ready, and nothing else of it."""
+"""Jobs with a key: the head of each line is ready, and nothing else of it.
+
+A sticky head is ready for one process alone, `owner`: the one that the link of its key names, whether that lives or not.
+Whoever changes a link, or the line of a key, has locked the key, so that both always agree. Who lives is asked when jobs
+are claimed, and so a lost process costs nothing for its keys.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
+
+from holdfast.stores.sql.rows import STICKY
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -18,8 +25,14 @@ _HEADS: Final = (
 _TAKEN: Final = "SELECT seq FROM {job} WHERE lane_key {texts} AND ready > 0 {lock}"
 _DROP: Final = "UPDATE {job} SET ready = 0 WHERE lane_key {texts} AND ready > 0 AND NOT seq {ints}"
 _RAISE: Final = (
-    "UPDATE {job} SET ready = CASE WHEN suspect = 1 THEN 2 ELSE 1 END"
-    " WHERE seq {ints} AND ready = 0 AND lane = 1 AND sticky IS NULL"
+    "UPDATE {job} SET ready = CASE WHEN sticky IS NOT NULL THEN 3 WHEN suspect = 1 THEN 2 ELSE 1 END"
+    " WHERE seq {ints} AND ready = 0 AND lane = 1"
+)
+_RAISED: Final = "SELECT queue, max(ready) FROM {job} WHERE seq {ints} AND ready > 0 GROUP BY queue"
+#: The processes that have these keys, whether they live or not.
+_OWN: Final = (
+    "UPDATE {job} SET owner = coalesce((SELECT its.instance FROM {link} AS its WHERE its.service = {job}.sticky"
+    " AND its.lane_key = {job}.lane_key AND its.pod IS NOT NULL), '') WHERE lane_key {texts} AND ready = 3"
 )
 
 
@@ -41,5 +54,12 @@ def set_heads(step: Step, keys: Collection[str]) -> Script[None]:
     if not heads:
         return
     yield db.q(_RAISE, heads)
-    for (queue,) in (yield db.q("SELECT DISTINCT queue FROM {job} WHERE seq {ints} AND ready > 0", heads)):
-        step.ready.add(queue)
+    raised = yield db.q(_RAISED, heads)
+    step.ready |= {queue for queue, _ in raised}
+    if any(ready == STICKY for _, ready in raised):
+        yield from set_owners(step, wanted)
+
+
+def set_owners(step: Step, keys: Collection[str]) -> Script[None]:
+    """Give the heads of these lines to the processes that have the keys. Their lanes must be locked."""
+    yield step.db.q(_OWN, sorted(keys))

@@ -33,7 +33,7 @@ TABLES: Final[dict[str, Table]] = {
     "definition": Table(("id", "alias", "stopped", "body")),
     "schedule": Table(("name", "next_run_at", "body")),
     "worker": Table(("name", "body")),
-    "instance": Table(("id", "worker", "live", "heartbeat_at", "lease", "body", "beat")),
+    "instance": Table(("id", "worker", "live", "owns", "heartbeat_at", "lease", "body", "beat")),
     "operation": Table(("id", "created_at", "state", "body")),
     "audit": Table(("seq", "at", "body")),
     "link": Table(("service", "lane_key", "pod", "instance", "epoch"), key=2),

@@ -20,6 +20,7 @@ from holdfast.job import commands as c
 from holdfast.job import facts as f
 from holdfast.job.external import EXTERNAL
 from holdfast.job.ledger import Ledger, execute
+from holdfast.job.ledger.links import may_own
 from holdfast.job.model import ATTEMPTS_KEPT, Definition, Instance, Job, Operation, Queue, Schedule, WorkerConfig
 from holdfast.job.state import State
 from holdfast.stores.sql.lanes import lock_lanes, set_heads
@@ -363,6 +364,7 @@ def instance_row(instance: Instance, beat: Instance | None = None) -> Row:
         instance.id,
         instance.worker,
         live,
+        int(may_own(instance)),
         micros(newest.heartbeat_at),
         micros(newest.lease),
         body_of(instance),

@@ -50,7 +50,7 @@ _TEXTS: Final = frozenset(
     }
 )  # fmt: skip
 _SMALL: Final = frozenset(
-    {"ready", "prio", "lane", "suspect", "cancel_asked", "paused", "stopped", "live", "shard", "outcome"}
+    {"ready", "prio", "lane", "suspect", "cancel_asked", "paused", "stopped", "live", "owns", "shard", "outcome"}
 )
 
 

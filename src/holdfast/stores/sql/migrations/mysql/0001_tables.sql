@@ -11,6 +11,7 @@ INSERT IGNORE INTO {meta} (name, value) VALUES ('epoch', '1'), ('database', UUID
 
 -- Jobs that have not ended. Without partial indexes, what only some rows have is a column that follows from the others and is
 -- NULL in the rest: a scan of what is due, or of what runs, meets no other row.
+-- owner: of a sticky job that is next in the line of its key (ready = 3), the process that has the key; empty: nobody.
 CREATE TABLE IF NOT EXISTS {job} (
     seq BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
     id VARBINARY(512) NOT NULL,
@@ -41,12 +42,13 @@ CREATE TABLE IF NOT EXISTS {job} (
     lease_until BIGINT NOT NULL,
     cancel_asked SMALLINT NOT NULL,
     rest LONGBLOB,
+    owner VARBINARY(2048) NOT NULL DEFAULT '',
     due_at BIGINT GENERATED ALWAYS AS (CASE WHEN state IN (1, 4) THEN run_at END) VIRTUAL,
     runs_at VARBINARY(2048) GENERATED ALWAYS AS (CASE WHEN state = 3 THEN instance END) VIRTUAL,
     UNIQUE KEY job_id (id),
     -- An unfinished job holds its unique key alone, whatever else goes wrong.
     UNIQUE KEY job_uniq (uniq),
-    KEY job_ready (queue, ready, prio, run_at, seq, state),
+    KEY job_ready (queue, ready, owner, prio, run_at, seq, state),
     KEY job_due (due_at, seq),
     KEY job_runs_at (runs_at, queue),
     KEY job_lane (lane_key, lane, seq)
@@ -129,6 +131,7 @@ CREATE TABLE IF NOT EXISTS {instance} (
     id VARBINARY(2048) NOT NULL PRIMARY KEY,
     worker VARBINARY(2048) NOT NULL,
     live SMALLINT NOT NULL,
+    owns SMALLINT NOT NULL,
     heartbeat_at BIGINT NOT NULL,
     lease BIGINT NOT NULL,
     body LONGBLOB NOT NULL,
@@ -151,7 +154,8 @@ CREATE TABLE IF NOT EXISTS {link} (
     pod BIGINT,
     instance VARBINARY(2048) NOT NULL,
     epoch BIGINT NOT NULL,
-    PRIMARY KEY (service, lane_key)
+    PRIMARY KEY (service, lane_key),
+    KEY link_instance (instance)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET = utf8mb4;
 
 -- How many ended jobs are shown, and other counts.

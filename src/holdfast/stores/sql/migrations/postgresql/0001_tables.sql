@@ -1,6 +1,7 @@
 -- The tables of Holdfast. Times are microseconds since the epoch, UTC. Columns of fixed width come first: rows are smaller.
 
 -- Jobs that have not ended.
+-- owner: of a sticky job that is next in the line of its key (ready = 3), the process that has the key; empty: nobody.
 -- fillfactor: the new version of a claimed row finds room on its own page. Rows come and go fast, so vacuum comes early
 -- and does not rest.
 CREATE TABLE {job} (
@@ -33,6 +34,7 @@ CREATE TABLE {job} (
     worker text COLLATE "C" NOT NULL,
     version text COLLATE "C" NOT NULL,
     rest bytea,
+    owner text COLLATE "C" NOT NULL DEFAULT '',
     CONSTRAINT {prefix}job_is_live CHECK (state % 10 BETWEEN 1 AND 5),
     CONSTRAINT {prefix}job_in_line CHECK (ready = 0 OR state = 2)
 ) WITH (
@@ -47,6 +49,7 @@ ALTER TABLE {job} ALTER COLUMN payload SET STORAGE EXTERNAL;
 CREATE UNIQUE INDEX {prefix}job_id ON {job} (id);
 CREATE INDEX {prefix}job_ready ON {job} (queue, prio, run_at, seq) WHERE ready = 1;
 CREATE INDEX {prefix}job_suspects ON {job} (queue, prio, run_at, seq) WHERE ready = 2;
+CREATE INDEX {prefix}job_sticky ON {job} (queue, owner, prio, run_at, seq) WHERE ready = 3;
 CREATE INDEX {prefix}job_due ON {job} (run_at, seq) WHERE state IN (1, 4);
 CREATE INDEX {prefix}job_running ON {job} (instance) WHERE state = 3;
 CREATE INDEX {prefix}job_lane ON {job} (lane_key, lane, seq) WHERE lane_key IS NOT NULL;
@@ -125,6 +128,7 @@ CREATE TABLE {instance} (
     id text COLLATE "C" PRIMARY KEY,
     worker text COLLATE "C" NOT NULL,
     live smallint NOT NULL,
+    owns smallint NOT NULL,
     heartbeat_at bigint NOT NULL,
     lease bigint NOT NULL,
     body bytea NOT NULL,
@@ -145,10 +149,11 @@ CREATE TABLE {link} (
     service text COLLATE "C" NOT NULL,
     lane_key text COLLATE "C" NOT NULL,
     pod bigint,
-    instance text COLLATE "C",
+    instance text COLLATE "C" NOT NULL,
     epoch bigint NOT NULL,
     PRIMARY KEY (service, lane_key)
 );
+CREATE INDEX {prefix}link_instance ON {link} (instance, service, lane_key);
 
 -- How many ended jobs are shown, and other counts.
 CREATE TABLE {tally} (

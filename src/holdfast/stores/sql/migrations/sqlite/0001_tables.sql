@@ -1,6 +1,7 @@
 -- The tables of Holdfast. Times are microseconds since the epoch, UTC.
 
 -- Jobs that have not ended. AUTOINCREMENT: a number is never given twice, also when the newest job was purged.
+-- owner: of a sticky job that is next in the line of its key (ready = 3), the process that has the key; empty: nobody.
 CREATE TABLE {job} (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL,
@@ -30,11 +31,13 @@ CREATE TABLE {job} (
     started_at INTEGER,
     lease_until INTEGER NOT NULL,
     cancel_asked INTEGER NOT NULL,
-    rest BLOB
+    rest BLOB,
+    owner TEXT NOT NULL DEFAULT ''
 );
 CREATE UNIQUE INDEX {job}_id ON {job} (id);
 CREATE INDEX {job}_ready ON {job} (queue, prio, run_at, seq) WHERE ready = 1;
 CREATE INDEX {job}_suspects ON {job} (queue, prio, run_at, seq) WHERE ready = 2;
+CREATE INDEX {job}_sticky ON {job} (queue, owner, prio, run_at, seq) WHERE ready = 3;
 CREATE INDEX {job}_due ON {job} (run_at, seq) WHERE state IN (1, 4);
 CREATE INDEX {job}_running ON {job} (instance, queue) WHERE state = 3;
 CREATE INDEX {job}_lane ON {job} (lane_key, lane, seq) WHERE lane_key IS NOT NULL;
@@ -111,6 +114,7 @@ CREATE TABLE {instance} (
     id TEXT PRIMARY KEY,
     worker TEXT NOT NULL,
     live INTEGER NOT NULL,
+    owns INTEGER NOT NULL,
     heartbeat_at INTEGER NOT NULL,
     lease INTEGER NOT NULL,
     body BLOB NOT NULL,
@@ -131,6 +135,7 @@ CREATE TABLE {link} (
     epoch INTEGER NOT NULL,
     PRIMARY KEY (service, lane_key)
 ) WITHOUT ROWID;
+CREATE INDEX {link}_instance ON {link} (instance, service, lane_key);
 
 -- How many ended jobs are shown, and other counts.
 CREATE TABLE {tally} (
