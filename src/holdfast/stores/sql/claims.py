@@ -78,7 +78,9 @@ def _candidates(step: Step, want: c.Want, epoch: int) -> Script[Slice]:
     ledger.epoch = epoch >> 32
     for one in want.queues:
         for ready in (1, 2):
-            text = f"{JOBS} WHERE queue = ? AND ready = {ready} AND owner = '' ORDER BY prio, run_at, seq LIMIT ? {{skip}}"
+            text = (
+                f"{JOBS} WHERE queue = ? AND owner = '' AND ready = {ready} ORDER BY prio, run_at, seq LIMIT ? {{skip}}"
+            )
             part.take((yield db.q(text, one.queue, one.limit + _SLACK)))
     keys = sorted({job.key for job in part.loaded.values() if job.key is not None and job.task in ledger.stopped})
     if keys:

@@ -37,7 +37,7 @@ _TAKE: Final = (
     "UPDATE {job} SET state = 3, ready = 0, lane = lane * 2, attempt = attempt + 1, token = {greatest}(token + 1, ?),"
     " instance = ?, worker = ?, version = ?, started_at = ?, lease_until = ?, updated_at = ? WHERE seq {ints}"
 )
-_FIRST: Final = f"{JOBS} WHERE queue = ? AND ready = 1 AND owner = '' ORDER BY prio, run_at, seq LIMIT ? {{skip}}"
+_FIRST: Final = f"{JOBS} WHERE queue = ? AND owner = '' AND ready = 1 ORDER BY prio, run_at, seq LIMIT ? {{skip}}"
 #: What a success changes of the row that it moves.
 ENDED: Final = {
     "state": str(SUCCEEDED),

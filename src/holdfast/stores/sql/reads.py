@@ -118,7 +118,8 @@ _ENDED_OF: Final = (
 )
 #: The first ready job of the next priority: one step into the index.
 _FIRST: Final = (
-    "SELECT prio, queued_at FROM {job} WHERE queue = ? AND ready = 1 AND owner = '' AND prio > ? ORDER BY prio, run_at, seq LIMIT 1"
+    "SELECT prio, queued_at FROM {job} WHERE queue = ? AND owner = '' AND ready = 1 AND prio > ?"
+    " ORDER BY prio, run_at, seq LIMIT 1"
 )
 
 

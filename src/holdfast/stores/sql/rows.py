@@ -39,7 +39,8 @@ QUEUED, RUNNING, SUCCEEDED = CODES[State.QUEUED], CODES[State.RUNNING], CODES[St
 #: The first of the codes of final states (modulo ELSEWHERE).
 FIRST_FINAL: Final = SUCCEEDED
 
-#: `ready`: not in line, in line, in line as a suspect, in line for the process that has its key (`owner`). `lane`: no part of it, in line, keeps it closed.
+#: `ready`: not in line, in line, in line as a suspect, in line for the process that has its key (`owner`).
+#: `lane`: no part of it, in line, keeps it closed.
 NOT_READY, READY, SUSPECT, STICKY = 0, 1, 2, 3
 LANE_NONE, LANE_LINE, LANE_BUSY = 0, 1, 2
 
