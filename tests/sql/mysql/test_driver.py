@@ -20,7 +20,8 @@ from holdfast.job.model import NewJob
 from holdfast.job.state import State
 from holdfast.stores.sql import open_mysql
 from holdfast.stores.sql.drivers.asyncmy import AsyncmyDriver
-from holdfast.stores.sql.drivers.asyncmy_errors import MEANINGS, Meaning, as_ours, meaning_of
+from holdfast.stores.sql.drivers.asyncmy_errors import MEANINGS, as_ours, meaning_of
+from holdfast.stores.sql.drivers.meanings import Meaning
 from holdfast.stores.sql.script import Row, Script, Statement
 from holdfast.stores.sql.store import SqlStore
 from tests.features import feature

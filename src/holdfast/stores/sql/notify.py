@@ -16,7 +16,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.errors import HoldfastError
-from holdfast.stores.sql.drivers.asyncpg_pool import end
+from holdfast.stores.sql.drivers.pool import end
 from holdfast.stores.sql.script import Statement
 
 if TYPE_CHECKING:

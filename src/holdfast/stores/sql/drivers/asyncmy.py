@@ -3,20 +3,12 @@
 Connections have autocommit off: the first statement begins the transaction, so that a short one costs its statements and
 a COMMIT. Writes run at READ COMMITTED, where locks are those of the rows that were found; reads see one moment.
 
-Which errors are repeated, and how:
-
-- The server rolled back (deadlock, a lock that was waited for too long, a key that another stored first): the script again.
-- The connection was lost before the commit was sent: nothing was stored, the script again on another connection.
-- It was lost after: the outcome is not known. Scripts that change nothing when repeated say so (`repeats`), and are
-  repeated; for others OutcomeUnknown is raised, and who knows the ids looks them up.
-
-A caller that is cancelled leaves its connection in the middle of an answer: that connection is cut, never used again.
+What is repeated after an error stands in drivers/pooled.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import re
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
@@ -25,24 +17,23 @@ import asyncmy
 from asyncmy.constants import FIELD_TYPE
 from asyncmy.converters import conversions
 
-from holdfast.errors import ConfigError, OutcomeUnknown, StoreClosed, StoreUnavailable
-from holdfast.stores.sql.drivers.asyncmy_errors import Meaning, as_ours, meaning_of
+from holdfast.errors import ConfigError, StoreUnavailable
+from holdfast.stores.sql.drivers.asyncmy_errors import as_ours, meaning_of
 from holdfast.stores.sql.drivers.pool import Pool
+from holdfast.stores.sql.drivers.pooled import Failed, PooledRuns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from holdfast.clock import Clock
     from holdfast.stores.sql.dialects.mysql import MysqlDialect
+    from holdfast.stores.sql.drivers.meanings import Meaning
     from holdfast.stores.sql.script import Row, Script, Statement
 
 T = TypeVar("T")
 
 MYSQL_MIN: Final = (8, 0, 1)
 MARIADB_MIN: Final = (10, 6)
-_TRIES_MAX: Final = 30
-_PAUSE_MAX: Final = 0.1
-_RENEWALS_MAX: Final = 3
 _SESSION: Final = (
     "SET SESSION transaction_isolation = 'READ-COMMITTED', time_zone = '+00:00', "
     "sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
@@ -137,12 +128,13 @@ class Link:
             self.terminate()
 
 
-class AsyncmyDriver:
+class AsyncmyDriver(PooledRuns[Link]):
     """Connections to one database. Opened and used in one event loop."""
 
     def __init__(self, place: Place, db: MysqlDialect, clock: Clock | None, options: MysqlOptions) -> None:
         """`clock` is a test's; else the server's counts."""
         self.db, self.place, self.options = db, place, options
+        self.where, self.statement_timeout = str(place), options.statement_timeout
         self._clock = clock
         self._ahead = 0.0  # how far the server's clock is ahead of ours, in seconds
         self._pool: Pool[Link] | None = None
@@ -157,7 +149,7 @@ class AsyncmyDriver:
         """Connect once, so that a wrong URL or an old server is told here."""
         if self._pool is not None:
             return
-        options, where = self.options, str(self.place)
+        options, where = self.options, self.where
         pool = Pool(
             self.connect, size=options.pool_size, patience=options.patience, told=lambda error: _told(error, where)
         )
@@ -201,7 +193,7 @@ class AsyncmyDriver:
     async def _prepare(self, link: Link, raw: Any) -> None:
         said = str(raw.get_server_info())
         self.db.mariadb = "mariadb" in said.lower()
-        refuse_old(said, str(self.place), mariadb=self.db.mariadb)
+        refuse_old(said, self.where, mariadb=self.db.mariadb)
         await link.ask(_SESSION_OLD if self.db.mariadb else _SESSION)
         await link.end("COMMIT")
 
@@ -214,78 +206,21 @@ class AsyncmyDriver:
 
         `repeats`: doing it twice is the same as once, so that an unknown outcome is resolved by doing it again.
         """
-        tries = renewals = 0
-        while True:
-            run = _Run(write=write)
-            try:
-                return await self._once(run, script())
-            except _Failed as failed:
-                error = failed.error
-            meaning = meaning_of(error)
-            tries += 1
-            if meaning is Meaning.AGAIN and tries < _TRIES_MAX:
-                await asyncio.sleep(random.uniform(0.0, min(_PAUSE_MAX, 0.002 * 2**tries)))
-                continue
-            if meaning is Meaning.LOST and run.unknown and not repeats:
-                raise OutcomeUnknown(
-                    f"the connection to {self.place} was lost before it said whether this was stored: {error}. "
-                    "Ask by the job's id, or try again with the same id."
-                ) from error
-            renewals += 1
-            if meaning in (Meaning.LOST, Meaning.RENEW) and renewals <= _RENEWALS_MAX:
-                continue
-            raise as_ours(error, str(self.place)) from error
+        return await self.run_again(lambda: _Run(write=write), self._pool, script, repeats=repeats)
 
-    async def _once(self, run: _Run, script: Script[T]) -> T:
-        pool = self._pool
-        if pool is None:
-            raise StoreClosed("the store is not open: await store.open() first, and do not use it after close().")
-        link = await pool.take()
-        # A server that vanished without a word answers nothing; the driver alone would wait for ever.
-        watch = asyncio.get_running_loop().call_later(self.options.statement_timeout, link.terminate)
-        try:
-            answer = await run.through(link, script)
-        except _Failed as failed:
-            if meaning_of(failed.error) in (Meaning.LOST, Meaning.RENEW):
-                pool.drop(link)
-                pool.suspect()
-            else:
-                await _give_clean(pool, link)
-            raise
-        except BaseException as error:
-            # The script's own word (a conflict) comes from a connection that can be used on; a cancelled wait does not.
-            if isinstance(error, Exception):
-                await _give_clean(pool, link)
-            else:
-                pool.drop(link)
-            raise
-        finally:
-            watch.cancel()
-            script.close()
-        pool.give(link)
-        return answer
+    def meaning(self, error: BaseException) -> Meaning:
+        """What an error of the server's or the driver's means."""
+        return meaning_of(error)
 
+    def on_loss(self, error: BaseException) -> None:
+        """One connection was lost: others that wait for use may be too."""
+        if self._pool is not None:
+            self._pool.forget()
 
-async def _give_clean(pool: Pool[Link], link: Link) -> None:
-    """Take a connection back after an error: rolled back, or not at all."""
-    try:
-        if link.changed:
-            await link.end("ROLLBACK")
-    except Exception:  # noqa: BLE001 - the server rolls back what was begun on a connection that is gone
-        pool.drop(link)
-    except BaseException:
-        pool.drop(link)
-        raise
-    else:
-        pool.give(link)
-
-
-class _Failed(Exception):
-    """The database said no, or nothing any more."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-        super().__init__(str(error))
+    async def roll_back(self, connection: Link) -> None:
+        """End the transaction of a connection, if there is one."""
+        if connection.changed:
+            await connection.end("ROLLBACK")
 
 
 class _Run:
@@ -298,7 +233,7 @@ class _Run:
         self.unknown = False
 
     async def through(self, link: Link, script: Script[T]) -> T:
-        """Run it, and commit. Raises _Failed for what the database said, and whatever the script raises."""
+        """Run it, and commit. Raises Failed for what the database said, and whatever the script raises."""
         if not self._write:
             for statement in _READ:
                 await _ask(link, statement)
@@ -309,7 +244,7 @@ class _Run:
         try:
             await link.end("COMMIT")
         except Exception as error:
-            raise _Failed(error) from error
+            raise Failed(error) from error
         return answer
 
     async def _statements(self, link: Link, script: Script[T]) -> T:
@@ -334,7 +269,7 @@ async def _ask(link: Link, sql: str, args: Any = None) -> list[Row]:
     try:
         return await link.ask(sql, args)
     except Exception as error:
-        raise _Failed(error) from error
+        raise Failed(error) from error
 
 
 def _told(error: Exception, where: str) -> Exception:

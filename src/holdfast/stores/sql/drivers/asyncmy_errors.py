@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from holdfast.errors import ConfigError, HoldfastError, StoreError, StoreFull, StoreUnavailable
+from holdfast.stores.sql.drivers.meanings import Meaning, in_our_words
 
-
-class Meaning(Enum):
-    """What may follow from an error."""
-
-    AGAIN = "again"  # the transaction was rolled back, and may go well when it is repeated
-    RENEW = "renew"  # the same, on a fresh connection
-    LOST = "lost"  # the connection is gone; whether a commit under way was done is not known
-    AWAY = "away"  # the server can not now: nothing was stored
-    FULL = "full"
-    RIGHTS = "rights"
-    SCHEMA = "schema"
-    SETTING = "setting"  # somebody has to change the URL, a password or the server
-    OURS = "ours"  # our mistake, or one in the caller's values
+if TYPE_CHECKING:
+    from holdfast.errors import HoldfastError
 
 
 MEANINGS: Final[dict[int, Meaning]] = {
@@ -86,26 +74,4 @@ def meaning_of(error: BaseException) -> Meaning:
 
 def as_ours(error: BaseException, where: str) -> HoldfastError:
     """Return the error of our tree that says this one; for an error after which nothing is stored."""
-    if isinstance(error, HoldfastError):
-        return error
-    meaning = meaning_of(error)
-    said = f"{type(error).__name__}: {error}"
-    if meaning is Meaning.FULL:
-        return StoreFull(f"{where} has no room: {said}. Nothing was stored. Free disk space on the server.")
-    if meaning is Meaning.RIGHTS:
-        return ConfigError(
-            f"{where} refused a right: {said}. Expected an account that may read and write Holdfast's tables, and create "
-            "them for `holdfast migrate`. Grant it, or use another account."
-        )
-    if meaning is Meaning.SCHEMA:
-        return ConfigError(
-            f"{where}: expected Holdfast's tables as this release knows them, found: {said}. Run `holdfast migrate`; if "
-            "another prefix was meant, give it."
-        )
-    if meaning is Meaning.SETTING:
-        return ConfigError(f"{where} refused the login: {said}. Check user, password and database in the URL.")
-    if meaning is Meaning.OURS:
-        return StoreError(f"{where} refused a statement: {said}.")
-    return StoreUnavailable(
-        f"{where} does not answer: {said}. Nothing was stored. Check that the server runs and can be reached from here."
-    )
+    return in_our_words(error, meaning_of(error), where)

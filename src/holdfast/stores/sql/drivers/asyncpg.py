@@ -1,40 +1,32 @@
 """Scripts on PostgreSQL, by asyncpg.
 
-A transaction costs two round trips more than its statements, so a script of single statements runs without. Which errors
-are repeated, and how:
-
-- The server rolled back (deadlock, serialization, a unique key that another stored first): the whole script again.
-- The connection was lost before the commit was sent: nothing was stored, the whole script again on another connection.
-- It was lost after: the outcome is not known. Scripts that change nothing when repeated say so (`repeats`), and are
-  repeated; for others OutcomeUnknown is raised, and who knows the ids looks them up.
+A transaction costs two round trips more than its statements, so a script of single statements runs without. What is
+repeated after an error stands in drivers/pooled.py.
 """
 
 from __future__ import annotations
 
-import asyncio
-import random
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
 
-from holdfast.errors import ConfigError, OutcomeUnknown, StoreClosed
-from holdfast.stores.sql.drivers.asyncpg_errors import POOLER, Meaning, as_ours, meaning_of, state_of
-from holdfast.stores.sql.drivers.asyncpg_pool import Pool
+from holdfast.errors import ConfigError, StoreUnavailable
+from holdfast.stores.sql.drivers.asyncpg_errors import POOLER, as_ours, meaning_of, state_of
+from holdfast.stores.sql.drivers.pool import Pool
+from holdfast.stores.sql.drivers.pooled import Failed, PooledRuns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from holdfast.stores.sql.dialects.postgresql import PostgresDialect
+    from holdfast.stores.sql.drivers.meanings import Meaning
     from holdfast.stores.sql.script import Script, Statement
 
 T = TypeVar("T")
 
 VERSION_MIN: Final = 14
-_TRIES_MAX: Final = 20
-_PAUSE_MAX: Final = 0.1
-_RENEWALS_MAX: Final = 3
 _CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 #: All statements of a read see one moment: a job that ends meanwhile is found once, live or ended.
@@ -71,16 +63,16 @@ class PostgresOptions:
         self.probe_every, self.probe_limit = probe_every, probe_limit
 
 
-class AsyncpgDriver:
+class AsyncpgDriver(PooledRuns[Any]):
     """Connections to one database. Opened and used in one event loop."""
 
     def __init__(self, url: str, db: PostgresDialect, options: PostgresOptions | None = None) -> None:
         """`url` as PostgreSQL's own programs take it; what it leaves out is taken from PGHOST and the like."""
         self._url, self._db = url, db
         self.options = options or PostgresOptions()
-        self.where = shown(url)
-        self._pool: Pool | None = None
-        self._hot: Pool | None = None  # for single statements: they are planned once, see _connect_hot
+        self.where, self.statement_timeout = shown(url), self.options.statement_timeout
+        self._pool: Pool[Any] | None = None
+        self._hot: Pool[Any] | None = None  # for single statements: they are planned once, see _connect_hot
         self._plans_once = True
 
     @property
@@ -94,14 +86,22 @@ class AsyncpgDriver:
         """Connect once, so that a wrong URL or an old server is told here."""
         if self._pool is not None:
             return
-        options = self.options
-        pool = Pool(self.connect, size=options.pool_size, patience=options.patience, where=self.where)
+        pool = self._make_pool(self.connect)
         connection = await pool.take()
         begin = time.time()
         self._db.ahead = await connection.fetchval(_CLOCK) - (begin + time.time()) / 2
         pool.give(connection)
         self._pool = pool
-        self._hot = Pool(self._connect_hot, size=options.pool_size, patience=options.patience, where=self.where)
+        self._hot = self._make_pool(self._connect_hot)
+
+    def _make_pool(self, connect: Callable[[], Awaitable[Any]]) -> Pool[Any]:
+        options = self.options
+        return Pool(
+            connect,
+            size=options.pool_size,
+            patience=options.patience,
+            told=lambda error: _told(error, self.where),
+        )
 
     async def close(self) -> None:
         """Let all connections go."""
@@ -161,86 +161,25 @@ class AsyncpgDriver:
 
         `repeats`: doing it twice is the same as once, so that an unknown outcome is resolved by doing it again.
         """
-        tries = renewals = 0
-        while True:
-            run = _Run(write=write, single=single)
-            try:
-                return await self._once(run, script())
-            except _Failed as failed:
-                error = failed.error
-            meaning = meaning_of(error)
-            tries += 1
-            if meaning is Meaning.AGAIN and tries < _TRIES_MAX:
-                await asyncio.sleep(random.uniform(0.0, min(_PAUSE_MAX, 0.002 * 2**tries)))
-                continue
-            if meaning is Meaning.LOST and run.unknown and not repeats:
-                raise OutcomeUnknown(
-                    f"the connection to {self.where} was lost before it said whether this was stored: {error}. "
-                    "Ask by the job's id, or try again with the same id."
-                ) from error
-            renewals += 1
-            if meaning in (Meaning.LOST, Meaning.RENEW) and renewals <= _RENEWALS_MAX:
-                self._mind_pooler(error)
-                continue
-            raise as_ours(error, self.where) from error
+        pool = self._hot if single else self._pool
+        return await self.run_again(lambda: _Run(write=write, single=single), pool, script, repeats=repeats)
 
-    def _mind_pooler(self, error: BaseException) -> None:
+    def meaning(self, error: BaseException) -> Meaning:
+        """What an error of PostgreSQL's means."""
+        return meaning_of(error)
+
+    def on_loss(self, error: BaseException) -> None:
+        """A pooler that keeps no statements is recognised by its errors: from now on none are kept."""
         if state_of(error) in POOLER:
             self.options.statement_cache_size = 0
             for pool in (self._pool, self._hot):
                 if pool is not None:
                     pool.forget()  # connections that were made with a cache
 
-    async def _once(self, run: _Run, script: Script[T]) -> T:
-        pool = self._hot if run.single else self._pool
-        if pool is None:
-            raise StoreClosed("the store is not open: await store.open() first, and do not use it after close().")
-        connection = await pool.take()
-        loop = asyncio.get_running_loop()
-        # A server that vanished without a word answers nothing; the driver alone would wait for ever.
-        watch = loop.call_later(self.options.statement_timeout, connection.terminate)
-        try:
-            answer = await run.through(connection, script)
-        except _Failed as failed:
-            meaning = meaning_of(failed.error)
-            if meaning in (Meaning.LOST, Meaning.RENEW):
-                pool.drop(connection)
-            else:
-                await self._give_clean(pool, connection)
-            raise
-        except BaseException as error:
-            # The script's own word (a conflict) comes from a connection that can be used on; a cancelled wait does not.
-            if isinstance(error, Exception):
-                await self._give_clean(pool, connection)
-            else:
-                pool.drop(connection)
-            raise
-        finally:
-            watch.cancel()
-            script.close()
-        pool.give(connection)
-        return answer
-
-    async def _give_clean(self, pool: Pool, connection: Any) -> None:
-        """Take a connection back after an error: rolled back, or not at all."""
-        try:
-            if connection.is_in_transaction():
-                await connection.execute("ROLLBACK")
-        except Exception:  # noqa: BLE001 - the server rolls back what was begun on a connection that is gone
-            pool.drop(connection)
-        except BaseException:
-            pool.drop(connection)
-            raise
-        else:
-            pool.give(connection)
-
-
-class _Failed(Exception):
-    """The database said no, or nothing any more."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-        super().__init__(str(error))
+    async def roll_back(self, connection: Any) -> None:
+        """End the transaction of a connection, if there is one."""
+        if connection.is_in_transaction():
+            await connection.execute("ROLLBACK")
 
 
 class _Run:
@@ -253,7 +192,7 @@ class _Run:
         self.unknown = False
 
     async def through(self, connection: Any, script: Script[T]) -> T:
-        """Run it, and commit. Raises _Failed for what the database said, and whatever the script raises."""
+        """Run it, and commit. Raises Failed for what the database said, and whatever the script raises."""
         if self.single:
             self.unknown = self._write
             return await self._statements(connection, script)
@@ -280,13 +219,25 @@ class _Run:
             rows: list[Any] = await connection.fetch(statement.sql, *statement.args)
             return rows
         except Exception as error:
-            raise _Failed(error) from error
+            raise Failed(error) from error
 
     async def _ask(self, connection: Any, sql: str) -> None:
         try:
             await connection.execute(sql)
         except Exception as error:
-            raise _Failed(error) from error
+            raise Failed(error) from error
+
+
+def _told(error: Exception, where: str) -> Exception:
+    """Why we could not connect, in our words."""
+    if isinstance(error, ValueError):  # the driver's way to say that a URL is wrong
+        return ConfigError(
+            f"store URL: expected postgresql://user:password@host:port/database, found {where}: {error}."
+        )
+    told = as_ours(error, where)
+    if isinstance(told, ConfigError | StoreUnavailable):
+        return told
+    return StoreUnavailable(f"{where} did not let us connect ({meaning_of(error).value}): {error}.")
 
 
 def refuse_old(version: int, where: str) -> None:

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from holdfast.errors import ConfigError, HoldfastError, StoreError, StoreFull, StoreUnavailable
+from holdfast.stores.sql.drivers.meanings import Meaning, in_our_words
 
-
-class Meaning(Enum):
-    """What may follow from an error."""
-
-    AGAIN = "again"  # the transaction was rolled back, and may go well when it is repeated
-    RENEW = "renew"  # the same, on a fresh connection
-    LOST = "lost"  # the connection is gone; whether a commit under way was done is not known
-    AWAY = "away"  # the server can not now: nothing was stored
-    FULL = "full"
-    RIGHTS = "rights"
-    SCHEMA = "schema"
-    SETTING = "setting"  # somebody has to change the URL, a password or the server
-    OURS = "ours"  # our mistake, or one in the caller's values
+if TYPE_CHECKING:
+    from holdfast.errors import HoldfastError
 
 
 #: By SQLSTATE; a class of two signs stands for all of it that is not named.
@@ -76,26 +64,4 @@ def meaning_of(error: BaseException) -> Meaning:
 
 def as_ours(error: BaseException, where: str) -> HoldfastError:
     """Return the error of our tree that says this one; for an error after which nothing is stored."""
-    meaning = meaning_of(error)
-    said = f"{type(error).__name__}: {error}"
-    if meaning is Meaning.FULL:
-        return StoreFull(f"{where} has no room: {said}. Nothing was stored. Free disk space on the server.")
-    if meaning is Meaning.RIGHTS:
-        return ConfigError(
-            f"{where} refused a right: {said}. Expected an account that may read and write Holdfast's tables, and create "
-            "them for `holdfast migrate`. Grant it, or use another account."
-        )
-    if meaning is Meaning.SCHEMA:
-        return ConfigError(
-            f"{where} has no such table: {said}. Expected Holdfast's tables as this release needs them. "
-            "Run `holdfast migrate` (it prints the statements with --sql), or check schema= and prefix=."
-        )
-    if meaning is Meaning.SETTING:
-        return ConfigError(
-            f"{where} does not let us in: {said}. Check user, password and database name of the store URL."
-        )
-    if meaning is Meaning.OURS:
-        return StoreError(f"{where} refused a statement: {said}. Nothing was stored. Please report this.")
-    if meaning is Meaning.AGAIN:
-        return StoreUnavailable(f"{where} kept refusing: {said}. Nothing was stored; it is safe to try again.")
-    return StoreUnavailable(f"{where} can not be reached now: {said}. Nothing was stored; it is safe to try again.")
+    return in_our_words(error, meaning_of(error), where)

@@ -54,7 +54,7 @@ class Pool(Generic[C]):
         self._connect, self._patience, self._told = connect, patience, told
         self._room = asyncio.Semaphore(size)
         self._idle: list[C] = []
-        self._busy: dict[C, float] = {}  # connection -> since when (the loop's time)
+        self._busy: set[C] = set()
         self._reached = False
         self._closed = False
 
@@ -66,12 +66,12 @@ class Pool(Generic[C]):
         except BaseException:
             self._room.release()
             raise
-        self._busy[connection] = asyncio.get_running_loop().time()
+        self._busy.add(connection)
         return connection
 
     def give(self, connection: C) -> None:
         """Take a connection back that is in no transaction."""
-        del self._busy[connection]
+        self._busy.discard(connection)
         if self._closed:
             connection.terminate()
         elif not connection.is_closed():
@@ -80,14 +80,20 @@ class Pool(Generic[C]):
 
     def drop(self, connection: C) -> None:
         """Take a connection back that nobody may use any more."""
-        del self._busy[connection]
+        self._busy.discard(connection)
         connection.terminate()
         self._room.release()
 
-    def suspect(self) -> None:
-        """The way to the server was found broken: trust none of the connections that wait for use."""
+    def forget(self) -> None:
+        """Let idle connections go; who needs one makes a new one."""
         idle, self._idle = self._idle, []
         for connection in idle:
+            connection.terminate()
+
+    def suspect(self) -> None:
+        """The way to the server is broken: cut all connections, also those that still wait for an answer."""
+        self.forget()
+        for connection in tuple(self._busy):
             connection.terminate()
 
     async def close(self) -> None:
@@ -95,7 +101,7 @@ class Pool(Generic[C]):
         self._closed = True
         idle, self._idle = self._idle, []
         for connection in idle:
-            await connection.close(timeout=_CLOSE_SECONDS)
+            await end(connection)
         for connection in tuple(self._busy):
             connection.terminate()
         await asyncio.sleep(0)  # a socket that was let go is closed at the loop's next turn, and there may be no other
@@ -128,3 +134,11 @@ class Pool(Generic[C]):
             else:
                 self._reached = True
                 return connection
+
+
+async def end(connection: Connection) -> None:
+    """Say good-bye to the server, and wait not long for its answer."""
+    try:
+        await connection.close(timeout=_CLOSE_SECONDS)
+    except Exception:  # noqa: BLE001 - it may be dead already, and nothing is pending on it
+        connection.terminate()
