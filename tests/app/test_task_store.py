@@ -3,14 +3,12 @@
 import asyncio
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from examples.task_store.__main__ import main
 from holdfast import Holdfast
 from holdfast.errors import UsageError
-from holdfast.job.commands import ChangeQueue
 from holdfast.job.state import State
 from tests.features import feature
 
@@ -81,18 +79,6 @@ async def test_run_once_drains_the_queue_and_starts_nothing() -> None:
         passed = await runner.run_once()
         assert (len(passed.done), runner.is_running()) == (25, False)
         assert (await runner.run_once()).empty
-
-
-@feature("T30")
-async def test_a_queue_polls_as_its_own_policy_says() -> None:
-    it = Gate()
-    async with it.app:
-        store = await it.app.open()
-        await store.change_queue(ChangeQueue(name="slow", create=True, poll_interval=7.0))
-        runner = it.app.runner({"slow": 1, "default": 1})
-        async with runner:
-            workers: Any = runner._workers
-            assert {name: worker.options.poll for name, worker in workers.items()} == {"slow": 7.0, "default": 1.0}
 
 
 @feature("T30")

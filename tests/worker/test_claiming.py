@@ -3,9 +3,11 @@
 import asyncio
 from typing import Any
 
+from holdfast.job.commands import ChangeQueue, Want
 from holdfast.job.state import End, State
 from holdfast.worker.context import Context
 from holdfast.worker.endings import NO_HANDLER
+from holdfast.worker.polls import PUSH_PATIENCE
 from tests.features import feature
 from tests.worker.cut import CutSource
 from tests.worker.rig import Rig
@@ -216,3 +218,33 @@ async def test_a_worker_asks_only_for_its_own_queues(rig: Rig) -> None:
     async with rig.working(queues={"mine": 1}):
         await rig.ended(mine)
     assert (await rig.job(other)).state is State.QUEUED
+
+
+@feature("T22", "T30")
+async def test_each_queue_is_looked_at_in_its_own_interval_and_at_once_when_something_comes(rig: Rig) -> None:
+    @rig.task
+    async def fine() -> None: ...
+
+    intervals = {"slow": 7, "quick": 2, "usual": 3}
+    asked: list[tuple[str, ...]] = []
+    claim = rig.store.claim
+
+    async def spied(want: Want) -> Any:
+        asked.append(tuple(one.queue for one in want.queues))
+        rig.watch.note("asked")
+        return await claim(want)
+
+    rig.store.claim = spied  # type: ignore[method-assign]
+    for name, interval in (("slow", 7.0), ("quick", 2.0), ("usual", None)):
+        await rig.store.change_queue(ChangeQueue(name=name, create=True, poll_interval=interval))
+    async with rig.working(queues={"slow": 1, "quick": 1, "usual": 1}, poll=3.0 / PUSH_PATIENCE):
+        await rig.watch.times("asked", 1)
+        for second in range(1, 15):
+            before = len(asked)
+            rig.advance(1.0)
+            for _ in range(10):  # the claimer, its wait and its timer each take a turn of the loop
+                await asyncio.sleep(0)
+            due = {name for name, interval in intervals.items() if second % interval == 0}
+            assert [set(names) for names in asked[before:]] == ([due] if due else [])
+        await rig.ended(await rig.enqueue("fine", queue="slow"))
+        assert set(asked[-1]) >= {"quick", "usual"}

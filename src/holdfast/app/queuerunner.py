@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class QueueRunner:
     """Runs queues, each by a worker of its own: `start`, `stop`, `is_running`, `run_once`. Used in one event loop.
 
-    queues: name -> how many jobs at once, or "serial"; the default queue, if nothing is said. A queue polls as its own policy
-    says. Options are those of WorkerOptions.
+    queues: name -> how many jobs at once, or "serial"; the default queue, if nothing is said. Options are those of
+    WorkerOptions.
     """
 
     def __init__(self, app: Holdfast, queues: Queues | None = None, **options: Any) -> None:
@@ -101,9 +101,6 @@ class QueueRunner:
 
     async def _start(self, parts: Parts, name: str) -> None:
         options = msgspec.structs.replace(parts["options"], queues={name: self._queues[name]}, slots=None)
-        for queue in await parts["source"].queues():
-            if queue.name == name and "poll" not in self._options:
-                options = msgspec.structs.replace(options, poll=queue.poll_interval)
         worker: Worker[Any] = Worker(**{**parts, "options": options.checked()})  # type: ignore[arg-type]
         ready = asyncio.Event()
         self._workers[name] = worker

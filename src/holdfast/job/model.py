@@ -188,7 +188,7 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     paused_by: str = ""
     paused_why: str = ""
     paused_at: float | None = None
-    poll_interval: float = 1.0
+    poll_interval: float | None = None  # seconds between two looks when nothing comes; None: the worker's
     rescue_after: float | None = None  # lease for its jobs; None: the worker's
     keep_succeeded: float | None = 86_400.0
     keep_succeeded_count: int | None = 10_000

@@ -1,7 +1,8 @@
 """Claiming: continuous, never in rounds. Slots first, then claim; sleep only after an empty answer.
 
 The loop asks while there is room. Without room it sleeps until a job ends; after an empty answer it sleeps until the
-store says that something came, something is due, or a lane that could not ask has a slot again.
+store says that something came, something is due, a lane that could not ask has a slot again, or a queue has rested for
+its interval and is asked anew.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from holdfast.job.commands import Want
 from holdfast.worker.execution import Execution, Grant
 from holdfast.worker.hooks import tell
 from holdfast.worker.insist import pause
+from holdfast.worker.polls import Polls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
     from holdfast.worker.runner import Runner
     from holdfast.worker.timing import Timing
 
-#: A store that pushes is asked that much less often when nothing comes.
-_PUSH_PATIENCE: Final = 5.0
 #: The shortest sleep when an item should be due by this machine's clock and the store says it is not, in seconds.
 _NAP: Final = 0.001
 
@@ -62,6 +62,8 @@ class Claimer:
         self._host, self._alarm, self._claimed, self._draw = host, alarm, listeners.claimed, draw
         self._left, self._once, self._heard = left, once, heard
         self._queues = tuple(lanes.by_name)
+        self._polls = Polls(source, options.poll, push=source.capabilities.push, draw=draw)
+        self._seen: Claims[Any] | None = None  # the last answer
         self._wake = asyncio.Event()
         self._naps = 0
         self.stopping = False
@@ -77,6 +79,7 @@ class Claimer:
         """Go on or hold, as people say."""
         if enabled is not self.enabled:
             self.enabled = enabled
+            self._polls.wake()
             self._wake.set()
 
     async def run(self) -> None:
@@ -101,12 +104,29 @@ class Claimer:
         if not wanted:
             await self._wait_for_room()
             return
-        claims = await self._claim(wanted)
-        if not claims.items:
-            if self._once:
-                self.stopping = True
-            if not self.stopping:
-                await self._wait_for_work(wanted, claims)
+        asked = self._polls.awake(wanted, self._clock.monotonic())
+        if asked or self._seen is None:
+            await self._ask(wanted, asked or wanted)
+        else:
+            await self._wait_for_work(wanted, self._seen)
+
+    async def _ask(self, wanted: tuple[QueueWant, ...], asked: tuple[QueueWant, ...]) -> None:
+        claims = self._seen = await self._claim(asked)
+        if claims.items:
+            self._polls.wake()
+            return
+        if self._once:
+            self.stopping = True
+        if not self.stopping:
+            await self._read_intervals()
+            self._polls.found_empty(asked, self._clock.monotonic())
+            await self._wait_for_work(wanted, claims)
+
+    async def _read_intervals(self) -> None:
+        try:
+            await self._polls.refresh(self._clock.monotonic())
+        except Exception as error:  # noqa: BLE001 - whatever the store raises, the intervals that are known serve
+            self._alarm("", None, error)
 
     # --- asking ----------------------------------------------------------------------------------------------------
 
@@ -163,8 +183,10 @@ class Claimer:
         if len(wanted) < len(self._queues):
             # A lane that was full may have work: its next free slot is a reason to ask.
             self._lanes.on_room = self._wake.set
-        timeout = self._timeout(claims.next_due)
-        timer = self._timing.call_at(self._clock.monotonic() + timeout, self._wake.set)
+        now = self._clock.monotonic()
+        longest = self._polls.next_at(now) - now
+        timeout = self._timeout(claims.next_due, longest)
+        timer = self._timing.call_at(now + timeout, self._wake.set)
         waiting = asyncio.ensure_future(self._source.wait(self._queues, claims.cursor, timeout))
         waiting.add_done_callback(lambda _: self._wake.set())
         try:
@@ -176,11 +198,11 @@ class Claimer:
             await asyncio.wait([waiting])
         if not waiting.cancelled():
             waiting.result()  # raises what the store raised
+        if self._clock.monotonic() < now + longest - _NAP:
+            self._polls.wake()  # something else than the end of a rest: any queue may have work
 
-    def _timeout(self, next_due: float | None) -> float:
+    def _timeout(self, next_due: float | None, longest: float) -> float:
         """Return how long to sleep. The store's clock decides; ours only says when asking again may be worth it."""
-        longest = self._options.poll * (_PUSH_PATIENCE if self._source.capabilities.push else 1.0)
-        longest *= 0.75 + self._draw() / 2  # so that a fleet does not ask in step
         if next_due is None:
             return longest
         due_in = next_due - self._clock.now()

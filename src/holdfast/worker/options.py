@@ -27,7 +27,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
         the order of `strict`. slots: how many jobs run here at once over all queues; None: the sum over the queues.
     weights: queue name -> share (1 …) when `slots` are short; unnamed ones have 1. strict: earlier queues always first.
     lease: how long a claim lives without a beat. beat: seconds between heartbeats, at most a third of the lease.
-    poll: the longest sleep after an empty answer. grace: how long a drain waits before handlers are cancelled.
+    poll: the longest sleep after an empty answer, for queues without an interval of their own.
+    grace: how long a drain waits before handlers are cancelled.
     cancel_grace: overrides, when given, how long each program's handlers may take to stop.
     buffer: how many jobs beyond the free slots may be claimed ahead when jobs are short; 0: none.
     zombies: share of the slots that abandoned handlers may hold before the worker drains with exit code 75.

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from holdfast import Context, Holdfast, done, fail, snooze
 from holdfast.errors import LeaseLost, UsageError
-from holdfast.job.commands import InstanceDied, JobFilter, Page
+from holdfast.job.commands import InstanceDied
 from holdfast.job.state import End, State
 from tests.features import feature
 from tests.node.processes import ROOT, environment, eventually
@@ -222,8 +222,8 @@ async def test_stores_without_transactions_refuse_it() -> None:
 # --- T32: effects exactly once, under kills
 
 
-def run_bank(place: Place, jobs: int, seed: int) -> None:
-    """Let three workers work, kill one after another at random, until all is paid."""
+def run_bank(place: Place, jobs: int, kills: int, seed: int) -> None:
+    """Let three workers work, kill one of them at random every so many payments, until all is paid."""
     chance = random.Random(seed)
     url = url_of(place)
 
@@ -239,7 +239,8 @@ def run_bank(place: Place, jobs: int, seed: int) -> None:
 
     with ExitStack() as stack:
         workers = [start(stack) for _ in range(3)]
-        for goal in range(jobs // 8, jobs, jobs // 8):
+        for turn in range(1, kills + 1):
+            goal = jobs * turn // (kills + 1)
             eventually(lambda goal=goal: asyncio.run(count()) >= goal, f"{goal} payments")  # type: ignore[misc]
             place_of_victim = chance.randrange(3)
             workers[place_of_victim].kill()
@@ -260,9 +261,7 @@ async def check_bank(place: Place, amounts: dict[str, int]) -> None:
     assert len(found) == len(amounts)
     assert dict(found) == amounts
     async with bank(url_of(place)) as app:
-        store, page = await app.open(), Page(limit=1_000)
-        jobs = (await store.find(JobFilter(), page)).items
-        assert {job.state for job in jobs} == {State.SUCCEEDED}
+        assert await app.jobs.count(states=[State.SUCCEEDED]) == await app.jobs.count() == len(amounts)
 
 
 async def prepared(place: Place, count: int) -> dict[str, int]:
@@ -275,5 +274,13 @@ async def prepared(place: Place, count: int) -> dict[str, int]:
 @feature("T25", "TW2", "TW5")
 def test_a_killed_worker_leaves_each_payment_booked_exactly_once(place: Place) -> None:
     amounts = asyncio.run(prepared(place, 240))
-    run_bank(place, len(amounts), seed=32)
+    run_bank(place, len(amounts), kills=7, seed=32)
+    asyncio.run(check_bank(place, amounts))
+
+
+@pytest.mark.soak
+@feature("T25", "TW2", "TW5")
+def test_many_killed_workers_leave_each_of_two_thousand_payments_booked_exactly_once(place: Place) -> None:
+    amounts = asyncio.run(prepared(place, 2_000))
+    run_bank(place, len(amounts), kills=40, seed=33)
     asyncio.run(check_bank(place, amounts))

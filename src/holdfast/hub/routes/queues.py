@@ -34,7 +34,7 @@ class QueueChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     create: bool = False
     mode: QueueMode | UnsetType = UNSET
     limit: int | UnsetType | None = UNSET
-    poll_interval: float | UnsetType = UNSET
+    poll_interval: float | UnsetType | None = UNSET
     rescue_after: float | UnsetType | None = UNSET
     keep_succeeded: float | UnsetType | None = UNSET
     keep_succeeded_count: int | UnsetType | None = UNSET

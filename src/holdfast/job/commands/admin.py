@@ -18,7 +18,7 @@ class ChangeQueue(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     limit: int | msgspec.UnsetType | None = msgspec.UNSET
     paused: bool | msgspec.UnsetType = msgspec.UNSET
     why: str = ""
-    poll_interval: float | msgspec.UnsetType = msgspec.UNSET
+    poll_interval: float | msgspec.UnsetType | None = msgspec.UNSET
     rescue_after: float | msgspec.UnsetType | None = msgspec.UNSET
     keep_succeeded: float | msgspec.UnsetType | None = msgspec.UNSET
     keep_succeeded_count: int | msgspec.UnsetType | None = msgspec.UNSET

@@ -45,6 +45,16 @@ class Queues(StoreSuite):
         assert (found.keep_succeeded, found.updated_at) == (86_400.0, h.clock.now())
         assert found.created_at < found.updated_at
 
+    @feature("T22", "T30")
+    async def test_a_queue_may_have_an_interval_of_its_own_between_two_looks_and_lose_it_again(
+        self, h: StoreHarness
+    ) -> None:
+        await h.add(queue="mail")
+        assert (await queue(h, "mail")).poll_interval is None
+        for interval in (7.5, None):
+            await h.store.change_queue(ChangeQueue(name="mail", poll_interval=interval))
+            assert (await queue(h, "mail")).poll_interval == interval
+
     async def test_an_unknown_queue_is_refused_unless_it_may_be_created(self, h: StoreHarness) -> None:
         with pytest.raises(UnknownQueue):
             await h.store.change_queue(ChangeQueue(name="nobody", limit=1))
