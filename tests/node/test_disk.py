@@ -31,10 +31,10 @@ def told(node: NodeProcess) -> dict[str, Any]:
 
 
 def fill(node: NodeProcess) -> list[str]:
-    """Enqueue until the node refuses; return the ids that it accepted."""
+    """Enqueue until the node refuses; return the ids that it accepted. None begins, so that nothing eats up the reserve."""
     accepted: list[str] = []
     while len(accepted) < 100:
-        status, answer = node.ask("POST", "/api/v1/jobs", {"task": "shop.bad", "payload": {"text": BIG}})
+        status, answer = node.ask("POST", "/api/v1/jobs", {"task": "shop.bad", "payload": {"text": BIG}, "delay": 3600})
         if status != 201:
             assert (status, answer["code"]) == (507, "StoreFull"), answer
             return accepted
