@@ -50,3 +50,19 @@ async def test_two_who_purge_at_once_leave_as_many_as_the_queue_keeps(h: Databas
     await other.close()
     assert (await h.store.stats()).total(State.SUCCEEDED) == 10
     assert h.faults() == []
+
+
+async def test_plans_made_while_the_table_was_empty_read_no_more_of_it_when_it_is_full(h: DatabaseHarness) -> None:
+    count = 3_000
+    await h.add()
+    await h.run_all()  # each hot statement has its plan now, and keeps it
+    await run_sql(h.url, "SELECT pg_stat_reset()")
+    await h.add_many(count)
+    for _ in range(5):
+        await h.store.settle([c.Settlement(claim, c.Succeeded(b"1"), 0.1) for claim in await h.claim(100)])
+    await h.store.close()  # what a connection has counted is told when it ends
+    text = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'holdfast_job'"
+    async with asyncio.timeout(30):
+        while not (rows := await run_sql(h.url, f"{text} AND n_tup_del >= 500")):
+            await asyncio.sleep(0.05)
+    assert rows[0][0] < count, "the whole table was read at least once"

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 VERSION_MIN: Final = 14
+#: jit: a plan that has to read a small table whole counts as very dear without `seqscan`, and would be compiled.
+_ONE_PLAN: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "jit": "off"}
 _CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 #: All statements of a read see one moment: a job that ends meanwhile is found once, live or ended.
@@ -118,12 +120,13 @@ class AsyncpgDriver(PooledRuns[Any]):
         """Return a connection that plans each statement once, without its values.
 
         The hot statements have one good plan, which tests prove under stale statistics. Left to itself the server makes a new
-        one for each call, because a limit or a list of unknown length looks dear: half a millisecond each.
+        one for each call, because a limit or a list of unknown length looks dear: half a millisecond each. The plan is kept
+        while the table grows, so it must not be one for an empty table, where reading all of it looks cheapest.
         """
         if not self._plans_once:
             return await self.connect()
         try:
-            return await self.connect(plan_cache_mode="force_generic_plan")
+            return await self.connect(**_ONE_PLAN)
         except asyncpg.PostgresError as error:
             if "startup parameter" not in str(error):  # a pooler's way to say that it does not pass that on
                 raise
