@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from holdfast.clock import Clock
-    from holdfast.history import JobRepository, WorkerRepository
+    from holdfast.history import AuditLog, JobRepository, WorkerRepository
     from holdfast.router import StatefulExecutor
     from holdfast.store import Store
     from holdfast.stores.offline import OfflineStore as OfflineStore  # noqa: PLC0414 - for those who may not name an adapter
@@ -138,6 +138,55 @@ def make_history(store: object) -> tuple[JobRepository | None, WorkerRepository 
         access = cast("Any", store)
         return SqlJobs(access), SqlWorkers(access)
     return None, None
+
+
+def make_audit(store: object) -> AuditLog | None:
+    """Return what reads and writes the audit log of `store`; None where a store keeps none in this process."""
+    from holdfast.histories.audit import LedgerAudit, SqlAudit
+
+    access = cast("Any", store)
+    if hasattr(store, "ledger"):
+        return LedgerAudit(access)
+    return SqlAudit(access) if hasattr(store, "audited") else None
+
+
+#: Histories that are kept beside a store, by the scheme of their URL. An adapter's function takes the whole URL.
+HISTORIES: Final = {
+    "clickhouse": Adapter("holdfast.histories.clickhouse", "open_clickhouse", needs_url=True, extra="clickhouse"),
+}
+HISTORIES["clickhouses"] = HISTORIES["clickhouse"]
+
+
+class History(Protocol):
+    """A history beside the store: it is opened and closed like one. workers None: the store's own are shown."""
+
+    @property
+    def jobs(self) -> JobRepository:
+        """What reads jobs, attempts and figures."""
+        ...
+
+    @property
+    def workers(self) -> WorkerRepository | None:
+        """What reads workers."""
+        ...
+
+    async def open(self) -> None:
+        """Connect."""
+        ...
+
+    async def close(self) -> None:
+        """Let it go."""
+        ...
+
+
+def make_outer_history(url: str, *, clock: Clock) -> History:
+    """Return the history of `url`, not opened yet. Raises ConfigError for another URL, MissingExtra without its driver."""
+    scheme = url.partition(":")[0].partition("+")[0].lower()
+    adapter = HISTORIES.get(scheme)
+    if adapter is None:
+        raise ConfigError(f"history URL: expected clickhouse://host:8123/database, found {masked(url)}.")
+    made: History = getattr(_import(f"history {scheme}", adapter), adapter.function)(url, clock=clock)
+    return made
 
 
 def make_offline(folder: str, *, clock: Clock) -> OfflineStore:

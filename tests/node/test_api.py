@@ -46,7 +46,7 @@ async def api() -> AsyncIterator[Api]:
     )
     parts = Parts(store=store, new_id=IdMaker(clock.now), node=info)
     async with AsyncTestClient(make_api(parts)) as client:
-        await Api(client, store, clock).ask("PATCH", "/tasks/off", {"status": "canceled"})
+        await Api(client, store, clock).ask("PATCH", "/definitions/off", {"status": "canceled"})
         yield Api(client, store, clock)
 
 
@@ -213,7 +213,7 @@ async def test_queues_are_paused_limited_and_forgotten(api: Api) -> None:
     assert "deploy" in found["why"][0]["text"]
     assert (await api.ask("GET", "/queues/post"))[1]["counts"]["queued"] == 1
     assert (await api.ask("DELETE", "/queues/post"))[0] == 409
-    for path in ("/queues/none", "/tasks/none", "/jobs/none", "/workers/none"):
+    for path in ("/queues/none", "/definitions/none", "/jobs/none", "/workers/none"):
         assert (await api.ask("GET", path))[0] == 404
     assert (await api.ask("PATCH", "/queues/none", {"paused": True}))[0] == 404
     assert (await api.ask("PATCH", "/queues/post", {"limit": 0}))[0] == 422

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 #: Command -> the module that holds it, under the same name with `_` for `-`.
 COMMANDS: Final = {
     "run": "A node: store, worker, HTTP API and metrics in one process.",
+    "hub": "The HTTP API and status page of a store, without a worker; links that let people in.",
     "worker": "Worker processes on a journal, a database or a hub.",
     "enqueue": "Enqueue one job, or those of a file.",
     "status": "What the node does, and how many jobs are in each state.",

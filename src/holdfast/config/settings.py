@@ -35,6 +35,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     http: bool
     hosts: tuple[str, ...]
+    base_path: str
+    history: str | None
+    rate_limit: float
     api_token: str | None
     metrics_host: str
     metrics_port: int
@@ -99,6 +102,17 @@ def _text(value: Any) -> str:
 
 def _path(value: Any) -> Path:
     return Path(_text(value)).expanduser()
+
+
+def _rate(value: Any) -> float:
+    return float(_integer(1, 1_000_000)(value))
+
+
+def _base_path(value: Any) -> str:
+    text = str(value).strip().rstrip("/")
+    if text and not re.fullmatch(r"(/[\w.~-]+)+", text, re.ASCII):
+        raise ValueError("expected a path such as /holdfast")
+    return text
 
 
 def _boolean(value: Any) -> bool:
@@ -191,6 +205,20 @@ FIELDS: Final[tuple[Field, ...]] = (
     Field(name="port", default=7420, read=_PORT, about="port of the HTTP API; 0 picks a free one"),
     Field(name="http", default=True, read=_boolean, about="serve the HTTP API on host and port beside the socket"),
     Field(name="hosts", default=(), read=_words, about="more names that the API is reached by"),
+    Field(name="base_path", default="", read=_base_path, about="where a proxy serves the API and its pages: /holdfast"),
+    Field(
+        name="history",
+        default=None,
+        read=_optional(_text),
+        about="URL of the history that the API shows (clickhouse://…); none: the store's own",
+        secret=True,
+    ),
+    Field(
+        name="rate_limit",
+        default=10_000.0,
+        read=_rate,
+        about="requests a second that one token, person or address may send over TCP; twice as many at once",
+    ),
     Field(
         name="api_token",
         default=None,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import hashlib
 import logging
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -10,18 +12,23 @@ import msgspec
 from litestar import HttpMethod, Litestar, Request, Response
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
+from litestar.response import Stream
 
 from holdfast.errors import HoldfastError
-from holdfast.hub import openapi
-from holdfast.hub.door import PRINCIPAL
-from holdfast.hub.routes import fleet, history, jobs, links, queues, store, tasks
+from holdfast.hub import openapi, pages
+from holdfast.hub.door import BASE_PATH, PRINCIPAL
+from holdfast.hub.intake import Intake
+from holdfast.hub.redaction import redacted
+from holdfast.hub.refusals import Refusal
+from holdfast.hub.requests import REQUEST_ID
+from holdfast.hub.routes import aliases, fleet, history, jobs, links, people, queues, store, tasks
 from holdfast.hub.routes.jobs import Unprocessable
-from holdfast.hub.routing import BATCH_BODY_MAX, Call, Route, Scope
-from holdfast.hub.tokens import OWNER, Principal
-from holdfast.wire.problems import MEDIA_TYPE, Problem, http_problem, problem_of
+from holdfast.hub.routing import BATCH_BODY_MAX, EVENTS, JSON, Call, Route
+from holdfast.hub.scopes import OWNER, Principal, Scope
+from holdfast.wire.problems import MEDIA_TYPE, Problem, field_of, http_problem, problem_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from holdfast.hub.parts import Parts
 
@@ -33,11 +40,14 @@ API_ROUTES: Final[tuple[Route, ...]] = (
     *tasks.ROUTES,
     *fleet.ROUTES,
     *history.ROUTES,
+    *people.ROUTES,
     *store.ROUTES,
     *links.ROUTES,
+    *aliases.ROUTES,
 )
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-_JSON: Final = "application/json"
+#: Answers of at least this many bytes are packed for those who take it; below it packing costs more than it saves.
+GZIP_LEAST: Final = 2_048
 #: How long a look at the store may take before the node counts as not ready, in seconds.
 _READY_LIMIT: Final = 2.0
 _encode: Final = msgspec.json.Encoder().encode
@@ -46,14 +56,17 @@ logger = logging.getLogger("holdfast.hub")
 
 def make_api(parts: Parts) -> Litestar:
     """Return the application that serves `parts`."""
+    parts = msgspec.structs.replace(parts, intake=Intake(parts.store, parts.new_id, parts.validate))
+    handlers = [*(_handler(entry, parts) for entry in API_ROUTES), *_plain_handlers(parts), *pages.handlers(parts)]
     return Litestar(
-        route_handlers=[*(_handler(entry, parts) for entry in API_ROUTES), *_plain_handlers(parts)],
+        route_handlers=handlers,
         openapi_config=None,
         logging_config=None,
         request_max_body_size=BATCH_BODY_MAX,
         exception_handlers={
             HTTPException: _refuse_http,
             HoldfastError: _refuse,
+            Refusal: _refuse_ours,
             Unprocessable: _refuse_unprocessable,
             msgspec.DecodeError: _refuse_unreadable,
             msgspec.ValidationError: _refuse_unexpected,
@@ -69,31 +82,66 @@ def _handler(entry: Route, parts: Parts) -> HTTPRouteHandler:
     """Return the Litestar handler of a route: decode, call, encode."""
     read_body, read_query = _body_reader(entry), _query_reader(entry)
 
-    async def handle(request: Request[Any, Any, Any]) -> Response[bytes]:
+    async def handle(request: AnyRequest) -> Response[Any]:
         # Without a door before it, as in tests of the routes alone, everybody may do everything.
         principal = cast("Principal", request.scope.get(PRINCIPAL, OWNER))
         if entry.scope not in principal.scopes:
-            return _problem_response(_out_of_scope(principal, entry))
+            raise _out_of_scope(principal, entry)
         body = _signed(await read_body(request), principal)
-        answer = await entry.handle(Call(parts, _rest(request), read_query(request), body))
-        return Response(_encode(answer), status_code=entry.status, media_type=_JSON)
+        base = cast("str", request.scope.get(BASE_PATH, ""))
+        call = Call(parts, _rest(request), read_query(request), body, principal, request.headers, base)
+        if entry.media == EVENTS:
+            return await _stream(cast("AsyncIterator[str]", entry.handle(call)))
+        answer = await cast("Awaitable[Any]", entry.handle(call))
+        if not (entry.shows_all or call.sees_payload):
+            answer = redacted(answer)
+        return _packed(request, _encode(answer), entry.status)
 
-    path = openapi.BASE + entry.path.replace("{id}", "{rest:path}").replace("{name}", "{rest:path}")
+    path = openapi.BASE + entry.path
+    for name in ("{id}", "{name}"):
+        whole = path.endswith(name) and not entry.alias_of  # ids of the older system hold no slash
+        path = path.replace(name, "{rest:path}" if whole else "{rest:str}")
     return _registered(path, entry.method, handle, entry.status, entry.body_max)
+
+
+async def _stream(texts: AsyncIterator[str]) -> Response[Any]:
+    """Begin to tell events; what refuses to begin is raised here, while it still can be a refusal."""
+    first = await anext(texts)
+
+    async def all_of_them() -> AsyncIterator[str]:
+        yield first
+        async for text in texts:
+            if text:
+                yield text
+
+    return Stream(all_of_them(), media_type=EVENTS, headers={"x-accel-buffering": "no"})
+
+
+def _packed(request: AnyRequest, content: bytes, status: int) -> Response[bytes]:
+    """Return an answer: nothing but 304 for what the caller has already, packed where that pays and he takes it."""
+    headers = {"vary": "accept-encoding"}
+    if request.method == "GET":
+        headers["etag"] = tag = f'W/"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
+        if tag in request.headers.get("if-none-match", ""):
+            return Response(b"", status_code=304, headers=headers, media_type=JSON)
+    if len(content) >= GZIP_LEAST and "gzip" in request.headers.get("accept-encoding", ""):
+        content = gzip.compress(content, compresslevel=1, mtime=0)
+        headers["content-encoding"] = "gzip"
+    return Response(content, status_code=status, headers=headers, media_type=JSON)
 
 
 def _registered(path: str, method: str, handle: Any, status: int = 200, body_max: int = 0) -> HTTPRouteHandler:
     # Litestar reads the annotations of a handler, which here are those of this module.
-    handle.__annotations__ = {"request": Request[Any, Any, Any], "return": Response[bytes]}
+    handle.__annotations__ = {"request": Request[Any, Any, Any], "return": Response[Any]}
     handler: HTTPRouteHandler = HTTPRouteHandler(
         path, http_method=HttpMethod(method), status_code=status, request_max_body_size=body_max or BATCH_BODY_MAX
     )(handle)
     return handler
 
 
-def _out_of_scope(principal: Principal, entry: Route) -> Problem:
+def _out_of_scope(principal: Principal, entry: Route) -> Refusal:
     found = ", ".join(scope for scope in Scope if scope in principal.scopes)
-    return http_problem(
+    return Refusal(
         403,
         f"expected a token with scope {entry.scope}, found {found}. To make one: holdfast tokens make NAME {entry.scope}",
     )
@@ -123,7 +171,7 @@ def _body_reader(entry: Route) -> Callable[[AnyRequest], Awaitable[Any]]:
 
 def _query_reader(entry: Route) -> Callable[[AnyRequest], Any]:
     if entry.query is None:
-        return lambda _: None
+        return _refuse_query
     many = {field.name for field in msgspec.structs.fields(entry.query) if field.default == ()}
 
     def read(request: AnyRequest) -> Any:
@@ -136,6 +184,15 @@ def _query_reader(entry: Route) -> Callable[[AnyRequest], Any]:
         return msgspec.convert(given, entry.query, strict=False)
 
     return read
+
+
+def _refuse_query(request: AnyRequest) -> None:
+    """An address without parameters is asked without: a misspelt one must not pass unseen."""
+    if request.scope["query_string"]:
+        name = next(iter(request.query_params), "")
+        raise Refusal(
+            422, f"expected no parameters at {request.url.path}, found {name!r:.60}. Leave it out.", field=name
+        )
 
 
 def _plain_handlers(parts: Parts) -> list[HTTPRouteHandler]:
@@ -151,11 +208,11 @@ def _plain_handlers(parts: Parts) -> list[HTTPRouteHandler]:
 
     async def metrics(request: AnyRequest) -> Response[bytes]:
         if parts.metrics is None:
-            return _problem_response(http_problem(501, "this process keeps no metrics."))
+            raise Refusal(501, "this process keeps no metrics.")
         return Response(await parts.metrics(), media_type=METRICS_TYPE)
 
     async def describe(request: AnyRequest) -> Response[bytes]:
-        return Response(description, media_type=_JSON)
+        return _packed(request, description, 200)
 
     return [
         _registered("/healthz", "GET", healthz),
@@ -181,19 +238,24 @@ async def _store_problem(parts: Parts) -> str:
 
 
 def _answer(status: int, value: object) -> Response[bytes]:
-    return Response(_encode(value), status_code=status, media_type=_JSON)
+    return Response(_encode(value), status_code=status, media_type=JSON)
 
 
 # --- refusals ------------------------------------------------------------------------------------------------------
 
 
-def _problem_response(problem: Problem) -> Response[bytes]:
-    return Response(_encode(problem), status_code=problem.status, media_type=MEDIA_TYPE)
+def _problem_response(problem: Problem, **headers: str) -> Response[bytes]:
+    return Response(_encode(problem), status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
 
 
 def _refuse(request: AnyRequest, error: Exception) -> Response[bytes]:
     problem = problem_of(error)
     return _report(request, error) if problem is None else _problem_response(problem)
+
+
+def _refuse_ours(request: AnyRequest, error: Refusal) -> Response[bytes]:
+    wait = {"retry-after": str(max(1, round(error.wait)))} if error.wait else {}
+    return _problem_response(http_problem(error.status, error.detail, error.field), **wait)
 
 
 def _refuse_unprocessable(request: AnyRequest, error: Unprocessable) -> Response[bytes]:
@@ -207,7 +269,9 @@ def _refuse_http(request: AnyRequest, error: HTTPException) -> Response[bytes]:
         405: f"{request.method} is not a method of {request.url.path}. See {openapi.BASE}/openapi.json.",
         413: "the body is over the limit of this address. Send fewer items at a time.",
     }
-    return _problem_response(http_problem(error.status_code, details.get(error.status_code, error.detail)))
+    detail = details.get(error.status_code, error.detail)
+    headers = {"allow": error.headers["Allow"]} if error.headers and "Allow" in error.headers else {}
+    return _problem_response(http_problem(error.status_code, detail), **headers)
 
 
 def _refuse_unreadable(request: AnyRequest, error: Exception) -> Response[bytes]:
@@ -215,10 +279,11 @@ def _refuse_unreadable(request: AnyRequest, error: Exception) -> Response[bytes]
 
 
 def _refuse_unexpected(request: AnyRequest, error: Exception) -> Response[bytes]:
-    return _problem_response(http_problem(422, f"{error}."))
+    return _problem_response(http_problem(422, f"{error}.", field_of(str(error))))
 
 
 def _report(request: AnyRequest, error: Exception) -> Response[bytes]:
-    """Something of ours broke: the log gets the whole of it, the caller a short word."""
-    logger.error("%s %s raised", request.method, request.url.path, exc_info=error)
-    return _problem_response(http_problem(500, "something of ours broke; the log of the node says what."))
+    """Something of ours broke: the log gets the whole of it, the caller a short word and the name of the request."""
+    name = request.scope.get(REQUEST_ID, "")
+    logger.error("%s %r raised (request %s)", request.method, request.scope["path"], name, exc_info=error)
+    return _problem_response(http_problem(500, f"something of ours broke; the log says what, under request {name}."))

@@ -5,11 +5,13 @@ What a request leaves out is as the task's definition says. A batch is refused a
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from holdfast.batch import Gatherer
 from holdfast.durations import instant, seconds
 from holdfast.errors import BadTime, ConfigError, ContentError, TaskInactive, TooLarge, UnknownTask
 from holdfast.job.commands import ENQUEUE_BYTES_MAX, ENQUEUE_JOBS_MAX, DefinitionFilter, Enqueued
@@ -28,27 +30,76 @@ if TYPE_CHECKING:
 
     Validate = Callable[[str, bytes], None]
 
+#: How long definitions are taken as they were read, in seconds.
+KNOWN_FOR: Final = 5.0
 ATTEMPTS_MAX: Final = 10_000
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
+
+
+class Intake:
+    """Takes requested jobs into a store. Definitions are read again after KNOWN_FOR seconds, and before one is unknown.
+
+    Single jobs of callers that come at the same time share one write. `validate(alias, payload)` raises BadArguments for
+    tasks that it knows. Used in one loop at a time.
+    """
+
+    def __init__(self, store: Store, new_id: Callable[[], str], validate: Validate | None = None) -> None:
+        self._store, self._new_id, self._validate = store, new_id, validate
+        self._known: dict[str, Definition] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def enqueue(self, requests: Sequence[JobRequest]) -> list[Enqueued]:
+        """Store all requested jobs, or none.
+
+        Raises ContentError, ConfigError, UnknownTask, TaskInactive, DuplicateJob, TooLarge. With several requests the message
+        begins with the number of the job, counted from 1.
+        """
+        refuse_too_many(requests)
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._begin(loop)
+        if loop.time() - self._read_at >= KNOWN_FOR:
+            await self.refresh()
+        try:
+            jobs = self._jobs(requests)
+        except (UnknownTask, TaskInactive):
+            await self.refresh()
+            jobs = self._jobs(requests)
+        if len(jobs) == 1:
+            return [await self._gatherer.put(jobs[0])]
+        return await self._store.enqueue(jobs)
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Room for the largest job beside what has gathered, so that no batch is over the limit of one enqueue.
+        limit = ENQUEUE_BYTES_MAX - PAYLOAD_MAX
+        self._gatherer = Gatherer(self._store.enqueue, size=_size, items_max=ENQUEUE_JOBS_MAX, bytes_max=limit)
+        self._loop, self._read_at = loop, -KNOWN_FOR
+
+    async def refresh(self) -> None:
+        """Read the definitions anew."""
+        found = await self._store.definitions(DefinitionFilter(deleted=True, limit=100_000))
+        self._known = {definition.alias: definition for definition in found}
+        self._read_at = asyncio.get_running_loop().time()
+
+    def _jobs(self, requests: Sequence[JobRequest]) -> list[NewJob]:
+        jobs = []
+        for number, request in enumerate(requests, start=1):
+            try:
+                jobs.append(new_job(request, self._known, self._new_id, self._validate))
+            except (ContentError, ConfigError, UnknownTask, TaskInactive) as error:
+                raise _at(error, number, len(requests)) from None
+        return jobs
 
 
 async def enqueue(
     store: Store, requests: Sequence[JobRequest], new_id: Callable[[], str], validate: Validate | None = None
 ) -> list[Enqueued]:
-    """Store all requested jobs, or none. `validate(alias, payload)` raises BadArguments for tasks that it knows.
+    """Store all requested jobs, or none, this once. Raises as Intake does."""
+    return await Intake(store, new_id, validate).enqueue(requests)
 
-    Raises ContentError, ConfigError, UnknownTask, TaskInactive, DuplicateJob, TooLarge. With several requests the message
-    begins with the number of the job, counted from 1.
-    """
-    refuse_too_many(requests)
-    known = await _definitions(store)
-    jobs = []
-    for number, request in enumerate(requests, start=1):
-        try:
-            jobs.append(new_job(request, known, new_id, validate))
-        except (ContentError, ConfigError, UnknownTask, TaskInactive) as error:
-            raise _at(error, number, len(requests)) from None
-    return await store.enqueue(jobs)
+
+def _size(job: NewJob) -> int:
+    return len(job.payload) + len(job.headers)
 
 
 def refuse_too_many(requests: Sequence[JobRequest]) -> None:
@@ -59,11 +110,6 @@ def refuse_too_many(requests: Sequence[JobRequest]) -> None:
     size = sum(len(bytes(request.payload)) for request in requests if isinstance(request.payload, Raw))
     if size > ENQUEUE_BYTES_MAX:
         raise TooLarge("a batch", size, ENQUEUE_BYTES_MAX, "bytes of payload", advice)
-
-
-async def _definitions(store: Store) -> dict[str, Definition]:
-    found = await store.definitions(DefinitionFilter(deleted=True, limit=100_000))
-    return {definition.alias: definition for definition in found}
 
 
 def _at(error: Exception, number: int, count: int) -> Exception:

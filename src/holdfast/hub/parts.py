@@ -7,8 +7,11 @@ from typing import Protocol
 
 import msgspec
 
-from holdfast.history import JobRepository, WorkerRepository
+from holdfast.history import AuditLog, JobRepository, WorkerRepository
+from holdfast.hub.events import Ring
+from holdfast.hub.intake import Intake
 from holdfast.hub.repeats import Repeats
+from holdfast.hub.sessions import Sessions
 from holdfast.router import Link
 from holdfast.store import Store
 
@@ -59,7 +62,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
 
     validate: raises BadArguments when a payload does not fit a task that this process knows. metrics: Prometheus text.
     history, workers: what is read of the past and of workers, and where reports of other systems go; None: not here.
-    keys: what moves sticky keys; None: this process has no router.
+    keys: what moves sticky keys; None: this process has no router. audit: who did what. sessions: of people; None: there are
+    no pages here. events: what happened lately.
     """
 
     store: Store
@@ -70,4 +74,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     history: JobRepository | None = None
     workers: WorkerRepository | None = None
     keys: Callable[[], Awaitable[KeyControl]] | None = None
+    audit: AuditLog | None = None
+    sessions: Sessions | None = None
+    events: Ring | None = None
+    intake: Intake | None = None  # made by `make_api`
     repeats: Repeats = msgspec.field(default_factory=Repeats)

@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from holdfast.errors import ConfigError, Conflict
-from holdfast.hub.routing import Scope
+from holdfast.hub.scopes import OWNER, READER, Principal, Scope, allowed
 from holdfast.job.ids import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+__all__ = ["FILE", "OWNER", "PREFIX", "READER", "Principal", "Token", "TokenFile"]
 
 FILE: Final = "tokens.json"
 PREFIX: Final = "hf_"
@@ -41,21 +43,8 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def may(self) -> frozenset[Scope]:
-        """What its holder may do: `admin` includes all the rest."""
-        return frozenset(Scope) if Scope.ADMIN in self.scopes else frozenset(self.scopes)
-
-
-class Principal(msgspec.Struct, frozen=True):
-    """Who calls, and what they may do. `name` is empty for those who need no token."""
-
-    name: str
-    scopes: frozenset[Scope]
-
-
-#: Who holds the secret of the node itself, or came through the socket in its folder.
-OWNER: Final = Principal("", frozenset(Scope))
-#: Who came from this machine without a token.
-READER: Final = Principal("", frozenset({Scope.READ}))
+        """What its holder may do."""
+        return allowed(self.scopes)
 
 
 class TokenFile:

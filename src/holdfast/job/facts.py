@@ -276,6 +276,7 @@ class Audited(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=31):
     subject: str
     detail: str
     at: float
+    count: int = 0  # how many jobs, keys or records it was about
 
 
 class Recorded(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=32):

@@ -26,6 +26,6 @@ class UnsafeBind(ConfigError):
     def __init__(self, host: str) -> None:
         super().__init__(
             f"host {host!r}: expected a loopback address (127.0.0.1, ::1, localhost), found one that others may reach. "
-            "To serve it, set api_token (HOLDFAST_API_TOKEN) to a secret of 20 characters or more, and hosts to the names "
-            "that it is reached by."
+            "To serve it, make a token (holdfast tokens make NAME SCOPE), or set api_token (HOLDFAST_API_TOKEN) to a secret "
+            "of 20 characters or more, and hosts to the names that it is reached by."
         )

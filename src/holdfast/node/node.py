@@ -20,15 +20,19 @@ from holdfast.app.preparing import validator
 from holdfast.app.schedules import declared, scheduling
 from holdfast.chance import IdMaker
 from holdfast.clock import SystemClock
-from holdfast.connect import make_history, make_store, masked
+from holdfast.connect import make_audit, make_history, make_outer_history, make_store, masked
 from holdfast.hub.api import make_api
 from holdfast.hub.door import LOOPBACK_HOSTS, Door, Policy
+from holdfast.hub.events import Ring
 from holdfast.hub.parts import NodeInfo, Parts
+from holdfast.hub.scopes import Scope
+from holdfast.hub.sessions import Sessions
 from holdfast.hub.tokens import FILE as TOKENS
 from holdfast.hub.tokens import TokenFile
 from holdfast.node import sockets
 from holdfast.node.about import own_version, problem_of, recovery_seconds, state_of
 from holdfast.node.errors import PortInUse
+from holdfast.node.live import Live, looking
 from holdfast.node.metrics import metrics_app
 from holdfast.node.programs import definitions, limited
 from holdfast.node.server import serving
@@ -38,6 +42,7 @@ from holdfast.schedule.steering import declare
 from holdfast.telemetry.events import StoreLog, WorkerLog
 from holdfast.telemetry.front_door import FrontDoor
 from holdfast.telemetry.metrics import Metrics
+from holdfast.wire.place import find_node
 from holdfast.worker.options import WorkerOptions
 from holdfast.worker.worker import Worker
 
@@ -47,6 +52,7 @@ if TYPE_CHECKING:
     from holdfast.app.holdfast import Holdfast
     from holdfast.clock import Clock
     from holdfast.config import Settings
+    from holdfast.history import AuditLog
     from holdfast.store import Store
     from holdfast.worker.options import Concurrency
 
@@ -65,6 +71,10 @@ class Node:
         self._metrics = Metrics()
         self._url = settings.url or f"journal:{settings.data}"
         self._local = settings.url is None or settings.url.startswith("journal:")
+        self._keys = TokenFile(settings.data / TOKENS)
+        self._sessions = Sessions(self._clock.now)
+        self._events = Ring()
+        self._audit: AuditLog | None = None
         self._stopping = asyncio.Event()
         self._worker: Worker[Any] | None = None
         self._failure = ""
@@ -96,6 +106,12 @@ class Node:
     def zombies(self) -> int:
         """How many handlers would not stop and still run."""
         return self._worker.zombies if self._worker is not None else 0
+
+    def invite(self, who: str) -> str:
+        """Return a link that opens a session of the person who runs this node, once; empty when it serves no pages."""
+        if not self._info.url:
+            return ""
+        return f"{self._info.url}/session?code={self._sessions.invite(who, frozenset(Scope))}"
 
     def stop(self) -> None:
         """Go one step further in stopping: drain, then cancel the handlers. Call it in the loop."""
@@ -150,7 +166,8 @@ class Node:
         settings = self._settings
         tcp = metrics = None
         if settings.http:
-            sockets.refuse_unsafe(settings.host, settings.api_token)
+            sockets.refuse_unsafe(settings.host, settings.api_token, self._keys)
+            sockets.refuse_weak(settings.api_token)
             tcp = stack.enter_context(sockets.bind_tcp(settings.host, settings.port, "--port"))
         if settings.metrics_port:
             try:
@@ -170,11 +187,15 @@ class Node:
             options["role"] = "owner"
         inner = make_store(self._url, clock=self._clock, **options)
         self._history, self._workers = make_history(inner)
+        if settings.history is not None:
+            await self._open_history(stack, settings.history)
         if self._app is not None and self._app.tables:
             from holdfast.table.beside import store_beside
 
             inner = store_beside(inner, self._app.tables)
-        self._store: Store = FrontDoor(inner, [self._metrics, StoreLog()], clock=self._clock)
+        self._audit = make_audit(inner)
+        observers = [self._metrics, StoreLog(), Live(self._events)]
+        self._store: Store = FrontDoor(inner, observers, clock=self._clock)
         await self._store.open()
         stack.push_async_callback(self._store.close)
         await self._store.migrate()
@@ -193,11 +214,17 @@ class Node:
             recovery=recovery_seconds(self._store),
         )
 
+    async def _open_history(self, stack: AsyncExitStack, url: str) -> None:
+        history = make_outer_history(url, clock=self._clock)
+        await history.open()
+        stack.push_async_callback(history.close)
+        self._history, self._workers = history.jobs, history.workers or self._workers
+
     async def _serve(self, stack: AsyncExitStack, tcp: socket.socket | None, metrics: socket.socket | None) -> None:
         settings = self._settings
         api = make_api(self._parts())
         tokens = [settings.api_token] if settings.api_token else []
-        if self._local:
+        if self._local or self._may_have_socket():
             stack.callback(sockets.forget, settings.data)
             tokens.append(sockets.write_token(settings.data))
             bound = stack.enter_context(sockets.bind_unix(settings.data))
@@ -206,19 +233,28 @@ class Node:
             policy = Policy(
                 hosts=LOOPBACK_HOSTS | {host.lower() for host in settings.hosts},
                 tokens=tuple(tokens),
-                keys=TokenFile(settings.data / TOKENS),
+                keys=self._keys,
+                base_path=settings.base_path,
+                sessions=self._sessions,
                 now=self._clock.now,
+                rate=settings.rate_limit,
                 reads_need_token=not sockets.is_loopback(settings.host),
             )
             await stack.enter_async_context(serving(Door(api, policy), tcp))
-            self._tell(url=f"http://{settings.host}:{tcp.getsockname()[1]}")
+            self._tell(url=f"http://{settings.host}:{tcp.getsockname()[1]}{settings.base_path}")
         if metrics is not None:
             door = Door(metrics_app(self._scrape), Policy(hosts=LOOPBACK_HOSTS | set(settings.hosts)))
             await stack.enter_async_context(serving(door, metrics))
             self._tell(metrics=f"http://{settings.metrics_host}:{metrics.getsockname()[1]}/metrics")
         elif self._info.url:
             self._tell(metrics=f"{self._info.url}/metrics")
+        await stack.enter_async_context(looking(self._events, self._store))
         await stack.enter_async_context(self._firing())
+
+    def _may_have_socket(self) -> bool:
+        """Whether the data folder is free: on a database several nodes may share it, and the first has the socket."""
+        sockets.prepare_folder(self._settings.data)
+        return find_node(self._settings.data) is None
 
     def _firing(self) -> AbstractAsyncContextManager[object]:
         """Fire the store's schedules; a node does so also without an app, for the workers elsewhere."""
@@ -235,6 +271,9 @@ class Node:
             metrics=self._scrape,
             history=self._history,
             workers=self._workers,
+            audit=self._audit,
+            sessions=self._sessions if self._settings.http else None,
+            events=self._events,
             keys=self._app.stickies.steering if self._app is not None and self._app.stickies.services else None,
         )
 

@@ -19,8 +19,11 @@ from holdfast.wire.place import SOCKET, TOKEN, answers, short_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from holdfast.hub.tokens import TokenFile
+
 _BACKLOG: Final = 512
 TOKEN_MIN: Final = 20
+TOKEN_SIGNS_MIN: Final = 8
 
 
 def is_loopback(host: str) -> bool:
@@ -33,9 +36,20 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def refuse_unsafe(host: str, api_token: str | None) -> None:
-    """Raise UnsafeBind for an address that others reach, unless a token of some length guards it."""
-    if not is_loopback(host) and len(api_token or "") < TOKEN_MIN:
+def refuse_weak(api_token: str | None) -> None:
+    """Raise ConfigError for a token that can be guessed."""
+    if api_token is not None and (len(api_token) < TOKEN_MIN or len(set(api_token)) < TOKEN_SIGNS_MIN):
+        raise ConfigError(
+            f"api_token: expected a secret of {TOKEN_MIN} characters or more, {TOKEN_SIGNS_MIN} of them different, found "
+            "one that can be guessed. To make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+        )
+
+
+def refuse_unsafe(host: str, api_token: str | None, keys: TokenFile | None = None) -> None:
+    """Raise UnsafeBind for an address that others reach, unless a token guards it: `api_token`, or one of `keys`."""
+    if is_loopback(host):
+        return
+    if len(api_token or "") < TOKEN_MIN and not (keys is not None and keys.all()):
         raise UnsafeBind(host)
 
 

@@ -54,10 +54,11 @@ class ScheduleDoc(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     created_at: float = 0.0
     updated_at: float = 0.0
     deleted_at: float | None = None
+    hidden: tuple[str, ...] | UnsetType = UNSET
 
 
 _DEFINITION_PLAIN: Final = tuple(n for n in DefinitionDoc.__struct_fields__ if n not in ("retry", "parameters"))
-_SCHEDULE_PLAIN: Final = tuple(n for n in ScheduleDoc.__struct_fields__ if n != "payload")
+_SCHEDULE_PLAIN: Final = tuple(n for n in ScheduleDoc.__struct_fields__ if n not in ("payload", "hidden"))
 
 
 def definition_doc(definition: Definition) -> DefinitionDoc:

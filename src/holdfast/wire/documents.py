@@ -61,13 +61,15 @@ class AttemptDoc(msgspec.Struct, frozen=True, kw_only=True):
     progress: Raw | UnsetType = UNSET
     log: Raw | UnsetType = UNSET
     opaque: dict[str, bytes] | UnsetType = UNSET
+    hidden: tuple[str, ...] | UnsetType = UNSET
 
 
 class JobDoc(msgspec.Struct, frozen=True, kw_only=True):
     """A job. `payload`, `headers`, `data` and `result` are left out while there is none (a result may be null).
 
     attempts: oldest first; a list of jobs carries only the last one of each unless all are asked for. opaque: those of the
-    fields above whose stored bytes are no plain JSON, in base64; rarely there.
+    fields above whose stored bytes are no plain JSON, in base64; rarely there. hidden: fields that are there and that this
+    caller may not see (scope read:payload).
     """
 
     seq: int
@@ -112,6 +114,7 @@ class JobDoc(msgspec.Struct, frozen=True, kw_only=True):
     data: Raw | UnsetType = UNSET
     result: Raw | UnsetType = UNSET
     opaque: dict[str, bytes] | UnsetType = UNSET
+    hidden: tuple[str, ...] | UnsetType = UNSET
 
 
 class PageDoc(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,7 +160,7 @@ class NewJobDoc(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 #: Longer than any clock runs, in seconds, and still a number in JSON.
 _ENDLESS: Final = 1e300
-_JSON_BYTES: Final = ("payload", "headers", "data", "result", "progress", "log", "opaque")
+_JSON_BYTES: Final = ("payload", "headers", "data", "result", "progress", "log", "opaque", "hidden")
 _RAW: Final = msgspec.json.Decoder(Raw)
 #: What opens fewer levels than this is never too deep, and what surrounds it in a document opens fewer than _DEEPER.
 _DEPTH_SAFE: Final = 500

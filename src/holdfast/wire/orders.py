@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import UNSET, Raw
 
-from holdfast.durations import instant
+from holdfast.durations import instant, seconds
 from holdfast.errors import ContentError
 from holdfast.job import commands as c
 from holdfast.job.ids import check_name, check_priority
@@ -43,7 +43,12 @@ def action_of(doc: ActionDoc) -> c.Action:
         case r.RetryAction():
             return c.Retry()
         case r.ReplayAction():
-            return c.Replay(force=doc.force, payload=_payload(doc.payload), queue=_queue(doc.queue))
+            return c.Replay(
+                force=doc.force,
+                payload=_payload(doc.payload),
+                queue=_queue(doc.queue),
+                delay=seconds(doc.delay, "delay"),
+            )
         case r.RunNowAction():
             return c.RunNow()
         case r.EditAction():
@@ -84,7 +89,9 @@ def action_doc(action: c.Action) -> ActionDoc:
         case c.Retry():
             return r.RetryAction()
         case c.Replay():
-            return r.ReplayAction(force=action.force, payload=to_raw(action.payload), queue=action.queue)
+            return r.ReplayAction(
+                force=action.force, payload=to_raw(action.payload), queue=action.queue, delay=action.delay
+            )
         case c.RunNow():
             return r.RunNowAction()
         case c.Edit():

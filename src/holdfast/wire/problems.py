@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -12,7 +13,10 @@ MEDIA_TYPE: Final = "application/problem+json"
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """What went wrong. `code` names the error; `data` holds its attributes; `detail` says what to do."""
+    """What went wrong. `code` names the error; `data` holds its attributes; `detail` says what to do.
+
+    field: which part of the request is wrong, where that can be told: a name, or a path such as action.queue.
+    """
 
     status: int
     title: str
@@ -20,6 +24,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     type: str = "about:blank"
     data: dict[str, Any] = {}
+    field: str = ""
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -70,8 +75,11 @@ HTTP_TITLES: Final = {
     404: "There is nothing here",
     405: "This method is not for this address",
     413: "The body is too large",
+    414: "The address is too long",
+    415: "This kind of body is not accepted",
     421: "This host is not served here",
     422: "The request is not as expected",
+    429: "Too many requests",
     500: "Something broke",
     501: "This store can not do that",
     503: "Not ready",
@@ -84,13 +92,39 @@ def problem_of(error: Exception) -> Problem | None:
         kind = _BY_CLASS.get(base)
         if kind is not None:
             data = {name: getattr(error, name) for name in kind.attributes if hasattr(error, name)}
-            return Problem(status=kind.status, title=kind.title, detail=str(error), code=kind.error.__name__, data=data)
+            return Problem(
+                status=kind.status,
+                title=kind.title,
+                detail=str(error),
+                code=kind.error.__name__,
+                data=data,
+                field=field_of(str(error)),
+            )
     return None
 
 
-def http_problem(status: int, detail: str) -> Problem:
+def http_problem(status: int, detail: str, field: str = "") -> Problem:
     """Return a problem of the HTTP layer itself."""
-    return Problem(status=status, title=HTTP_TITLES.get(status, "Refused"), detail=detail, code=f"http-{status}")
+    title = HTTP_TITLES.get(status, "Refused")
+    return Problem(status=status, title=title, detail=detail, code=f"http-{status}", field=field)
+
+
+_FIELD: Final = re.compile(r"(?:job \d+ of \d+: )?([a-z][a-z_.]{0,60}): expected")
+_PATH: Final = re.compile(r"- at `(?:key in )?\$\.?([^`]*)`")
+_MISSING: Final = re.compile(r"(?:missing required|unknown) field `([^`]{1,60})`")
+
+
+def field_of(detail: str) -> str:
+    """Return the field that a message of ours, or of the decoder, speaks of; empty when it names none.
+
+    >>> field_of("priority: expected a whole number"), field_of("Expected `int`, got `str` - at `$.jobs[0].priority`")
+    ('priority', 'jobs[0].priority')
+    """
+    ours = _FIELD.match(detail)
+    if ours:
+        return ours[1]
+    path, name = _PATH.search(detail), _MISSING.search(detail)
+    return ".".join(part for part in (path[1] if path else "", name[1] if name else "") if part)
 
 
 def error_of(problem: Problem) -> e.HoldfastError:

@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from holdfast.job.commands import Define, JobFilter, OnDuplicate, Settlement
+from holdfast.job.commands import Define, JobFilter, OnDuplicate, Page, Settlement
 from holdfast.job.commands import Progress as ProgressReport
 from holdfast.job.model import OnConflict, OnWait
 from holdfast.job.state import State
@@ -83,6 +83,7 @@ class ReplayAction(msgspec.Struct, frozen=True, kw_only=True, tag="replay", forb
     force: bool = False
     payload: Raw | UnsetType = UNSET
     queue: str | None = None
+    delay: DurationText = 0.0
 
 
 class RunNowAction(msgspec.Struct, frozen=True, kw_only=True, tag="run_now", forbid_unknown_fields=True):
@@ -216,6 +217,13 @@ class Lookup(msgspec.Struct, frozen=True, kw_only=True):
 
     ids: tuple[str, ...]
     timeout: float | None = None
+
+
+class Find(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Jobs that match `filter`; in a body, since a text that is looked for may be longer than an address."""
+
+    filter: JobFilter
+    page: Page = Page()
 
 
 class Count(msgspec.Struct, frozen=True, kw_only=True):

@@ -42,6 +42,6 @@ async def api_over(h: StoreHarness) -> AsyncIterator[Api]:
     )
     parts = Parts(store=h.store, new_id=IdMaker(h.clock.now), node=info)
     async with AsyncTestClient(make_api(parts)) as client:
-        await Api(client, h.store, h.clock).ask("PATCH", "/tasks/off", {"status": "canceled"})  # type: ignore[arg-type]
+        await Api(client, h.store, h.clock).ask("PATCH", "/definitions/off", {"status": "canceled"})  # type: ignore[arg-type]
         yield Api(client, h.store, h.clock)  # type: ignore[arg-type]
     await h.close()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from holdfast.cli.output import Output
     from holdfast.config import Settings
     from holdfast.hub.parts import NodeInfo
+    from holdfast.node.node import Node
 
 
 @click.command("run")
@@ -47,7 +48,7 @@ def command(session: Session, no_http: bool, **options: Any) -> int:
     settings = session.settings
     set_up_logs(settings)
     app = _load(settings)
-    return _run(settings, app, session.out)
+    return run_node(settings, app, session.out, session.who)
 
 
 def _load(settings: Settings) -> Holdfast | None:
@@ -58,14 +59,14 @@ def _load(settings: Settings) -> Holdfast | None:
     return load_app(settings.app)
 
 
-def _run(settings: Settings, app: Holdfast | None, out: Output) -> int:
-    """Run the node; return its exit code."""
+def run_node(settings: Settings, app: Holdfast | None, out: Output, who: str) -> int:
+    """Run a node, or without an app a hub, for the person `who`; return its exit code."""
     from holdfast.node.node import Node
 
     async def serve() -> int:
         node = Node(settings, app)
         with install_signals(node.stop):
-            code = await node.run(lambda info: _banner(info, out))
+            code = await node.run(lambda info: _banner(info, out, _link(node, who)))
         if node.zombies:
             # All is closed but handlers that would not stop. They keep the loop, and their threads the process, from
             # ending: leave without them, and before the loop waits for them.
@@ -76,7 +77,14 @@ def _run(settings: Settings, app: Holdfast | None, out: Output) -> int:
         return runner.run(serve())
 
 
-def _banner(info: NodeInfo, out: Output) -> None:
+def _link(node: Node, who: str) -> str | None:
+    """The way in for a person. A link is a secret: it goes to a terminal, and into no log."""
+    if sys.stdout.isatty():
+        return node.invite(who) or None
+    return "holdfast hub open" if node.info().url else None
+
+
+def _banner(info: NodeInfo, out: Output, link: str | None) -> None:
     """Say where everything is. The last line comes when everything answers."""
     if out.as_json:
         out.value(info)
@@ -92,6 +100,7 @@ def _banner(info: NodeInfo, out: Output) -> None:
             ("socket", f"{info.data}/node.sock" if info.data else None),
             ("api", info.url),
             ("token", f"{info.data}/token (changes over TCP need it)" if info.data and info.url else None),
+            ("open", link),
             ("metrics", info.metrics),
             ("recovery", recovery),
             ("workers", info.slots or "none: no app was named, so nothing is run"),

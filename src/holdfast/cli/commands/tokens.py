@@ -15,7 +15,7 @@ from holdfast.errors import ConfigError
 if TYPE_CHECKING:
     from holdfast.hub.tokens import TokenFile
 
-_SCOPES = ("read", "enqueue", "work", "operate", "admin")
+_SCOPES = ("read", "read:payload", "enqueue", "work", "operate", "admin")
 
 
 @click.group("tokens", cls=Listing)
@@ -52,9 +52,10 @@ def _day(at: float | None) -> str:
 def make(session: Session, name: str, scopes: tuple[str, ...], expires: str | None) -> int:
     """Make a token and print its secret, this once. `admin` includes all other scopes.
 
-    A producer needs enqueue and read; a worker needs work, enqueue and read.
+    A producer needs enqueue and read, and read:payload if it waits for results; a worker needs work, enqueue and read.
+    Without read:payload the API hides what is in the jobs: arguments, results, errors, logs.
     """
-    from holdfast.hub.routing import Scope
+    from holdfast.hub.scopes import Scope
 
     now = session.clock.now()
     until = None if expires is None else now + seconds(expires, "--expires", positive=True)

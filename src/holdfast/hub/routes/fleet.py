@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from holdfast.errors import UnknownWorker
 from holdfast.hub.parts import NodeInfo
+from holdfast.hub.routes.people import record
 from holdfast.hub.routing import Route, Scope
 from holdfast.job.model import Instance, WorkerConfig
 from holdfast.wire.requests import Names
@@ -34,12 +35,15 @@ async def get_worker(call: Call) -> WorkerConfig:
 
 async def configure_worker(call: Call) -> WorkerConfig:
     """Make or replace a worker's configuration."""
-    return await call.store.configure_worker(call.body)
+    config = await call.store.configure_worker(call.body)
+    await record(call, "configure_worker", config.name, 1)
+    return config
 
 
 async def delete_worker(call: Call) -> Names:
     """Forget a worker's configuration."""
     await call.store.delete_worker(call.path)
+    await record(call, "delete_worker", call.path, 1)
     return Names(names=(call.path,))
 
 

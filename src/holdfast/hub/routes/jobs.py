@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from holdfast.errors import UnknownJob, UnknownTask
-from holdfast.hub import intake
+from holdfast.hub.redaction import without_content
+from holdfast.hub.refusals import Refusal
+from holdfast.hub.routes.people import record
 from holdfast.hub.routing import BATCH_BODY_MAX, Route, Scope
 from holdfast.hub.why import Reason, explain, look
 from holdfast.job.commands import Enqueued, JobFilter, Page
@@ -58,9 +60,8 @@ async def enqueue(call: Call) -> list[EnqueueAnswer] | EnqueueAnswer:
     """Enqueue one job, or a list of jobs: all or none."""
     many = isinstance(call.body, list)
     requests = call.body if many else [call.body]
-    parts = call.parts
     try:
-        answers = await intake.enqueue(parts.store, requests, parts.new_id, parts.validate)
+        answers = await call.intake.enqueue(requests)
     except UnknownTask as error:
         # The address exists; what was sent to it can not be done.
         raise Unprocessable(error) from error
@@ -86,12 +87,20 @@ def _answer(answer: Enqueued) -> EnqueueAnswer:
 async def list_jobs(call: Call) -> PageDoc:
     """List jobs, newest first, in keyset pages."""
     query: JobQuery = call.query
+    refuse_search(call, query.text)
     page = Page(limit=query.limit, cursor=query.cursor, newest_first=query.newest_first)
     return page_doc(await call.store.find(query.filter(), page), all_attempts=query.attempts == "all")
 
 
+def refuse_search(call: Call, text: str | None, field: str = "text") -> None:
+    """To search in what is hidden, letter by letter, is to read it."""
+    if text and not call.sees_payload:
+        raise Refusal(403, f"{field}: expected a caller who may read payloads (scope read:payload).", field=field)
+
+
 async def count_jobs(call: Call) -> Count:
     """Count the jobs that match."""
+    refuse_search(call, call.query.text)
     return Count(count=await call.store.count(call.query.filter()))
 
 
@@ -100,12 +109,15 @@ async def get_job(call: Call) -> JobAnswer:
     [job] = await call.store.jobs([call.path])
     if job is None:
         raise UnknownJob(call.path)
-    return JobAnswer(job=job_doc(job), why=explain(job, await look(call.store, job)))
+    told = job if call.sees_payload else without_content(job)
+    return JobAnswer(job=job_doc(job), why=explain(told, await look(call.store, job)))
 
 
 async def act(call: Call) -> ActionAnswer:
     """Cancel, pause, resume, retry, replay, run now, edit or delete jobs, by ids or by filter; or preview that."""
     request: ActionRequest = call.body
+    if request.filter is not None:
+        refuse_search(call, request.filter.text, "filter.text")
     return answer_doc(await call.store.control(order_of(request)))
 
 
@@ -116,8 +128,9 @@ async def list_operations(call: Call) -> list[OperationDoc]:
 
 async def cancel_operation(call: Call) -> OperationDoc:
     """Stop a bulk operation after the batch it is in."""
-    who = call.body.who if call.body is not None else ""
-    return operation_doc(await call.store.cancel_operation(call.path, who))
+    operation = await call.store.cancel_operation(call.path, call.who)
+    await record(call, "cancel_operation", call.path, operation.done)
+    return operation_doc(operation)
 
 
 ROUTES: Final = (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from holdfast.errors import UsageError
+from holdfast.hub.routes.people import record
 from holdfast.hub.routing import Route, Scope
 from holdfast.job.commands import Bind, BoundKey, KeyLink, LinkFilter
 from holdfast.job.model import InstanceState
@@ -117,15 +118,20 @@ async def move_key(call: Call) -> Moved:
     asked: MoveKey = call.body
     keys = await _control(call)
     if asked.pod is None:
-        return Moved(count=int(await keys.release(asked.service, asked.key)))
+        released = int(await keys.release(asked.service, asked.key))
+        await record(call, "release_key", f"{asked.service} {asked.key}", released)
+        return Moved(count=released)
     link = await keys.move(asked.service, asked.key, asked.pod)
+    await record(call, "move_key", f"{asked.service} {asked.key}", 1, f"to pod {asked.pod}")
     return Moved(count=1, pod=link.pod, epoch=link.epoch)
 
 
 async def drain_pod(call: Call) -> Moved:
     """Give all keys of a pod to the others."""
     asked: DrainPod = call.body
-    return Moved(count=await (await _control(call)).drain(asked.service, asked.pod))
+    moved = await (await _control(call)).drain(asked.service, asked.pod)
+    await record(call, "drain_pod", f"{asked.service} {asked.pod}", moved)
+    return Moved(count=moved)
 
 
 async def _control(call: Call) -> KeyControl:

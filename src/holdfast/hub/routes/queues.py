@@ -8,13 +8,19 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from holdfast.errors import ContentError, UnknownQueue
+from holdfast.hub.routes.people import record
 from holdfast.hub.routing import Route, Scope
-from holdfast.job.commands import ChangeQueue, Stats
+from holdfast.job.commands import Cancel, ChangeQueue, Delete, JobFilter, Order, Selection, Stats
 from holdfast.job.model import Queue, QueueMode
-from holdfast.wire.requests import Who
+from holdfast.job.state import State
+from holdfast.wire.orders import answer_doc
+from holdfast.wire.requests import ActionAnswer, Who
 
 if TYPE_CHECKING:
     from holdfast.hub.routing import Call
+
+
+_WAITING: Final = (State.SCHEDULED, State.QUEUED, State.RETRYING, State.PAUSED)
 
 
 class QueueDoc(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,11 +76,37 @@ async def change_queue(call: Call) -> Queue:
     return await call.store.change_queue(ChangeQueue(name=call.path, **fields))
 
 
+class QueueClear(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which queue to empty. dead: of its failed jobs, which are deleted; else of its waiting jobs, which are canceled.
+
+    preview: only count them.
+    """
+
+    queue: str
+    dead: bool = False
+    why: str = ""
+    who: str = ""
+    preview: bool = False
+
+
+async def clear_queue(call: Call) -> ActionAnswer:
+    """Cancel all waiting jobs of a queue, or delete its failed ones; running ones go on."""
+    asked: QueueClear = call.body
+    if not any(queue.name == asked.queue for queue in await call.store.queues()):
+        raise UnknownQueue(asked.queue)
+    states = (State.FAILED,) if asked.dead else _WAITING
+    action = Delete() if asked.dead else Cancel(why=asked.why or "the queue was cleared")
+    which = Selection(filter=JobFilter(queue=asked.queue, states=states))
+    done = await call.store.control(Order(action=action, selection=which, who=call.who, preview=asked.preview))
+    if not asked.preview:
+        await record(call, "clear_dead" if asked.dead else "clear_queue", asked.queue, done.done, asked.why)
+    return answer_doc(done)
+
+
 async def delete_queue(call: Call) -> Who:
     """Forget a queue without unfinished jobs."""
-    who = call.body or Who()
-    await call.store.delete_queue(call.path, who.who)
-    return Who(who=who.who)
+    await call.store.delete_queue(call.path, call.who)
+    return Who(who=call.who)
 
 
 async def stats(call: Call) -> Stats:
@@ -107,6 +139,15 @@ ROUTES: Final = (
         body=QueueChange,
         answer=Queue,
         summary="Pause, resume or change a queue",
+    ),
+    Route(
+        method="POST",
+        path="/queue-clear",
+        handle=clear_queue,
+        scope=Scope.OPERATE,
+        body=QueueClear,
+        answer=ActionAnswer,
+        summary="Cancel all waiting jobs of a queue, or delete its failed ones",
     ),
     Route(
         method="DELETE",

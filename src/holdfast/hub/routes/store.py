@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from holdfast.hub.routes.jobs import refuse_search
+from holdfast.hub.routes.people import record
 from holdfast.hub.routing import BATCH_BODY_MAX, Route, Scope
 from holdfast.job.commands import Beat, Claims, InstanceDied, Rescued, Settled, Signals, Want
 from holdfast.store import Capabilities
-from holdfast.wire.documents import EnqueuedDoc, JobDoc, claims_doc, enqueued_docs, job_doc
+from holdfast.wire.documents import EnqueuedDoc, JobDoc, PageDoc, claims_doc, enqueued_docs, job_doc, page_doc
 from holdfast.wire.newjobs import new_jobs_of
 from holdfast.wire.requests import (
     Count,
     EnqueueBatch,
+    Find,
     Lookup,
     Names,
     ProgressBatch,
@@ -98,9 +101,25 @@ async def lookup(call: Call) -> list[JobDoc | None]:
     return [job_doc(job) if job is not None else None for job in await call.store.jobs(asked.ids)]
 
 
+async def find(call: Call) -> PageDoc:
+    """List jobs that match, with all their attempts, in keyset pages."""
+    asked: Find = call.body
+    refuse_search(call, asked.filter.text)
+    return page_doc(await call.store.find(asked.filter, asked.page), all_attempts=True)
+
+
+async def count(call: Call) -> Count:
+    """Count the jobs that match."""
+    asked: Find = call.body
+    refuse_search(call, asked.filter.text)
+    return Count(count=await call.store.count(asked.filter))
+
+
 async def migrate(call: Call) -> Names:
     """Bring the schema of the store up to date."""
-    return Names(names=tuple(await call.store.migrate()))
+    names = tuple(await call.store.migrate())
+    await record(call, "migrate", "store", len(names))
+    return Names(names=names)
 
 
 ROUTES: Final = (
@@ -129,6 +148,7 @@ ROUTES: Final = (
         scope=Scope.WORK,
         body=Want,
         answer=Claims[JobDoc],
+        shows_all=True,
         summary="Hand out ready jobs",
     ),
     Route(
@@ -195,6 +215,24 @@ ROUTES: Final = (
         body=Lookup,
         answer=list[JobDoc | None],
         summary="Read jobs by their ids, or wait until they have ended",
+    ),
+    Route(
+        method="POST",
+        path="/store/find",
+        handle=find,
+        scope=Scope.READ,
+        body=Find,
+        answer=PageDoc,
+        summary="List jobs that match, with all their attempts, in keyset pages",
+    ),
+    Route(
+        method="POST",
+        path="/store/count",
+        handle=count,
+        scope=Scope.READ,
+        body=Find,
+        answer=Count,
+        summary="Count the jobs that match",
     ),
     Route(
         method="POST",

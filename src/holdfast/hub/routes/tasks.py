@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from holdfast.hub.routes.people import record
 from holdfast.hub.routing import BATCH_BODY_MAX, Route, Scope
 from holdfast.job.commands import ChangeDefinition, DefinitionFilter
 from holdfast.job.model import Definition, Schedule, ScheduleStatus, TaskStatus
@@ -71,6 +72,7 @@ async def get_task(call: Call) -> DefinitionDoc:
 async def define(call: Call) -> list[DefinitionDoc]:
     """Make or refresh definitions from code."""
     made: list[Definition] = await call.store.define(call.body.definitions)
+    await call.intake.refresh()
     return list(map(definition_doc, made))
 
 
@@ -78,7 +80,9 @@ async def change_task(call: Call) -> DefinitionDoc:
     """Edit, cancel, activate or delete a task."""
     change: DefinitionChange = call.body
     fields = {name: getattr(change, name) for name in change.__struct_fields__}
-    return definition_doc(await call.store.change_definition(ChangeDefinition(alias=call.path, **fields)))
+    changed = await call.store.change_definition(ChangeDefinition(alias=call.path, **fields))
+    await call.intake.refresh()
+    return definition_doc(changed)
 
 
 async def list_schedules(call: Call) -> list[ScheduleDoc]:
@@ -93,7 +97,9 @@ async def save_schedule(call: Call) -> ScheduleDoc:
     read_rule(schedule.rule, schedule.zone, schedule.start_at)
     if schedule.status is ScheduleStatus.ACTIVE and schedule.next_run_at is None and schedule.deleted_at is None:
         schedule = checked(schedule, call.store.now())
-    return schedule_doc(await call.store.save_schedule(schedule_of(call.body), expect=call.query.expect))
+    saved = await call.store.save_schedule(schedule_of(call.body), expect=call.query.expect)
+    await record(call, "save_schedule", saved.name, 1, saved.status)
+    return schedule_doc(saved)
 
 
 async def fire_schedule(call: Call) -> Ready:
@@ -106,7 +112,7 @@ async def fire_schedule(call: Call) -> Ready:
 ROUTES: Final = (
     Route(
         method="GET",
-        path="/tasks",
+        path="/definitions",
         handle=list_tasks,
         scope=Scope.READ,
         query=DefinitionQuery,
@@ -115,7 +121,7 @@ ROUTES: Final = (
     ),
     Route(
         method="POST",
-        path="/tasks",
+        path="/definitions",
         handle=define,
         scope=Scope.ENQUEUE,
         body=Definitions,
@@ -124,7 +130,7 @@ ROUTES: Final = (
     ),
     Route(
         method="GET",
-        path="/tasks/{name}",
+        path="/definitions/{name}",
         handle=get_task,
         scope=Scope.READ,
         answer=DefinitionDoc,
@@ -132,7 +138,7 @@ ROUTES: Final = (
     ),
     Route(
         method="PATCH",
-        path="/tasks/{name}",
+        path="/definitions/{name}",
         handle=change_task,
         scope=Scope.OPERATE,
         body=DefinitionChange,

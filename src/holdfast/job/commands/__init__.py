@@ -83,6 +83,7 @@ from holdfast.job.commands.reads import (
 )
 from holdfast.job.commands.records import (
     AttemptRecord,
+    Audit,
     RecordAttempts,
     RecordJobs,
     RecordStatuses,
@@ -98,6 +99,7 @@ __all__ = [
     "Accepted",
     "Action",
     "AttemptRecord",
+    "Audit",
     "Beat",
     "Bind",
     "BoundKey",

@@ -55,11 +55,15 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, tag="retry", omit_default
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True, tag="replay", omit_defaults=True):
-    """Enqueue a new job like a final one. Twice only with `force`. Empty fields are taken from the old job."""
+    """Enqueue a new job like a final one. Twice only with `force`. Empty fields are taken from the old job.
+
+    delay: seconds until it may run.
+    """
 
     force: bool = False
     payload: bytes | None = None
     queue: str | None = None
+    delay: float = 0.0
 
 
 class RunNow(msgspec.Struct, frozen=True, kw_only=True, tag="run_now", omit_defaults=True):

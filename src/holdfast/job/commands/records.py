@@ -50,6 +50,16 @@ class RecordAttempts(msgspec.Struct, frozen=True):
     attempts: tuple[AttemptRecord, ...]
 
 
+class Audit(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator did that no other command tells of: for the audit log."""
+
+    who: str
+    action: str
+    subject: str = ""
+    detail: str = ""
+    count: int = 0
+
+
 class WorkerBeat(msgspec.Struct, frozen=True):
     """A configured worker was heard of at `at`, seconds since the epoch."""
 

@@ -15,7 +15,7 @@ from holdfast.errors import ContentError, UnknownOperation
 from holdfast.job import commands as c
 from holdfast.job import facts as f
 from holdfast.job.external import EXTERNAL
-from holdfast.job.ledger.clean import clean, storable_time
+from holdfast.job.ledger.clean import WAIT_MAX, clean, storable_time
 from holdfast.job.ledger.enqueueing import accept, edit_event
 from holdfast.job.ledger.query import matching
 from holdfast.job.model import PRIORITY_MAX, PRIORITY_MIN, Job, NewJob, Operation, OperationState, Queue, Refusal
@@ -50,7 +50,9 @@ def order(ledger: Ledger, command: c.Order, now: float, draw: Draw) -> Generator
             rulings.append((yield from _act(ledger, job, command.action, command.who, now, draw)))
     done = sum(ruling.done for ruling in rulings)
     if not command.preview and command.who:
-        yield f.Audited(command.who, _name(command.action), f"{len(rulings)} jobs", ", ".join(selection.ids[:10]), now)
+        yield f.Audited(
+            command.who, _name(command.action), f"{len(rulings)} jobs", ", ".join(selection.ids[:10]), now, done
+        )
     return c.Ordered(matched=len(rulings), done=done, refused=len(rulings) - done, rulings=tuple(rulings))
 
 
@@ -63,6 +65,8 @@ def checked_order(command: c.Order) -> c.Order:
 
 
 def _check(action: c.Action) -> None:
+    if isinstance(action, c.Replay) and not 0.0 <= action.delay <= WAIT_MAX:
+        raise ContentError(f"delay: expected 0 to {WAIT_MAX:g} seconds, found {action.delay:g}.")
     if not isinstance(action, c.Edit):
         return
     if action.priority is not None and not PRIORITY_MIN <= action.priority <= PRIORITY_MAX:
@@ -107,7 +111,7 @@ def begin_operation(
     )
     yield f.OperationSaved(operation)
     if command.who:
-        yield f.Audited(command.who, _name(command.action), f"{matched} jobs by filter", operation.id, now)
+        yield f.Audited(command.who, _name(command.action), f"{matched} jobs by filter", operation.id, now, matched)
     return c.Ordered(matched=matched, done=0, refused=0, operation=operation)
 
 
@@ -286,6 +290,7 @@ def _replay(ledger: Ledger, job: Job, action: c.Replay, _who: str, now: float, d
         tags=job.tags,
         headers=job.headers,
         replay_of=job.id,
+        delay=action.delay or None,
     )
     if new.queue not in ledger.index.lines:
         yield f.QueueSaved(Queue(name=new.queue, created_at=now, updated_at=now))

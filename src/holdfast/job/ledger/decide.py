@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.job import commands as c
-from holdfast.job.ledger import admin, claiming, control, enqueueing, external, links, settling, upkeep
+from holdfast.job.ledger import admin, auditing, claiming, control, enqueueing, external, links, settling, upkeep
 from holdfast.job.ledger.ledger import APPLIES
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ _RULES: Final[Mapping[type, Callable[[Ledger, Any, float, Draw], Decision]]] = {
     c.RecordStatuses: external.record_statuses,
     c.RecordAttempts: external.record_attempts,
     c.WorkerBeat: external.worker_beat,
+    c.Audit: auditing.audit,
     c.Bind: links.bind,
 }
 

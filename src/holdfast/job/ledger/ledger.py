@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from holdfast.job.model import Definition, Instance, Job, Operation, Schedule, WorkerConfig
 
 #: The audit trail that a ledger keeps in memory.
-AUDIT_KEPT: Final = 1_000
+AUDIT_KEPT: Final = 10_000
 _QUEUED: Final = State.QUEUED
 
 

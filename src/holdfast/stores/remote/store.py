@@ -231,24 +231,24 @@ class RemoteStore:
     async def define(self, definitions: Sequence[c.Define]) -> list[Definition]:
         """Make or refresh definitions from code."""
         body = r.Definitions(definitions=tuple(definitions))
-        return [definition_of(doc) for doc in await self.ask("POST", "/tasks", list[DefinitionDoc], body)]
+        return [definition_of(doc) for doc in await self.ask("POST", "/definitions", list[DefinitionDoc], body)]
 
     async def definition(self, alias_or_id: str) -> Definition:
         """One definition, also a deleted one."""
-        return definition_of(await self.ask("GET", f"/tasks/{quote(alias_or_id)}", DefinitionDoc))
+        return definition_of(await self.ask("GET", f"/definitions/{quote(alias_or_id)}", DefinitionDoc))
 
     async def definitions(self, which: c.DefinitionFilter) -> list[Definition]:
         """Definitions by alias."""
         query = [("alias", alias) for alias in which.aliases]
         query += _pairs(status=which.status, deleted=which.deleted, limit=which.limit, offset=which.offset)
-        docs = await self.ask("GET", f"/tasks?{urlencode(query)}", list[DefinitionDoc])
+        docs = await self.ask("GET", f"/definitions?{urlencode(query)}", list[DefinitionDoc])
         return [definition_of(doc) for doc in docs]
 
     async def change_definition(self, change: c.ChangeDefinition) -> Definition:
         """Edit, cancel, activate or soft-delete."""
         fields = {name: getattr(change, name) for name in change.__struct_fields__ if name != "alias"}
         body = {name: value for name, value in fields.items() if value is not UNSET}
-        return definition_of(await self.ask("PATCH", f"/tasks/{quote(change.alias)}", DefinitionDoc, body))
+        return definition_of(await self.ask("PATCH", f"/definitions/{quote(change.alias)}", DefinitionDoc, body))
 
     # --- schedules and workers
 
@@ -312,12 +312,13 @@ class RemoteStore:
 
     async def find(self, which: c.JobFilter, page: c.Page) -> c.JobPage:
         """Jobs in keyset pages, with all their attempts."""
-        query = [*_query(which), *_pairs(limit=page.limit, cursor=page.cursor, newest_first=page.newest_first)]
-        return page_of(await self.ask("GET", f"/jobs?{urlencode([*query, ('attempts', 'all')])}", PageDoc))
+        body = cleaned(r.Find(filter=which, page=page))
+        return page_of(await self.ask("POST", "/store/find", PageDoc, body, repeatable=True))
 
     async def count(self, which: c.JobFilter) -> int:
         """How many jobs match."""
-        answer: r.Count = await self.ask("GET", f"/job-count?{urlencode(_query(which))}", r.Count)
+        body = cleaned(r.Find(filter=which))
+        answer: r.Count = await self.ask("POST", "/store/count", r.Count, body, repeatable=True)
         return answer.count
 
     async def stats(self) -> c.Stats:
@@ -376,12 +377,6 @@ def _encode_any(item: object) -> bytes:
         return _encode(item)
     except UnicodeEncodeError:
         return _encode(cleaned(item))
-
-
-def _query(which: c.JobFilter) -> list[tuple[str, str]]:
-    which = cleaned(which)
-    rest = {name: getattr(which, name) for name in which.__struct_fields__ if name != "states"}
-    return [*(("state", state.value) for state in which.states), *_pairs(**rest)]
 
 
 def _pairs(**values: Any) -> list[tuple[str, str]]:

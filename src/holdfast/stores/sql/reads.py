@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from holdfast.job import commands as c
+from holdfast.job.facts import Audited
 from holdfast.job.ledger import Ledger
 from holdfast.job.ledger.admin import definitions_of, find_definition
 from holdfast.job.ledger.query import checked_page, matching
@@ -191,6 +192,13 @@ def _known(step: Step) -> Script[Ledger]:
     ledger = Ledger()
     ledger.definitions = {one.alias: one for one in (yield from _all(step, "definition", Definition))}
     return ledger
+
+
+def audited(step: Step, *, before: int | None, limit: int) -> Script[list[tuple[int, Audited]]]:
+    """Entries of the audit log below a number, the newest first, with their numbers."""
+    top = _ALL if before is None else before
+    rows = yield step.db.q(f"SELECT seq, body FROM {{audit}} WHERE seq < ? ORDER BY seq DESC LIMIT {int(limit)}", top)
+    return [(seq, body_from(bytes(body), Audited)) for seq, body in rows]
 
 
 def schedules(step: Step, *, deleted: bool = False) -> Script[list[Schedule]]:

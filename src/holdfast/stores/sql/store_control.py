@@ -120,6 +120,10 @@ class ControlCalls(SqlBase):
         """Update states of records, all or none; tell per update whether there was such a job."""
         return await self._write(partial(external.record_statuses, command=c.RecordStatuses(tuple(updates))))
 
+    async def record_audit(self, entry: c.Audit) -> None:
+        """Write an entry of the audit log."""
+        await self._write(partial(external.record_audit, command=entry))
+
     async def record_attempts(self, attempts: Sequence[c.AttemptRecord]) -> None:
         """Add attempts to records, all or none."""
         await self._write(partial(external.record_attempts, command=c.RecordAttempts(tuple(attempts))))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from holdfast.job import commands as c
+    from holdfast.job.facts import Audited
     from holdfast.job.model import Definition, Instance, Job, Operation, Queue, Schedule, WorkerConfig
     from holdfast.job.state import State
 
@@ -62,6 +63,10 @@ class ReadCalls(SqlBase):
     async def workers(self) -> list[WorkerConfig]:
         """All configured workers, by name."""
         return await self._read(reads.workers)
+
+    async def audited(self, before: int | None, limit: int) -> list[tuple[int, Audited]]:
+        """The next `limit` entries of the audit log below the number `before`, the newest first, with their numbers."""
+        return await self._read(partial(reads.audited, before=before, limit=limit))
 
     # --- for a history over this store: see stores/sql/past.py
 

@@ -27,6 +27,11 @@ def record_statuses(step: Step, command: c.RecordStatuses) -> Script[list[bool]]
     return known
 
 
+def record_audit(step: Step, command: c.Audit) -> Script[None]:
+    """Write an entry of the audit log."""
+    yield from carry_out(step, command, Need())
+
+
 def record_attempts(step: Step, command: c.RecordAttempts) -> Script[None]:
     """Add attempts, all or none."""
     ids = sorted({report.job for report in command.attempts})
