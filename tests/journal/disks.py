@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 
 
 class SteeredDisk(OsFiles):
-    """A real folder. `hold` lets the next sync begin and not end; `fail` makes the next one fail; `full` refuses room."""
+    """A real folder. `hold` lets the next sync begin and not end; `fail` makes the next one fail; `full` refuses room.
 
-    def __init__(self, path: Path) -> None:
+    sparse: room is promised and not taken, which costs nothing in a file system in memory.
+    """
+
+    def __init__(self, path: Path, *, sparse: bool = False) -> None:
         super().__init__(path, sync=self._sync, allocate=self._allocate_or_refuse)
+        self._sparse = sparse
         self.syncs = 0
         self.full = False
         self.begun = threading.Event()
@@ -50,4 +54,7 @@ class SteeredDisk(OsFiles):
     def _allocate_or_refuse(self, handle: int, offset: int, size: int) -> None:
         if self.full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.posix_fallocate(handle, offset, size)
+        if self._sparse:
+            os.ftruncate(handle, offset + size)
+        else:
+            os.posix_fallocate(handle, offset, size)

@@ -242,6 +242,76 @@ async def test_an_answer_that_is_lost_after_the_commit_is_an_unknown_outcome(ser
     ask(server, url.rpartition("/")[2], "DELETE FROM holdfast_meta WHERE name = 'sent'")
 
 
+def cut_the_next_commit(proxy: Proxy, store: SqlStore) -> None:
+    """Of the next transaction of a store the commit arrives, and its answer does not."""
+    driver = driver_of(store)
+    run = driver.run
+
+    async def cut(script: Any, **options: Any) -> Any:
+        tries: list[int] = []
+
+        def cutting() -> Script[Any]:
+            answer = yield from script()
+            if not tries:
+                proxy.cut_after("up", len("\x07\x00\x00\x00\x03COMMIT"))
+            tries.append(1)
+            return answer
+
+        driver.run = run  # type: ignore[method-assign]
+        return await run(cutting, **options)
+
+    driver.run = cut  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("own_id", [False, True])
+async def test_an_enqueue_whose_commit_was_not_answered_is_found_by_its_ids_and_not_refused(
+    server: MariaDB, url: str, own_id: bool
+) -> None:
+    async with Proxy(str(server.socket)) as proxy:
+        store = await proxied(proxy, url, pool_size=1)
+        for number in range(12):
+            names = [f"{number}-{part}" for part in range(3)]
+            kinds: list[dict[str, Any]] = [{"unique": f"u{number}"}, {"key": "k"}, {"key": "k"}]
+            jobs = [NewJob(id=name, task="t", own_id=own_id, **kind) for name, kind in zip(names, kinds, strict=True)]
+            cut_the_next_commit(proxy, store)
+            answers = await store.enqueue(jobs)
+            assert [(one.id, str(one.verdict)) for one in answers] == [(name, "new") for name in names]
+        assert proxy.cuts == 12
+        assert (await store.stats()).total(State.QUEUED) == 36
+        await store.close()
+
+
+async def test_a_settle_whose_commit_was_not_answered_is_sent_again_and_accepted(server: MariaDB, url: str) -> None:
+    async with Proxy(str(server.socket)) as proxy:
+        store = await proxied(proxy, url, pool_size=1)
+        await store.enqueue([NewJob(id="one", task="t")])
+        want = Want(queues=(QueueWant("default", 1),), limit=1, instance="i", worker="w")
+        [claim] = (await store.claim(want)).items
+        cut_the_next_commit(proxy, store)
+        [settled] = await store.settle([Settlement(claim, Succeeded(b"1"))])
+        assert str(settled.accepted) in ("applied", "repeated")
+        assert proxy.cuts == 1
+        [job] = await store.jobs(["one"])
+        assert job is not None
+        assert (job.state, job.attempt) == (State.SUCCEEDED, 1)
+        await store.close()
+
+
+async def test_that_the_server_is_away_later_does_not_say_that_nothing_was_stored_before(
+    server: MariaDB, url: str
+) -> None:
+    async with Proxy(str(server.socket)) as proxy:
+        store = await proxied(proxy, url, pool_size=1, patience=0.1)
+        cut_the_next_commit(proxy, store)
+        proxy.refuse()
+        with pytest.raises(OutcomeUnknown):
+            await store.enqueue([NewJob(id="one", task="t")])
+        proxy.refuse(refusing=False)
+        [answer] = await store.enqueue([NewJob(id="one", task="t")])  # it was stored: the id finds it
+        assert str(answer.verdict) == "duplicate"
+        await store.close()
+
+
 @feature("TW3")
 async def test_a_server_that_vanished_without_a_word_is_noticed(server: MariaDB, url: str) -> None:
     async with Proxy(str(server.socket)) as proxy:

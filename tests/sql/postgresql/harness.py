@@ -14,10 +14,12 @@ import asyncpg
 
 from holdfast.clock import ManualClock
 from holdfast.stores.sql import open_postgresql
+from holdfast.stores.sql.drivers.asyncpg import AsyncpgDriver
 from holdfast.stores.sql.schema import PREFIX, TABLES
 from holdfast.stores.sql.store import SqlStore
 from holdfast.testing.contract.harness import StoreHarness
 from tests.sql.core.looking import faults_of
+from tests.sql.postgresql.warm import lend
 from tests.support.servers.postgres import PostgresServer, running
 
 T = TypeVar("T")
@@ -75,12 +77,17 @@ class PostgresHarness(DatabaseHarness):
 
     async def open(self) -> None:
         """Empty the database, and open the store."""
-        connection = await asyncpg.connect(self.url)
+        driver = self.store._driver
+        assert isinstance(driver, AsyncpgDriver)
+        lend(driver)
+        pool = driver._make_pool(driver.connect)
+        connection = await pool.take()
         try:
             if await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", f"{PREFIX}meta"):
                 await connection.execute(_EMPTY)
         finally:
-            await connection.close()
+            pool.give(connection)
+            await pool.close()
         await super().open()
 
 

@@ -20,7 +20,7 @@ from holdfast.stores.sql.notify import Announcer
 from holdfast.stores.sql.postgresql import PostgresStore
 from holdfast.stores.sql.script import Step
 from tests.features import feature
-from tests.sql.postgresql.dialogue import beat, insist, want
+from tests.sql.core.dialogue import beat, insist, want
 from tests.support.proxy import Proxy
 from tests.support.servers.postgres import PostgresServer
 

@@ -18,7 +18,7 @@ from holdfast.job.model import NewJob
 from holdfast.job.state import State
 from holdfast.store import Store
 from tests.features import feature
-from tests.sql.postgresql.dialogue import AWAY, ended_well, insist, life, want
+from tests.sql.core.dialogue import AWAY, ended_well, insist, life, want
 from tests.sql.postgresql.harness import DatabaseHarness
 from tests.support.proxy import Direction, Proxy
 from tests.support.servers.postgres import PostgresServer

@@ -17,8 +17,8 @@ from holdfast.stores.sql.dialects.postgresql_upkeep import PostgresUpkeep
 from holdfast.stores.sql.script import Statement, Step
 from holdfast.testing.contract.harness import FIXED
 from tests.features import feature
+from tests.sql.core.dialogue import want
 from tests.sql.postgresql.conftest import template
-from tests.sql.postgresql.dialogue import want
 from tests.support.servers.postgres import PostgresServer
 
 BATCH: Final = 100

@@ -14,12 +14,19 @@ if TYPE_CHECKING:
 
 @click.command("migrate")
 @click.option("--sql", "print_sql", is_flag=True, help="Print the statements instead; nothing is connected to.")
+@click.option(
+    "--restored",
+    is_flag=True,
+    help="The database was restored from a backup: let no token that was given since be valid.",
+)
 @shared()
-def command(session: Session, print_sql: bool) -> int:
+def command(session: Session, print_sql: bool, restored: bool) -> int:
     """Bring the schema of a store up to date. A journal has none."""
+    if print_sql and restored:
+        raise click.UsageError("--sql and --restored: expected one of them.")
     if print_sql:
         return _print(session)
-    return session.run(_migrate(session))
+    return session.run(_restored(session) if restored else _migrate(session))
 
 
 def _database(session: Session) -> Any:
@@ -51,4 +58,17 @@ async def _migrate(session: Session) -> int:
     for name in done:
         session.out.line(name)
     session.out.line(f"{len(done)} steps taken." if done else "nothing to do: the schema is up to date.")
+    return 0
+
+
+async def _restored(session: Session) -> int:
+    store = _database(session)
+    if store is None:
+        session.out.line("nothing to do: only a database needs that. A journal raises its epoch whenever it is opened.")
+        return 0
+    await store.migrate()
+    epoch = await store.restored()
+    if session.out.as_json:
+        session.out.value({"epoch": epoch})
+    session.out.line(f"tokens are given under epoch {epoch} from now on; workers may be started.")
     return 0

@@ -11,6 +11,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from holdfast.errors import ConfigError
+from holdfast.stores.sql.rows import seconds
 from holdfast.stores.sql.schema import TABLES
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 _NAME: Final = re.compile(r"(\d{4})_\w+\.sql")
 _LOCK: Final = ("schema", ("migrate",))
+#: An epoch that goes by the time counts ten minutes each since 2024, in microseconds: tokens stay below 2 ** 53 for 39 years.
+_EPOCH_ZERO: Final = 1_704_067_200_000_000
+_EPOCH_STEP: Final = 600_000_000
+_EPOCH_END: Final = 1 << 21
 
 
 class Migration(NamedTuple):
@@ -124,6 +129,26 @@ def check(step: Step) -> Script[None]:
         f"the database: expected Holdfast's tables at step {newest}, found {found}. Run `holdfast migrate` (with --sql it "
         "prints the statements), or open the store with auto_migrate=True."
     )
+
+
+def restored(step: Step) -> Script[int]:
+    """Raise the epoch of all tokens, because the database was restored from a backup; return it.
+
+    Claims that were handed out after the backup was made are not known any more, and their numbers must not be given again;
+    also when the same backup is restored twice, so the epoch goes by the time as well. It is another database from now on.
+    """
+    yield from check(step)
+    yield from step.db.lock(*_LOCK)
+    [[known]] = yield step.db.q("SELECT value FROM {meta} WHERE name = 'epoch'")
+    now = yield from step.now()
+    epoch = max(int(known) + 1, (now - _EPOCH_ZERO) // _EPOCH_STEP)
+    if epoch >= _EPOCH_END:
+        raise ConfigError(
+            f"the database: expected a token epoch below {_EPOCH_END}, found {known} in {step.db.tables['meta']}, and a "
+            f"clock that says {now // 1_000_000} seconds since 1970. Set the database's clock, and try again."
+        )
+    yield from step.db.upsert("meta", [("epoch", str(epoch)), ("database", step.draw.job_id(seconds(now)))])
+    return epoch
 
 
 def _refuse_others(db: Dialect, there: dict[str, frozenset[str]]) -> None:

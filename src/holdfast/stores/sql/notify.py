@@ -12,6 +12,7 @@ between, the workers' own look behind it finds the work.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
@@ -171,6 +172,7 @@ class Announcer:
         """send: a coroutine function that notifies of a step; fresh: a step without news, to gather in."""
         self._send, self._fresh = send, fresh
         self._pending: Step | None = None
+        self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def tell(self, step: Step) -> None:
@@ -185,10 +187,12 @@ class Announcer:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="holdfast-notify")
 
     async def close(self) -> None:
-        """Send what is pending, and end."""
+        """Send what is pending, at once, and end."""
         task = self._task
         if task is not None:
+            self._closing.set()
             await asyncio.wait([task])
+            self._closing.clear()
 
     async def _run(self) -> None:
         gap = _GAP_FIRST
@@ -199,10 +203,15 @@ class Announcer:
                     await self._send(step)
                 except HoldfastError as error:
                     logger.info("a notification was not sent, others look by themselves: %s", error)
-                await asyncio.sleep(gap)
+                await self._pause(gap)
                 gap = min(_GAP_MAX, gap * 2)
         finally:
             self._task = None
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
 
 
 def notification(step: Step) -> Script[None]:

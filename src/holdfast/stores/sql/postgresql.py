@@ -129,21 +129,8 @@ class PostgresStore(SqlStore):
                 return answers
         try:
             return await self._write(lambda step: self._hot.enqueue_by_rules(step, command))
-        except OutcomeUnknown:
-            return await self._enqueue_again(command)
-
-    async def _enqueue_again(self, command: c.Enqueue) -> list[c.Enqueued]:
-        """Enqueue what may be stored already: as if the ids were ours, so that a stored job is found and not refused."""
-        ours = c.Enqueue(
-            jobs=tuple(replace(new, own_id=False) for new in command.jobs), on_duplicate=command.on_duplicate
-        )
-        answers = await self._write(lambda step: self._hot.enqueue_by_rules(step, ours), repeats=True)
-        return [
-            c.Enqueued(c.Verdict.NEW, one.job)
-            if one.verdict is c.Verdict.DUPLICATE and (one.job.task, one.job.payload) == (new.task, new.payload)
-            else one
-            for one, new in zip(answers, command.jobs, strict=True)
-        ]
+        except OutcomeUnknown as unknown:
+            return await self._enqueue_again(command, unknown)
 
     async def claim(self, want: c.Want) -> c.Claims[Job]:
         """Hand out ready jobs."""
@@ -213,7 +200,7 @@ class PostgresStore(SqlStore):
             pruned, stuck = await self._write(lambda step: self._upkeep.prune(step, looked.old))
         if not looked.work and not stuck:
             return c.Rescued(pruned=pruned, more=pruned >= PRUNE_BATCH)
-        rescued = await self._write(lambda step: rescue(step, limit), repeats=True)
+        rescued = await self._go_on(await self._write(lambda step: rescue(step, limit), repeats=True))
         return replace(rescued, pruned=rescued.pruned + pruned, more=rescued.more or pruned >= PRUNE_BATCH)
 
     async def _notify(self, step: Step) -> None:

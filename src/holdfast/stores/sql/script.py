@@ -81,8 +81,10 @@ class Driver(Protocol):
         """Let all connections go. Calling it twice is fine."""
         ...
 
-    async def run(self, script: Callable[[], Script[T]], *, write: bool = True) -> T:
+    async def run(self, script: Callable[[], Script[T]], *, write: bool = True, repeats: bool = False) -> T:
         """Run a script in one transaction, and once more from its beginning where the database says that it may be.
+
+        `repeats`: doing it twice is the same as once, so that an unknown outcome is resolved by doing it again.
 
         What the script raises rolls the transaction back and is raised here. Raises StoreUnavailable when nothing was
         stored, OutcomeUnknown when the connection was lost after the end of the transaction had been sent.

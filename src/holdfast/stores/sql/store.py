@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast.store import Capabilities
-from holdfast.stores.sql.migrate import as_text, behind, check, migrate
+from holdfast.stores.sql.migrate import as_text, behind, check, migrate, restored
 from holdfast.stores.sql.store_control import ControlCalls
 from holdfast.stores.sql.store_hot import HotCalls
 from holdfast.stores.sql.store_reads import ReadCalls
@@ -13,8 +13,12 @@ from holdfast.stores.sql.store_wait import WaitCalls
 from holdfast.stores.sql.within import TransactionCalls, identity
 
 if TYPE_CHECKING:
-    from holdfast.stores.sql.script import Driver
+    from collections.abc import Callable
+
+    from holdfast.stores.sql.script import Driver, Script, Step
     from holdfast.stores.sql.wake import Watch
+
+T = TypeVar("T")
 
 
 class SqlStore(HotCalls, WaitCalls, ControlCalls, ReadCalls, TransactionCalls):
@@ -52,12 +56,22 @@ class SqlStore(HotCalls, WaitCalls, ControlCalls, ReadCalls, TransactionCalls):
 
     async def migrate(self) -> list[str]:
         """Bring the schema up to date; return the steps that were taken. A store that is not open is so for the moment."""
+        return await self._write_once(migrate)
+
+    async def restored(self) -> int:
+        """Say that the database was restored from a backup: no token that was given since is given again. Return the epoch.
+
+        To be called while no process works on it.
+        """
+        return await self._write_once(restored)
+
+    async def _write_once(self, make: Callable[[Step], Script[T]]) -> T:
         if self._open:
-            return await self._write(migrate)
+            return await self._write(make)
         await self._driver.open()
         self._open = True
         try:
-            return await self._write(migrate)
+            return await self._write(make)
         finally:
             await self.close()
 

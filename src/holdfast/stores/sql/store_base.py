@@ -47,8 +47,11 @@ class SqlBase:
         if not self._open:
             raise StoreClosed("the store is not open: await store.open() first, and do not use it after close().")
 
-    async def _write(self, make: Callable[[Step], Script[T]]) -> T:
-        """Run a script that writes; then tell those who wait in this process. Others learn of it from the database."""
+    async def _write(self, make: Callable[[Step], Script[T]], *, repeats: bool = False) -> T:
+        """Run a script that writes; then tell those who wait in this process. Others learn of it from the database.
+
+        `repeats`: doing it twice is the same as once, so that an unknown outcome is resolved by doing it again.
+        """
         self._check_open()
         steps: list[Step] = []
 
@@ -63,7 +66,7 @@ class SqlBase:
             return answer
 
         try:
-            answer = await self._driver.run(script)
+            answer = await self._driver.run(script, repeats=repeats)
         except Exception:
             for step in steps:
                 step.take_back()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
+from holdfast.errors import OutcomeUnknown, StoreUnavailable
 from holdfast.job import commands as c
 from holdfast.stores.sql import upkeep
+from holdfast.stores.sql.cold import control
 from holdfast.stores.sql.store_base import SqlBase
 
 if TYPE_CHECKING:
@@ -22,7 +26,26 @@ class HotCalls(SqlBase):
     ) -> list[c.Enqueued]:
         """Store all jobs or none."""
         command = c.Enqueue(jobs=tuple(jobs), on_duplicate=on_duplicate)
-        return await self._write(lambda step: self._hot.enqueue(step, command))
+        try:
+            return await self._write(lambda step: self._hot.enqueue(step, command))
+        except OutcomeUnknown as unknown:
+            return await self._enqueue_again(command, unknown)
+
+    async def _enqueue_again(self, command: c.Enqueue, unknown: OutcomeUnknown) -> list[c.Enqueued]:
+        """Enqueue what may be stored already: as if the ids were ours, so that a stored job is found and not refused."""
+        ours = c.Enqueue(
+            jobs=tuple(replace(new, own_id=False) for new in command.jobs), on_duplicate=command.on_duplicate
+        )
+        try:
+            answers = await self._write(lambda step: self._hot.enqueue_by_rules(step, ours), repeats=True)
+        except StoreUnavailable as away:
+            raise unknown from away  # that nothing was stored now says nothing of the first time
+        return [
+            c.Enqueued(c.Verdict.NEW, one.job)
+            if one.verdict is c.Verdict.DUPLICATE and (one.job.task, one.job.payload) == (new.task, new.payload)
+            else one
+            for one, new in zip(answers, command.jobs, strict=True)
+        ]
 
     async def claim(self, want: c.Want) -> c.Claims[Job]:
         """Hand out ready jobs."""
@@ -34,7 +57,8 @@ class HotCalls(SqlBase):
 
     async def settle(self, settlements: Sequence[c.Settlement[Job]]) -> list[c.Settled]:
         """End attempts, each on its own."""
-        return await self._write(lambda step: self._hot.settle(step, settlements))
+        # The same settle by the same token is accepted again.
+        return await self._write(lambda step: self._hot.settle(step, settlements), repeats=True)
 
     async def progress(self, reports: Sequence[c.Progress[Job]]) -> list[c.Settled]:
         """Write what running attempts report."""
@@ -42,11 +66,16 @@ class HotCalls(SqlBase):
 
     async def heartbeat(self, beat: c.Beat) -> c.Signals:
         """Extend an instance's leases; may be called from a thread with a loop of its own."""
-        return await self._write(lambda step: upkeep.beat(step, beat))
+        return await self._write(lambda step: upkeep.beat(step, beat), repeats=True)
 
     async def rescue(self, limit: int = 1_000) -> c.Rescued:
         """End claims whose lease has passed, promote what is due, prune."""
-        return await self._write(lambda step: upkeep.rescue(step, limit))
+        return await self._go_on(await self._write(lambda step: upkeep.rescue(step, limit), repeats=True))
+
+    async def _go_on(self, rescued: c.Rescued) -> c.Rescued:
+        """Do a batch of a bulk operation that nobody is at: the process that began it died."""
+        unfinished = await self._write(control.go_on)
+        return replace(rescued, more=True) if unfinished else rescued
 
     async def instance_died(self, died: c.InstanceDied) -> int:
         """End the claims of a dead process, as crashed."""

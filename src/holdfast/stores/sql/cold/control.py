@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from holdfast.job.ledger import Ledger
     from holdfast.stores.sql.script import Script, Step
 
+_UNFINISHED: Final = "SELECT id FROM {operation} WHERE state = 'running' ORDER BY created_at, id LIMIT 1 {skip}"
 _MAX_SEQ: Final = "SELECT coalesce((SELECT max(seq) FROM {job}), 0), coalesce((SELECT max(seq) FROM {done}), 0)"
 
 
@@ -65,6 +66,18 @@ def continue_operation(step: Step, operation_id: str) -> Script[c.Ordered]:
         ordered: c.Ordered = answer
         return ordered
     return (yield from _next_batch(step, operation))
+
+
+def go_on(step: Step) -> Script[bool]:
+    """Do the next batch of the oldest operation that is not done and that nobody is at; tell whether there is more of it.
+
+    Who began an operation keeps its row while it does a batch, so that one whose process lives is passed over.
+    """
+    rows = yield step.db.q(_UNFINISHED)
+    if not rows:
+        return False
+    answer = yield from continue_operation(step, rows[0][0])
+    return answer.operation is not None and answer.operation.state is OperationState.RUNNING
 
 
 def _next_batch(step: Step, operation: Operation) -> Script[c.Ordered]:

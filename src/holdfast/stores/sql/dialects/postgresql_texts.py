@@ -209,14 +209,16 @@ SELECT EXISTS (SELECT FROM me), (SELECT body FROM {{worker}} WHERE name = $6::te
 
 # "Is there any" is asked as the first in the order of an index: for EXISTS the planner likes to walk through the table, sure
 # that it meets one soon, and there is none; for min() it may walk along the whole index.
-#: What there is to do for upkeep, told by one look: lost or dead processes and jobs, jobs that are due, ready jobs of the
-#: queues in $3, and of each queue and kind of ended jobs how many there are and when the first of them ended.
+#: What there is to do for upkeep, told by one look: lost or dead processes and jobs, or an operation that is not done; jobs
+#: that are due; ready jobs of the queues in $3; and of each queue and kind of ended jobs how many there are, and when the
+#: first of them ended.
 LOOK: Final = f"""
 WITH known AS MATERIALIZED (SELECT coalesce($1::bigint, {NOW}) AS now)
 SELECT now,
        coalesce((SELECT min(lease_until) FROM {{job}} WHERE state = 3) <= now, false)
            OR EXISTS (SELECT FROM {{instance}}
-                       WHERE (live = 1 AND heartbeat_at + lease <= now) OR (live = 0 AND heartbeat_at <= now - $2::bigint)),
+                       WHERE (live = 1 AND heartbeat_at + lease <= now) OR (live = 0 AND heartbeat_at <= now - $2::bigint))
+           OR EXISTS (SELECT FROM {{operation}} WHERE state = 'running'),
        coalesce((SELECT run_at FROM {{job}} WHERE state IN (1, 4) ORDER BY run_at, seq LIMIT 1) <= now, false),
        EXISTS (SELECT FROM unnest($3::text[]) AS asked(name)
                 WHERE (SELECT seq FROM {{job}} WHERE ready = 1 AND queue = asked.name

@@ -15,7 +15,7 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
-from holdfast.errors import OutcomeUnknown, StoreClosed
+from holdfast.errors import OutcomeUnknown, StoreClosed, StoreUnavailable
 from holdfast.stores.sql.drivers.meanings import Meaning, in_our_words
 from holdfast.stores.sql.drivers.pool import Connection
 
@@ -75,26 +75,33 @@ class PooledRuns(Generic[C]):
     ) -> T:
         """Run a script through a fresh `make()`, until it went well or must not be repeated."""
         tries = renewals = 0
+        unknown = False
         while True:
             run = make()
             try:
                 return await self._once(run, pool, script())
             except Failed as failed:
                 error = failed.error
+            except StoreUnavailable as away:
+                raise (self._unknown(away) if unknown else away) from away.__cause__
             meaning = self.meaning(error)
+            unknown |= meaning is Meaning.LOST and run.unknown
             tries += 1
             if meaning is Meaning.AGAIN and tries < _TRIES_MAX:
                 await asyncio.sleep(random.uniform(0.0, min(_PAUSE_MAX, 0.002 * 2**tries)))
                 continue
-            if meaning is Meaning.LOST and run.unknown and not repeats:
-                raise OutcomeUnknown(
-                    f"the connection to {self.where} was lost before it said whether this was stored: {error}. "
-                    "Ask by the job's id, or try again with the same id."
-                ) from error
+            if unknown and not repeats:
+                raise self._unknown(error) from error
             renewals += 1
             if meaning in _GONE and renewals <= _RENEWALS_MAX:
                 continue
-            raise in_our_words(error, meaning, self.where) from error
+            raise (self._unknown(error) if unknown else in_our_words(error, meaning, self.where)) from error
+
+    def _unknown(self, error: Exception) -> OutcomeUnknown:
+        return OutcomeUnknown(
+            f"the connection to {self.where} was lost before it said whether this was stored: {error}. "
+            "Ask by the job's id, or try again with the same id."
+        )
 
     async def _once(self, run: Run[C], pool: Pool[C] | None, script: Script[T]) -> T:
         if pool is None:
