@@ -33,7 +33,7 @@ async def url(server: MariaDB) -> AsyncIterator[str]:
     await harness.open()
     await harness.store.close()
     yield server.url(harness.database)
-    faults = harness.faults()
+    faults = DatabaseHarness.faults(harness)
     give_back(harness.database)
     assert faults == []
 

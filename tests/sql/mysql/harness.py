@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pymysql
@@ -37,7 +38,8 @@ class DatabaseHarness(StoreHarness):
 
     def faults(self) -> list[str]:
         """Return what contradicts itself in the tables."""
-        return faults_of(lambda sql: ask(self.server, self.database, sql))
+        with asking(self.server, self.database) as connection:
+            return faults_of(lambda sql: _rows(connection, sql))
 
 
 class MariadbHarness(DatabaseHarness):
@@ -45,10 +47,19 @@ class MariadbHarness(DatabaseHarness):
 
     def __init__(self) -> None:
         super().__init__(shared(), empty_database())
+        self._stack = ExitStack()
+        self._looker: Any = None
+
+    def faults(self) -> list[str]:
+        """The same, by one connection for all: the stateful test looks after each step."""
+        if self._looker is None:
+            self._looker = self._stack.enter_context(asking(self.server, self.database))
+        return faults_of(lambda sql: _rows(self._looker, sql))
 
     async def close(self) -> None:
         """Close the store, and empty its database."""
         await super().close()
+        self._stack.close()
         give_back(self.database)
 
 
@@ -81,6 +92,13 @@ def give_back(name: str) -> None:
 
 def ask(server: MariaDB, database: str | None, *statements: str) -> list[tuple[Any, ...]]:
     """Do statements on a connection of one's own, and return the rows of the last."""
+    with asking(server, database) as connection:
+        return _rows(connection, *statements)
+
+
+@contextmanager
+def asking(server: MariaDB, database: str | None) -> Iterator[Any]:
+    """A connection for statements of a test's own."""
     # Without ssl_disabled the driver reads all the machine's certificates each time: a tenth of a second.
     connection = pymysql.connect(
         unix_socket=str(server.socket),
@@ -91,12 +109,16 @@ def ask(server: MariaDB, database: str | None, *statements: str) -> list[tuple[A
         ssl_disabled=True,
     )
     try:
-        with connection.cursor() as cursor, warnings.catch_warnings():
-            for statement in statements:
-                cursor.execute(statement)
-            return list(cursor.fetchall())
+        yield connection
     finally:
         connection.close()
+
+
+def _rows(connection: Any, *statements: str) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor, warnings.catch_warnings():
+        for statement in statements:
+            cursor.execute(statement)
+        return list(cursor.fetchall())
 
 
 def _text(value: bytes | str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-import asyncpg
+import psycopg
 
 from holdfast.clock import ManualClock
 from holdfast.stores.sql import open_postgresql
@@ -55,18 +55,8 @@ class DatabaseHarness(StoreHarness):
 
     def faults(self) -> list[str]:
         """Return what contradicts itself in the tables."""
-        return apart(self._faults)
-
-    async def _faults(self) -> list[str]:
-        connection = await asyncpg.connect(self.url)
-        rows: dict[str, list[Any]] = {}
-        try:
-            faults_of(lambda sql: rows.setdefault(sql, []))  # which statements it does
-            for sql in rows:
-                rows[sql] = await connection.fetch(sql)
-        finally:
-            await connection.close()
-        return faults_of(lambda sql: [tuple(row) for row in rows[sql]])
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            return faults_seen(connection)
 
 
 class PostgresHarness(DatabaseHarness):
@@ -74,6 +64,10 @@ class PostgresHarness(DatabaseHarness):
 
     def __init__(self) -> None:
         super().__init__(_shared_database(), auto_migrate=True)
+
+    def faults(self) -> list[str]:
+        """The same, by one connection for all: the stateful test looks after each step."""
+        return faults_seen(_looker())
 
     async def open(self) -> None:
         """Empty the database, and open the store."""
@@ -89,6 +83,18 @@ class PostgresHarness(DatabaseHarness):
             pool.give(connection)
             await pool.close()
         await super().open()
+
+
+def faults_seen(connection: psycopg.Connection[Any]) -> list[str]:
+    """What contradicts itself in the tables, seen by a connection."""
+    return faults_of(lambda sql: connection.execute(sql).fetchall())
+
+
+@functools.cache
+def _looker() -> psycopg.Connection[Any]:
+    connection = psycopg.connect(_shared_database(), autocommit=True)
+    atexit.register(connection.close)  # before the server ends
+    return connection
 
 
 @functools.cache
