@@ -70,9 +70,9 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker asks for: from `queues` in this order, at most `limit` in all.
 
     lease: seconds until the claim may be rescued unless beats extend it. instance: the random id of the worker's process.
-    Sticky jobs are handed out only to the instance that owns their key. pod: which pod of its services it is. sticky: the
-    services whose keys it can own; the answer then names keys that wait for an owner. request: made by a remote client, so
-    that a repeat of a lost call returns the same claims.
+    sticky: the services whose keys it can own; without any it gets no sticky jobs, with some those of the keys that it owns,
+    and the answer names keys that wait for an owner. pod: which pod of its services it is. request: made by a remote client,
+    so that a repeat of a lost call returns the same claims.
     """
 
     queues: tuple[QueueWant, ...]

@@ -108,7 +108,7 @@ def _next(ledger: Ledger, line: Line, want: Want) -> int | None:
     """The job to take next: the first one, but a process holds at most one suspect, and sticky jobs only of its own keys."""
     entry = line.ready.first()
     suspect = line.suspects.first() if line.suspects.live else None
-    if line.sticky.where:
+    if want.sticky and line.sticky.where:
         entry = _first(entry, line.sticky.first(want.instance, suspect=False))
         suspect = _first(suspect, line.sticky.first(want.instance, suspect=True))
     if suspect is not None and (entry is None or suspect < entry) and not _holds_suspect(ledger, want.instance):

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from holdfast.job import commands as c
 from holdfast.job import facts as f
 from holdfast.job.state import State
+from holdfast.stores.sql.links import load_links
 from holdfast.stores.sql.rows import RUNNING, job_from
 from holdfast.stores.sql.schema import JOB_COLUMNS
 from holdfast.stores.sql.slice import JOBS, Need, Slice, do, load, with_past
@@ -85,9 +86,12 @@ def _candidates(step: Step, want: c.Want, epoch: int) -> Script[Slice]:
     keys = sorted({job.key for job in part.loaded.values() if job.key is not None and job.task in ledger.stopped})
     if keys:
         part.take((yield db.q(f"{JOBS} WHERE lane_key {{texts}} AND lane > 0 ORDER BY seq {{lock}}", keys)))
+    if want.sticky:
+        yield from _take_own(step, part, want)
     part.take((yield db.q(f"{JOBS} WHERE {{runs_at}} = ? AND {{is_running}} AND suspect = 1", want.instance)))
     for seq, past in (yield from _past(step, part)).items():
         part.loaded[seq] = with_past(part.loaded[seq], past)
+    yield from load_links(step, ledger, part.loaded.values(), want.instance)
     part.settle_in()
     for name in names:
         line = ledger.line(name)
@@ -95,6 +99,14 @@ def _candidates(step: Step, want: c.Want, epoch: int) -> Script[Slice]:
             [[running]] = yield db.q("SELECT count(*) FROM {job} WHERE {is_running} AND {runs_in} = ?", name)
             line.counts[State.RUNNING] = running
     return part
+
+
+def _take_own(step: Step, part: Slice, want: c.Want) -> Script[None]:
+    """Take what is in line for the process that asks alone; suspects apart, as it may hold but one of them."""
+    text = f"{JOBS} WHERE queue = ? AND owner = ? AND ready = 3 AND suspect = ? ORDER BY prio, run_at, seq LIMIT ? {{skip}}"
+    for one in want.queues:
+        for suspect in (0, 1):
+            part.take((yield step.db.q(text, one.queue, want.instance, suspect, one.limit + _SLACK)))
 
 
 def _past(step: Step, part: Slice) -> Script[dict[int, list[Any]]]:

@@ -16,6 +16,7 @@ from holdfast.job.ledger.enqueueing import accept, check_batch, starts_at
 from holdfast.job.model import Queue
 from holdfast.job.state import State
 from holdfast.stores.sql.claims import claim_by_rules, claim_of, claimed_row
+from holdfast.stores.sql.links import look
 from holdfast.stores.sql.rows import RUNNING, SUCCEEDED, micros, new_row, seconds, seconds_or_none, tail_of
 from holdfast.stores.sql.schema import DONE_COLUMNS, JOB_COLUMNS
 from holdfast.stores.sql.slice import JOBS, Need, attempts_of, carry_out, queue_row
@@ -143,13 +144,13 @@ class Hot:
             due = yield from next_due(step)
         names = [one.queue for one in want.queues]
         plan = yield from self.plan(step, names)
-        odd = len(set(names)) < len(names) or bool(
-            (yield step.db.q("SELECT 1 FROM {job} WHERE ready = 2 AND queue {texts} LIMIT 1", names))
-        )
+        mine, ownerless = yield from look(step, want)
+        odd = mine or len(set(names)) < len(names)
+        odd = odd or bool((yield step.db.q("SELECT 1 FROM {job} WHERE ready = 2 AND queue {texts} LIMIT 1", names)))
         items = None if odd else (yield from self._claim_plain(step, want, plan))
         if items is None:
             items = yield from claim_by_rules(step, want, plan.epoch)
-        return c.Claims(tuple(items), next_due=seconds_or_none(due))
+        return c.Claims(tuple(items), next_due=seconds_or_none(due), ownerless=ownerless)
 
     def plan(self, step: Step, names: Sequence[str]) -> Script[Plan]:
         """What has to be known of these queues. Those with a limit over the fleet are kept from other claims."""

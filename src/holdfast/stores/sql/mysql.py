@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from holdfast.job.draw import Draw
     from holdfast.stores.wakeups import Signal
 
-_CAPABILITIES: Final = Capabilities(durable=True, push=True, many_processes=True, transactional=True)
+_CAPABILITIES: Final = Capabilities(durable=True, push=True, many_processes=True, transactional=True, sticky=True)
 #: Options that may stand in the URL as well, for programs that know nothing but a URL.
 _IN_URL: Final = {
     "prefix": str, "pool_size": int, "connect_timeout": float, "statement_timeout": float, "patience": float,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_CAPABILITIES = Capabilities(durable=True, push=True, many_processes=True, transactional=True)
+_CAPABILITIES = Capabilities(durable=True, push=True, many_processes=True, transactional=True, sticky=True)
 #: Options that may stand in the URL as well, for programs that know nothing but a URL.
 _IN_URL = {
     "prefix": str, "schema": str, "pool_size": int, "statement_cache_size": int,
@@ -136,13 +136,13 @@ class PostgresStore(SqlStore):
         """Hand out ready jobs."""
         cursor = self._work.count  # read before the claim: what comes during it is seen by the next wait
         self._queues = tuple(one.queue for one in want.queues)
-        if self._was_in_vain():
+        if self._was_in_vain() and not want.sticky:
             return c.Claims((), cursor, self._due)
-        claims, _ = await self._write(lambda step: self._fast.claim_plain(step, want), single=True)
+        claims = await self._write(lambda step: self._fast.claim_single(step, want), single=True)
         if claims is None:
             claims = await self._write(lambda step: self._hot.claim(step, want))
         self._due = claims.next_due
-        return c.Claims(claims.items, cursor, claims.next_due)
+        return c.Claims(claims.items, cursor, claims.next_due, claims.ownerless)
 
     async def settle(self, settlements: Sequence[c.Settlement[Job]]) -> list[c.Settled]:
         """End attempts, each on its own."""

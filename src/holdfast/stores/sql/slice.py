@@ -24,6 +24,7 @@ from holdfast.job.ledger.links import may_own
 from holdfast.job.model import ATTEMPTS_KEPT, Definition, Instance, Job, Operation, Queue, Schedule, WorkerConfig
 from holdfast.job.state import State
 from holdfast.stores.sql.lanes import lock_lanes, set_heads
+from holdfast.stores.sql.links import forget
 from holdfast.stores.sql.rows import (
     HIDDEN,
     attempt_from,
@@ -401,10 +402,13 @@ def _worker_deleted(step: Step, fact: f.WorkerDeleted) -> Script[None]:
 
 def _instance_saved(step: Step, fact: f.InstanceSaved) -> Script[None]:
     yield from step.db.upsert("instance", [instance_row(fact.instance)])
+    if not may_own(fact.instance):
+        step.ready |= set(fact.instance.queues)  # the jobs of its keys wait for another owner
 
 
 def _instance_gone(step: Step, fact: f.InstanceGone) -> Script[None]:
     yield from step.db.delete("instance", "id", [fact.id])
+    yield from forget(step, fact.id)
 
 
 def _operation_saved(step: Step, fact: f.OperationSaved) -> Script[None]:

@@ -53,7 +53,7 @@ def make_sqlite(
     """Return the store of a file, not opened yet."""
     db = SqliteDialect(check_prefix(prefix), clock)
     driver = SqliteDriver(path_of(url), db, clock, busy_timeout=busy_timeout)
-    capabilities = Capabilities(durable=True, push=True, many_processes=True, transactional=True)
+    capabilities = Capabilities(durable=True, push=True, many_processes=True, transactional=True, sticky=True)
     watch = Polling(driver.data_version, POLL)
     return SqliteStore(
         driver, watch=watch, capabilities=capabilities, auto_migrate=auto_migrate, clock=clock, draw=draw

@@ -6,11 +6,12 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from holdfast.errors import UsageError
 from holdfast.job import commands as c
+from holdfast.job.ledger import Ledger
 from holdfast.job.ledger.claiming import PAUSED_BY_TASK
 from holdfast.job.model import OperationState
 from holdfast.job.state import State
+from holdfast.stores.sql import links as links_
 from holdfast.stores.sql.cold import control, definitions, external, queues, schedules, workers
 from holdfast.stores.sql.store_base import SqlBase
 
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
 
     from holdfast.job.model import Definition, Job, NewJob, Operation, Queue, Schedule, WorkerConfig
 
-_NOT_STICKY: Final = (
-    "a SQL store binds no keys to processes: expected a store with the capability `sticky`. Use a journal: or memory: store "
-    "for sticky jobs, or a key for jobs that only must run in order."
-)
 _WAITING: Final = (State.QUEUED, State.SCHEDULED, State.RETRYING)
 
 
@@ -99,12 +96,13 @@ class ControlCalls(SqlBase):
     # --- keys and their owners
 
     async def bind(self, links: Sequence[c.KeyLink]) -> list[c.BoundKey]:
-        """Refused: see the capability `sticky`."""
-        raise UsageError(_NOT_STICKY)
+        """Give keys to processes, or take them away; each link stands alone."""
+        command = c.Bind(tuple(links))
+        return await self._write(lambda step: links_.bind(step, Ledger(), command)) if links else []
 
     async def links(self, which: c.LinkFilter) -> list[c.KeyLink]:
-        """Refused: see the capability `sticky`."""
-        raise UsageError(_NOT_STICKY)
+        """Links, in order of service and key."""
+        return await self._read(lambda step: links_.links(step, which))
 
     # --- what others report, for a history over this store
 

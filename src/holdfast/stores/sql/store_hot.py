@@ -53,7 +53,7 @@ class HotCalls(SqlBase):
         cursor = self._work.count
         claims = await self._write(lambda step: self._hot.claim(step, want))
         self._due = claims.next_due
-        return c.Claims(claims.items, cursor, claims.next_due)
+        return c.Claims(claims.items, cursor, claims.next_due, claims.ownerless)
 
     async def settle(self, settlements: Sequence[c.Settlement[Job]]) -> list[c.Settled]:
         """End attempts, each on its own."""

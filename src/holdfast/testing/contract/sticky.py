@@ -15,6 +15,7 @@ from holdfast.testing.contract.base import StoreSuite, feature
 from holdfast.testing.contract.harness import StoreHarness
 
 SERVICE = "chat"
+SERVICES = (SERVICE,)
 #: Seconds of real time: what a wait is told, and when a broken one is given up.
 NEVER, BOUND = 600.0, 30.0
 
@@ -30,7 +31,7 @@ class StickyJobs(StoreSuite):
 
     async def test_a_sticky_job_waits_for_an_owner_and_the_claim_names_its_key(self, h: StoreHarness) -> None:
         await h.add(key="k", sticky=SERVICE)
-        claims = await h.wanted(sticky=(SERVICE,))
+        claims = await h.wanted(sticky=SERVICES)
         assert (claims.items, claims.ownerless) == ((), (KeyLink(SERVICE, "k"),))
         assert (await h.wanted(sticky=("other",))).ownerless == ()
         assert (await h.wanted()).ownerless == ()
@@ -38,7 +39,7 @@ class StickyJobs(StoreSuite):
     async def test_a_key_is_named_once_however_many_of_its_jobs_wait(self, h: StoreHarness) -> None:
         for key in ("a", "b", "a", "a"):
             await h.add(key=key, sticky=SERVICE)
-        claims = await h.wanted(sticky=(SERVICE,))
+        claims = await h.wanted(sticky=SERVICES)
         assert sorted(link.key for link in claims.ownerless) == ["a", "b"]
 
     @feature("S8")
@@ -47,9 +48,17 @@ class StickyJobs(StoreSuite):
         job = await h.add(key="k", sticky=SERVICE)
         plain = await h.add()
         assert (await _bind(h, "k", 1, "i1", 7)).accepted
-        assert await h.claim_ids(instance="i2", sticky=(SERVICE,)) == [plain.id]
-        claim = await h.claim_one("i1")
+        assert await h.claim_ids(instance="i2", sticky=SERVICES) == [plain.id]
+        claim = await h.claim_one("i1", sticky=SERVICES)
         assert (claim.id, claim.item.pod, claim.item.pod_epoch) == (job.id, 1, 7)
+
+    async def test_a_worker_without_sticky_services_gets_no_sticky_job(self, h: StoreHarness) -> None:
+        await _live(h, "i1")
+        await h.add(key="k", sticky=SERVICE)
+        plain = await h.add()
+        await _bind(h, "k", 1, "i1", 7)
+        assert await h.claim_ids() == [plain.id]
+        assert len(await h.claim_ids(sticky=SERVICES)) == 1
 
     async def test_an_owner_gets_plain_and_sticky_jobs_in_one_order(self, h: StoreHarness) -> None:
         await _live(h, "i1")
@@ -57,19 +66,19 @@ class StickyJobs(StoreSuite):
         first, second, third = await h.add(), await h.add(key="k", sticky=SERVICE), await h.add()
         urgent = await h.add(key="u", sticky=SERVICE, priority=5)
         await _bind(h, "u", 0, "i1", 1)
-        assert await h.claim_ids() == [urgent.id, first.id, second.id, third.id]
+        assert await h.claim_ids(sticky=SERVICES) == [urgent.id, first.id, second.id, third.id]
 
     async def test_pod_zero_is_a_pod(self, h: StoreHarness) -> None:
         await _live(h, "i1")
         await h.add(key="k", sticky=SERVICE)
         assert (await _bind(h, "k", 0, "i1", 1)).link == KeyLink(SERVICE, "k", 0, "i1", 1)
-        assert (await h.claim_one()).item.pod == 0
+        assert (await h.claim_one(sticky=SERVICES)).item.pod == 0
 
     async def test_the_jobs_of_a_key_run_in_order_on_its_owner(self, h: StoreHarness) -> None:
         await _live(h, "i1")
         await _bind(h, "k", 1, "i1", 1)
         jobs = [await h.add(key="k", sticky=SERVICE) for _ in range(3)]
-        assert await h.run_all() == [job.id for job in jobs]
+        assert await h.run_all(sticky=SERVICES) == [job.id for job in jobs]
 
     async def test_an_older_epoch_is_refused_and_told_the_newer_one(self, h: StoreHarness) -> None:
         await _live(h, "i1", "i2")
@@ -103,10 +112,10 @@ class StickyJobs(StoreSuite):
         await _bind(h, "k", 1, "i1", 5)
         assert not (await _bind(h, "k", None, "i2", 5)).accepted
         assert (await _bind(h, "k", None, "i1", 5)).accepted
-        assert await h.claim_ids() == []
+        assert await h.claim_ids(sticky=SERVICES) == []
         assert not (await _bind(h, "k", 1, "i1", 5)).accepted
         assert (await _bind(h, "k", 1, "i1", 6)).accepted
-        assert len(await h.claim_ids()) == 1
+        assert len(await h.claim_ids(sticky=SERVICES)) == 1
 
     @feature("S8")
     @pytest.mark.parametrize("state", [InstanceState.DRAINING, InstanceState.STOPPED])
@@ -117,11 +126,11 @@ class StickyJobs(StoreSuite):
         await h.add(key="k", sticky=SERVICE)
         await _bind(h, "k", 1, "i1", 5)
         await h.beat("i1", state=state)
-        claims = await h.wanted(sticky=(SERVICE,), instance="i2")
+        claims = await h.wanted(sticky=SERVICES, instance="i2")
         assert (claims.items, claims.ownerless) == ((), (KeyLink(SERVICE, "k", 1, "i1", 5),))
         assert not (await _bind(h, "k", 1, "i1", 6)).accepted
         await _bind(h, "k", 2, "i2", 6)
-        assert len(await h.claim_ids(instance="i2")) == 1
+        assert len(await h.claim_ids(instance="i2", sticky=SERVICES)) == 1
 
     @feature("S8")
     async def test_the_keys_of_a_lost_process_wait_for_another_owner_and_run_under_a_higher_epoch(
@@ -130,12 +139,12 @@ class StickyJobs(StoreSuite):
         await _live(h, "i1")
         job = await h.add(key="k", sticky=SERVICE)
         await _bind(h, "k", 1, "i1", 5)
-        old = await h.claim_one("i1")
+        old = await h.claim_one("i1", sticky=SERVICES)
         await h.lose()
         await _live(h, "i2")
-        assert [link.epoch for link in (await h.wanted(sticky=(SERVICE,), instance="i2")).ownerless] == [5]
+        assert [link.epoch for link in (await h.wanted(sticky=SERVICES, instance="i2")).ownerless] == [5]
         await _bind(h, "k", 2, "i2", 6)
-        new = await h.claim_one("i2")
+        new = await h.claim_one("i2", sticky=SERVICES)
         assert (new.id, new.item.pod, new.item.pod_epoch) == (job.id, 2, 6)
         assert new.token > old.token
 
@@ -144,7 +153,7 @@ class StickyJobs(StoreSuite):
         await h.add(key="k", sticky=SERVICE)
         await _bind(h, "k", 1, "i1", 5)
         await h.died("i1")
-        assert len((await h.wanted(sticky=(SERVICE,), instance="i2")).ownerless) == 1
+        assert len((await h.wanted(sticky=SERVICES, instance="i2")).ownerless) == 1
 
     async def test_a_process_that_was_thought_lost_has_its_keys_again_unless_they_moved(self, h: StoreHarness) -> None:
         await _live(h, "i1")
@@ -155,19 +164,19 @@ class StickyJobs(StoreSuite):
         await _live(h, "i2")
         await _bind(h, "moved", 2, "i2", 6)
         await _live(h, "i1")
-        assert [claim.item.key for claim in await h.claim(instance="i1")] == ["stays"]
-        assert [claim.item.key for claim in await h.claim(instance="i2")] == ["moved"]
+        assert [claim.item.key for claim in await h.claim(instance="i1", sticky=SERVICES)] == ["stays"]
+        assert [claim.item.key for claim in await h.claim(instance="i2", sticky=SERVICES)] == ["moved"]
 
     async def test_a_key_does_not_move_while_its_job_runs(self, h: StoreHarness) -> None:
         await _live(h, "i1", "i2")
         for _ in range(2):
             await h.add(key="k", sticky=SERVICE)
         await _bind(h, "k", 1, "i1", 5)
-        running = await h.claim_one("i1")
+        running = await h.claim_one("i1", sticky=SERVICES)
         await _bind(h, "k", 2, "i2", 6)
-        assert await h.claim_ids(instance="i2") == []
+        assert await h.claim_ids(instance="i2", sticky=SERVICES) == []
         await h.settle(running)
-        assert (await h.claim_one("i2")).item.pod_epoch == 6
+        assert (await h.claim_one("i2", sticky=SERVICES)).item.pod_epoch == 6
 
     async def test_a_job_that_becomes_ready_later_goes_to_the_owner_of_then(self, h: StoreHarness) -> None:
         await _live(h, "i1", "i2")
@@ -175,18 +184,18 @@ class StickyJobs(StoreSuite):
         await _bind(h, "k", 1, "i1", 5)
         await _bind(h, "k", 2, "i2", 6)
         h.advance(11.0)
-        assert await h.claim_ids(instance="i1") == []
-        assert len(await h.claim_ids(instance="i2")) == 1
+        assert await h.claim_ids(instance="i1", sticky=SERVICES) == []
+        assert len(await h.claim_ids(instance="i2", sticky=SERVICES)) == 1
 
     async def test_a_released_job_goes_to_the_owner_of_then(self, h: StoreHarness) -> None:
         await _live(h, "i1", "i2")
         await h.add(key="k", sticky=SERVICE)
         await _bind(h, "k", 1, "i1", 5)
-        claim = await h.claim_one("i1")
+        claim = await h.claim_one("i1", sticky=SERVICES)
         await _bind(h, "k", 2, "i2", 6)
         await h.settle(claim, Released("not mine", counted=False))
-        assert await h.claim_ids(instance="i1") == []
-        assert len(await h.claim_ids(instance="i2")) == 1
+        assert await h.claim_ids(instance="i1", sticky=SERVICES) == []
+        assert len(await h.claim_ids(instance="i2", sticky=SERVICES)) == 1
 
     async def test_a_bind_wakes_those_who_wait(self, h: StoreHarness) -> None:
         if not h.store.capabilities.push:
@@ -222,16 +231,16 @@ class StickyJobs(StoreSuite):
         for key in ("a", "b"):
             await h.add(key=key, sticky=SERVICE)
             await _bind(h, key, 1, "i1", 5)
-        assert len(await h.claim(instance="i1")) == 2
+        assert len(await h.claim(instance="i1", sticky=SERVICES)) == 2
         await h.died("i1")
         for key in ("a", "b"):
             await _bind(h, key, 2, "i2", 6)
-        assert len(await h.claim(instance="i2")) == 1
+        assert len(await h.claim(instance="i2", sticky=SERVICES)) == 1
 
     async def test_a_paused_queue_names_no_keys(self, h: StoreHarness) -> None:
         job: Job = await h.add(key="k", sticky=SERVICE)
         await h.store.change_queue(ChangeQueue(name=job.queue, paused=True))
-        assert (await h.wanted(sticky=(SERVICE,))).ownerless == ()
+        assert (await h.wanted(sticky=SERVICES)).ownerless == ()
         assert await h.state(job.id) is State.QUEUED
 
 

@@ -27,6 +27,7 @@ from holdfast.stores.sql.dialects.postgresql_texts import (
     SETTLE,
 )
 from holdfast.stores.sql.hot import Hot
+from holdfast.stores.sql.links import look
 from holdfast.stores.sql.rows import RUNNING, micros, policy_of, seconds, seconds_or_none, tail_of
 from holdfast.stores.sql.schema import JOB_COLUMNS
 from holdfast.stores.sql.script import Statement
@@ -126,13 +127,24 @@ class PostgresHot(Hot):
     def claim(self, step: Step, want: c.Want) -> Script[c.Claims[Job]]:
         """Hand out ready jobs. What is due is promoted first."""
         for _ in range(2):
+            mine, ownerless = yield from look(step, want)
+            if mine:
+                break
             claims, again = yield from self.claim_plain(step, want)
             if claims is not None:
-                return claims
+                return replace(claims, ownerless=ownerless) if ownerless else claims
             if not again:
                 break
             yield from promote(step, PROMOTE_BATCH)
         return (yield from super().claim(step, want))
+
+    def claim_single(self, step: Step, want: c.Want) -> Script[c.Claims[Job] | None]:
+        """Hand out ready jobs by statements that stand alone; None when it takes more than that."""
+        mine, ownerless = yield from look(step, want)
+        if mine:
+            return None
+        claims, _ = yield from self.claim_plain(step, want)
+        return replace(claims, ownerless=ownerless) if claims is not None and ownerless else claims
 
     def claim_plain(self, step: Step, want: c.Want) -> Script[tuple[c.Claims[Job] | None, bool]]:
         """Hand out ready jobs by one statement; None when only the rules can tell who is next.

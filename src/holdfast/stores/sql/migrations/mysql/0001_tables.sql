@@ -155,7 +155,8 @@ CREATE TABLE IF NOT EXISTS {link} (
     instance VARBINARY(2048) NOT NULL,
     epoch BIGINT NOT NULL,
     PRIMARY KEY (service, lane_key),
-    KEY link_instance (instance)
+    KEY link_instance (instance),
+    KEY link_held (instance, pod)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET = utf8mb4;
 
 -- How many ended jobs are shown, and other counts.

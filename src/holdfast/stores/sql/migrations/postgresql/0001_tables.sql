@@ -154,6 +154,7 @@ CREATE TABLE {link} (
     PRIMARY KEY (service, lane_key)
 );
 CREATE INDEX {prefix}link_instance ON {link} (instance, service, lane_key);
+CREATE INDEX {prefix}link_held ON {link} (instance, pod);
 
 -- How many ended jobs are shown, and other counts.
 CREATE TABLE {tally} (

@@ -136,6 +136,7 @@ CREATE TABLE {link} (
     PRIMARY KEY (service, lane_key)
 ) WITHOUT ROWID;
 CREATE INDEX {link}_instance ON {link} (instance, service, lane_key);
+CREATE INDEX {link}_held ON {link} (instance, pod);
 
 -- How many ended jobs are shown, and other counts.
 CREATE TABLE {tally} (
