@@ -29,7 +29,9 @@ async def test_a28_a_job_runs_where_its_key_is_linked_and_moves_when_that_worker
             assert owner is not None
             assert owner.pod == next(one["pod"] for one in first if one["key"] == KEYS[0])
             victim = home[KEYS[0]]
-            waiting = await send(app, range(3, 6), KEYS, nap=0.05)
+            waiting = await send(app, range(3, 5), KEYS, nap=0.05)
+            pods.freeze(pods.number_of(victim))
+            waiting += await send(app, [5], KEYS)
             pods.kill(pods.number_of(victim))
             second = await results(app, waiting)
             check_owners(first + second)

@@ -22,7 +22,7 @@ def faults_of(query: Callable[[str], Rows], prefix: str = "holdfast_") -> list[s
     done = query(f"SELECT {', '.join(DONE_COLUMNS)} FROM {prefix}done ORDER BY seq")
     tally = query(f"SELECT queue, state, n FROM {prefix}tally")
     attempts = query(f"SELECT seq, number FROM {prefix}attempt")
-    found = [*_placing(live, done), *_readiness(live), *_counts(done, tally)]
+    found = [*_placing(live, done), *_readiness(live), *_ownership(query, prefix), *_counts(done, tally)]
     known = {row[0] for row in live} | {row[0] for row in done}
     found += [f"attempt {number} of job seq {seq} has no job" for seq, number in attempts if seq not in known]
     return found
@@ -46,10 +46,20 @@ def _readiness(live: Rows) -> Iterator[str]:
             lanes[job.key].append(job)
     heads = {seq for line in lanes.values() if (seq := _head(line)) is not None}
     for job, ready, _ in jobs:
-        in_line = job.state is State.QUEUED and job.origin == "engine" and job.sticky is None
+        in_line = job.state is State.QUEUED and job.origin == "engine"
         wanted = in_line and (job.key is None or job.seq in heads)
-        if ready != ((2 if job.suspect else 1) if wanted else 0):
+        kind = 3 if job.sticky is not None else 2 if job.suspect else 1
+        if ready != (kind if wanted else 0):
             yield f"{job.id} (key {job.key}) is {job.state}, suspect is {job.suspect}, and ready is {ready}"
+
+
+def _ownership(query: Callable[[str], Rows], prefix: str) -> Iterator[str]:
+    """Of a sticky key's line, the head is for the process that the link names, and for no other."""
+    links = query(f"SELECT service, lane_key, instance FROM {prefix}link WHERE pod IS NOT NULL")
+    owners = {(service, key): instance for service, key, instance in links}
+    for seq, service, key, owner in query(f"SELECT seq, sticky, lane_key, owner FROM {prefix}job WHERE ready = 3"):
+        if owner != owners.get((service, key), type(owner)()):
+            yield f"job seq {seq} is for {owner!r}, and the link of its key says {owners.get((service, key))!r}"
 
 
 def _head(line: list[Job]) -> int | None:

@@ -90,7 +90,7 @@ def bind(step: Step, ledger: Ledger, command: c.Bind) -> Script[list[c.BoundKey]
     yield from _load(step, ledger, addresses, {link.instance for link in command.links})
     now = seconds((yield from step.now()))
     facts, answer = execute(ledger, command, now, step.draw)
-    rows = [(one.service, one.key, one.pod, one.instance, one.epoch) for one in facts]
+    rows = [(one.service, one.key, one.pod, one.instance, one.epoch) for one in facts if type(one) is KeyLinked]
     if rows:
         yield from step.db.upsert("link", rows)
         yield from _own_anew(step, sorted({row[1] for row in rows}))

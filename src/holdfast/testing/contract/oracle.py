@@ -24,16 +24,26 @@ _DUE = (State.SCHEDULED, State.RETRYING)
 
 
 def expected_claims(
-    jobs: Iterable[Job], queues: Mapping[str, Queue], stopped: frozenset[str], want: Want, now: float
+    jobs: Iterable[Job],
+    queues: Mapping[str, Queue],
+    stopped: frozenset[str],
+    want: Want,
+    now: float,
+    owned: frozenset[tuple[str, str]] = frozenset(),
 ) -> list[str]:
-    """Return the ids that a claim must hand out, in order. `stopped`: tasks that are canceled or deleted."""
+    """Return the ids that a claim must hand out, in order.
+
+    `stopped`: tasks that are canceled or deleted. owned: service and key of the links that the process has.
+    """
+    if not want.sticky:
+        owned = frozenset()
     table = {job.id: _promoted(job, now) for job in jobs}
     held = any(job.suspect for job in table.values() if _runs_at(job, want.instance))
     taken: list[str] = []
     for wanted in want.queues:
         count = 0
         while count < wanted.limit and len(taken) < want.limit:
-            job = _first(table, queues.get(wanted.queue), stopped, held)
+            job = _first(table, queues.get(wanted.queue), stopped, owned, held)
             if job is None:
                 break
             table[job.id] = replace(job, state=State.RUNNING)
@@ -52,7 +62,13 @@ def _runs_at(job: Job, instance: str) -> bool:
     return job.state is State.RUNNING and job.last is not None and job.last.instance == instance
 
 
-def _first(table: Mapping[str, Job], queue: Queue | None, stopped: frozenset[str], held: bool) -> Job | None:
+def _first(
+    table: Mapping[str, Job],
+    queue: Queue | None,
+    stopped: frozenset[str],
+    owned: frozenset[tuple[str, str]],
+    held: bool,
+) -> Job | None:
     if queue is None or queue.paused:
         return None
     running = sum(job.state is State.RUNNING and job.queue == queue.name for job in table.values())
@@ -65,6 +81,7 @@ def _first(table: Mapping[str, Job], queue: Queue | None, stopped: frozenset[str
         and job.queue == queue.name
         and job.task not in stopped
         and not (job.suspect and held)
+        and (job.sticky is None or (job.sticky, job.key) in owned)
         and _heads_its_key(job, table.values(), stopped)
     ]
     return min(ready, key=lambda job: (-job.priority, job.run_at, job.seq), default=None)

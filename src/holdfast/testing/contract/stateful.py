@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from holdfast.job import commands as c
-from holdfast.job.model import Instance, NewJob, OnConflict, OnWait, QueueMode
+from holdfast.job.ledger.links import links_of
+from holdfast.job.model import Instance, InstanceState, NewJob, OnConflict, OnWait, QueueMode
 from holdfast.job.retry import RetryPolicy
 from holdfast.job.state import State
 from holdfast.testing.contract.harness import ERROR, LEASE, StoreHarness
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 QUEUES = ("a", "b", "serial")
 TASKS = ("t", "u")
 INSTANCES = ("i1", "i2", "i3")
+SERVICES = ("chat", "game")
+#: The states in which a process may own keys.
+OWNING = (InstanceState.STARTING, InstanceState.READY)
 #: More jobs than this say nothing new, and make every step slower.
 JOBS_MAX = 40
 
@@ -49,7 +53,16 @@ new_jobs = st.fixed_dictionaries(
         "on_conflict": st.sampled_from(OnConflict),
         "retry": st.sampled_from((1, 2, 5)).map(lambda n: RetryPolicy(n, 0.0, 1.0, 0.0)),
         "own_id": st.booleans(),
+        "sticky": st.sampled_from((None, None, *SERVICES)),
     }
+).map(lambda fields: fields if fields["key"] else {**fields, "sticky": None})
+#: Service, key, pod, process, and how far the epoch is ahead of the one that is known.
+key_links = st.tuples(
+    st.sampled_from(SERVICES),
+    st.sampled_from(("k1", "k2")),
+    st.sampled_from((0, 1, 2, None)),
+    st.sampled_from(INSTANCES),
+    st.sampled_from((1, 1, 1, 0, -1)),
 )
 endings = st.sampled_from(
     (
@@ -127,6 +140,7 @@ switches = st.sampled_from(
 )
 rare_deeds = st.one_of(
     st.tuples(st.just("died"), st.tuples(instances)),
+    st.tuples(st.just("beaten"), st.tuples(instances, st.sampled_from(InstanceState))),
     st.tuples(st.just("bulk"), st.tuples(bulk_actions, filters)),
     st.tuples(st.just("change_queue"), st.tuples(st.sampled_from(QUEUES), st.one_of(policies, retentions))),
     st.tuples(st.just("change_definition"), st.tuples(st.sampled_from(TASKS), switches)),
@@ -226,17 +240,21 @@ class StoreMachine(RuleBasedStateMachine):
         each=st.integers(1, 4),
         limit=st.integers(1, 6),
         instance=instances,
+        sticky=st.sampled_from((SERVICES, ("chat",), ())),
     )
-    def claim(self, queues: tuple[str, ...], each: int, limit: int, instance: str) -> None:
+    def claim(self, queues: tuple[str, ...], each: int, limit: int, instance: str, sticky: tuple[str, ...]) -> None:
         """Claim: as the ledger does, and as a plain walk over all jobs says."""
         wants = tuple(c.QueueWant(name, each) for name in queues)
-        want = c.Want(queues=wants, limit=limit, lease=LEASE, instance=instance, worker="w")
+        want = c.Want(queues=wants, limit=limit, lease=LEASE, instance=instance, worker="w", sticky=sticky)
         now = self.h.clock.now()
-        expected = expected_claims(self.jobs(), self.queues(), frozenset(self.stopped), want, now)
+        expected = expected_claims(
+            self.jobs(), self.queues(), frozenset(self.stopped), want, now, self._owned(instance)
+        )
         mine, model = self.run(self.h.store.claim(want)), self.model.do(want)
         assert [claim.id for claim in mine.items] == expected
         assert [_shown_claim(claim) for claim in mine.items] == [_shown_claim(claim) for claim in model.items]
         assert mine.next_due == model.next_due
+        assert mine.ownerless == model.ownerless
         self.history.claimed(mine.items)
         self.claims += zip(mine.items, model.items, strict=True)
 
@@ -265,10 +283,34 @@ class StoreMachine(RuleBasedStateMachine):
         [wanted] = self.model.do(c.ProgressAll((c.Progress(model, b"1", update, b'[[1.0,"info","x"]]'),)))
         assert _shown_settled(answer) == _shown_settled(wanted)
 
+    def _owned(self, instance: str) -> frozenset[tuple[str, str]]:
+        """The keys of a process that may own some, as the links and the processes that are shown say."""
+        if not any(one.id == instance and one.state in OWNING for one in self.run(self.h.store.instances())):
+            return frozenset()
+        links = self.run(self.h.store.links(c.LinkFilter(instance=instance)))
+        return frozenset((link.service, link.key) for link in links if link.pod is not None)
+
+    @rule(links=st.lists(key_links, min_size=1, max_size=4))
+    def bind(self, links: list[tuple[str, str, int | None, str, int]]) -> None:
+        """Give keys to processes: under an epoch that is old, the one that is known, or new."""
+        wanted = []
+        for service, key, pod, instance, ahead in links:
+            known = self.model.ledger.links.get((service, key))
+            epoch = max(1, (known.epoch if known else 0) + ahead)
+            wanted.append(c.KeyLink(service, key, pod, instance, epoch))
+        answers, expected = self.run(self.h.store.bind(wanted)), self.model.do(c.Bind(tuple(wanted)))
+        assert [(one.accepted, one.link) for one in answers] == [(one.accepted, one.link) for one in expected]
+        assert self.run(self.h.store.links(c.LinkFilter())) == links_of(self.model.ledger, c.LinkFilter())
+
+    bind_more = bind
+
     @rule(instance=instances)
     def beat(self, instance: str) -> None:
         """A process says that it lives."""
-        command = c.Beat(instance=Instance(id=instance, worker="w"), lease=LEASE)
+        self._beaten(instance, InstanceState.READY)
+
+    def _beaten(self, instance: str, state: InstanceState) -> None:
+        command = c.Beat(instance=Instance(id=instance, worker="w", state=state), lease=LEASE)
         mine, model = self.run(self.h.store.heartbeat(command)), self.model.do(command)
         assert sorted((held.id, held.cancel) for held in mine.held) == sorted(
             (held.id, held.cancel) for held in model.held
