@@ -66,7 +66,7 @@ async def check_plans(engine: AsyncEngine, count: int) -> None:
         "claim": rows.free(50, rows.in_state("queued")),
         "promote": rows.free(50, rows.in_state("scheduled"), rows.column("task_run_at") <= 5),
         "rescue": rows.free(50, rows.in_state("running"), rows.column("task_lease_until") <= 5),
-        "beat": orders._running_of("nobody"),
+        "beat": orders._claiming.running_of("nobody"),
     }
     for name, statement in statements.items():
         shown = await plan(engine, orders, statement)

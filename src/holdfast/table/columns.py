@@ -76,7 +76,7 @@ class StateWord(TypeDecorator[Any]):
             return None if value is None else str(value)
         return self.words.stored(states_of(value)[0])
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> State | TaskState | str | None:
+    def process_result_value(self, value: Any, dialect: Dialect | None) -> State | TaskState | str | None:
         """Give what the row is in."""
         if value is None:
             return None

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sqlalchemy import BigInteger, literal, literal_column
+from sqlalchemy import BigInteger, bindparam, literal, literal_column
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -86,9 +86,24 @@ class Gate:
 
     def now(self) -> ColumnElement[int]:
         """The time of the statement that it stands in, in microseconds since the epoch."""
-        if self._clock is None and self.dialect in _NOW_TEXTS_ALL:
+        if self._has_clock:
             return literal_column(_NOW_TEXTS_ALL[self.dialect], BigInteger)
-        return literal(micros((self._clock or SystemClock()).now()), BigInteger)
+        return literal(self._micros(), BigInteger)
+
+    def now_bound(self) -> ColumnElement[int]:
+        """The same for a statement that is made once: `moment` gives the values to run it with."""
+        return self.now() if self._has_clock else bindparam("n_time", type_=BigInteger())
+
+    def moment(self) -> dict[str, int]:
+        """Return what is bound for `now_bound`."""
+        return {} if self._has_clock else {"n_time": self._micros()}
+
+    @property
+    def _has_clock(self) -> bool:
+        return self._clock is None and self.dialect in _NOW_TEXTS_ALL
+
+    def _micros(self) -> int:
+        return micros((self._clock or SystemClock()).now())
 
     # --- running ---------------------------------------------------------------------------------------------------
 

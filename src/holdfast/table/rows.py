@@ -18,9 +18,7 @@ from sqlalchemy import (
     and_,
     any_,
     bindparam,
-    case,
     func,
-    literal,
     literal_column,
     or_,
     select,
@@ -96,9 +94,25 @@ class Rows(Generic[M]):
         if len(columns) == 1:
             return columns[0].in_([key[0] for key in keys])
         if self._gate.is_sqlite:
-            return tuple_(*columns).in_(list(keys))
+            return self.of_keys.in_(list(keys))
         # MariaDB uses the index for this form, and not for a list of tuples.
         return or_(*(and_(*(c == part for c, part in zip(columns, key, strict=True))) for key in keys))
+
+    def still(self, word: str) -> ColumnElement[bool]:
+        """Return the condition that a row which is looked up by its key is in a state.
+
+        It hides the state from the planner: PostgreSQL, without statistics of a young table, would otherwise look through
+        all rows of that state for each key (0.2 s for 400 keys of 1,600 running rows).
+        """
+        state: Any = func.coalesce(self.column("task_state"), "")
+        found: ColumnElement[bool] = state == literal_column(f"'{word}'", String)
+        return found
+
+    @property
+    def of_keys(self) -> Any:
+        """The key as one side of an IN."""
+        keys = self.shape.keys
+        return keys[0] if len(keys) == 1 else tuple_(*keys)
 
     def order(self) -> tuple[ColumnElement[Any], ...]:
         """Return the order of claims: that of the index."""
@@ -166,7 +180,7 @@ class Rows(Generic[M]):
 
     def set_all(self, connection: Connection, rows: Sequence[Row], values: dict[str, Any]) -> None:
         """Write the same values to locked rows, fenced by their tokens."""
-        named = {self._task[name].name: value for name, value in values.items()}
+        named = {self._task[name]: value for name, value in values.items()}
         for some in chunks(rows):
             statement = update(self.table).where(
                 self.has_key([row.key for row in some]), self._has_token({row.token for row in some})
@@ -189,10 +203,10 @@ class Rows(Generic[M]):
             connection.execute(statement, [self._parameters(change) for change in group])
 
     def _fenced(self, names: tuple[str, ...]) -> Any:
-        values = {self._named(name).name: bindparam(f"v_{name}", type_=self._type(name)) for name in names}
+        values = {self._named(name): bindparam(f"v_{name}", type_=self._type(name)) for name in names}
         fence = [column == bindparam(f"k_{at}", type_=column.type) for at, column in enumerate(self.shape.keys)]
         fence.append(self.column("task_token") == bindparam("k_token", type_=BigInteger()))
-        fence.append(self.column("task_state") == bindparam("k_state", type_=String()))
+        fence.append(func.coalesce(self.column("task_state"), "") == bindparam("k_state", type_=String()))
         return update(self.table).where(*fence).values(values)
 
     def _parameters(self, change: Change) -> dict[str, Any]:
@@ -207,11 +221,6 @@ class Rows(Generic[M]):
         if name not in self._task:
             return self.shape.own[name].type
         return _RAW.get(name, BigInteger())
-
-    def next_token(self, now: ColumnElement[int]) -> ColumnElement[int]:
-        """Return the next token: greater than the last, and than that of a row of the same id that was deleted."""
-        token = self.column("task_token")
-        return case((token + 1 > now, token + 1), else_=now)
 
 
 _READ: Final = (
@@ -237,8 +246,3 @@ def chunks(items: Sequence[Any], size: int = KEYS_MAX) -> Iterable[Sequence[Any]
 def _sortable(key: Key) -> tuple[str, ...]:
     # Any order will do, as long as all transactions lock in the same one.
     return tuple(f"{part!r:.100}" for part in key)
-
-
-def number(value: int) -> ColumnElement[int]:
-    """Return a bound 64-bit number."""
-    return literal(value, BigInteger)

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from sqlalchemy import ForeignKey, String, Table, inspect
 from sqlalchemy.exc import NoInspectionAvailable
+from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
 from holdfast.durations import instant
 from holdfast.errors import BadColumns, BadModel, BadRow, ContentError
 from holdfast.job.ids import check_name, shown
-from holdfast.table.columns import COLUMNS, ERROR_KEPT, NAMES, Column, Moment, micros
+from holdfast.table.columns import COLUMNS, ERROR_KEPT, NAMES, Column, Moment, StateWord, micros
 from holdfast.table.mixin import TaskMixin, index_name
 from holdfast.table.words import OURS, SEED, Words
 
 if TYPE_CHECKING:
     from sqlalchemy import Column as TableColumn
     from sqlalchemy.engine import Dialect
-    from sqlalchemy.orm import InstanceState, Mapper
+    from sqlalchemy.orm import Mapper
 
 M = TypeVar("M")
 
@@ -40,7 +42,7 @@ class Shape(Generic[M]):
         self.mapper: Mapper[M] = _mapper_of(model)
         self.table = cast("Table", self.mapper.local_table)
         self.words: Words = SEED if getattr(model, "__task_words__", "") == "seed" else OURS
-        self.task: Mapping[str, TableColumn[Any]] = {
+        self.task: Mapping[str, Any] = {
             name: self.mapper.columns[name] for name in NAMES if name in self.mapper.columns
         }
         if faults := _faults(model, self.table, self.task):
@@ -55,12 +57,37 @@ class Shape(Generic[M]):
             and attribute.key not in self.key_names
             and attribute.columns[0].table is self.table
         }
+        self._of_instance = self.mapper.primary_key_from_instance
         self.error_kept = min(ERROR_KEPT, self._length("task_error") or ERROR_KEPT)
         self.worker_kept = self._length("task_worker")
 
     def _length(self, name: str) -> int | None:
         """How many characters a column holds; None: any number."""
         return cast("String", self.task[name].type).length
+
+    # --- loading ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether the table's own columns make an instance: nothing is joined to it, and no other class shares the table."""
+        joined = any(one.lazy in ("joined", "subquery", False) for one in self.mapper.relationships)
+        computed = any(one.columns[0] not in set(self.table.columns) for one in self.mapper.column_attrs)
+        return not joined and not computed and len(list(self.mapper.self_and_descendants)) == 1
+
+    @cached_property
+    def loaded(self) -> tuple[Any, ...]:
+        """The columns that loading an instance reads."""
+        return tuple(one.columns[0] for one in self.mapper.column_attrs if not one.deferred)
+
+    @property
+    def changes_by_itself(self) -> bool:
+        """Whether an UPDATE changes columns that it does not name, as far as the model tells."""
+        columns = self.table.columns
+        return any(one.onupdate is not None or one.server_onupdate is not None or one.computed for one in columns)
+
+    def order_of(self, instance: Any) -> tuple[Any, Key]:
+        """Return what sorts instances as claims are handed out."""
+        return instance.task_run_at, self.key_of_instance(instance)
 
     # --- keys ------------------------------------------------------------------------------------------------------
 
@@ -76,8 +103,8 @@ class Shape(Generic[M]):
 
     def key_of_instance(self, instance: M) -> Key:
         """Return the key under which an instance was loaded, whatever was set on it since."""
-        state = _state(instance)
-        return tuple(state.identity or self.mapper.primary_key_from_instance(instance))
+        known = instance_state(instance).key
+        return known[1] if known is not None else tuple(self._of_instance(instance))
 
     def id_of(self, key: Key) -> str:
         """Return a key as text, for logs, metrics and answers.
@@ -112,7 +139,7 @@ class Shape(Generic[M]):
 
     def unreported(self, instance: M, reported: Mapping[str, Any]) -> list[str]:
         """Return the attributes that were changed on a detached instance and are not in the report."""
-        state = _state(instance)
+        state = instance_state(instance)
         if not state.modified:
             return []
         attributes = state.attrs
@@ -132,6 +159,11 @@ class Shape(Generic[M]):
         """Return microseconds as the attribute `name` of an instance shows them."""
         kind = self.task[name].type
         return kind.process_result_value(value, None) if isinstance(kind, Moment) else value
+
+    def shown_state(self, word: str) -> Any:
+        """Return a word as the attribute `task_state` of an instance shows it."""
+        kind = self.task["task_state"].type
+        return kind.process_result_value(word, None) if isinstance(kind, StateWord) else word
 
     # --- rows and statements ---------------------------------------------------------------------------------------
 
@@ -175,11 +207,6 @@ class Shape(Generic[M]):
 
 def _joined(statements: Sequence[str]) -> str:
     return "".join(f"{statement};\n" for statement in statements)
-
-
-def _state(instance: Any) -> InstanceState[Any]:
-    state: InstanceState[Any] = inspect(instance)
-    return state
 
 
 def _mapper_of(model: Any) -> Mapper[Any]:

@@ -5,21 +5,21 @@ The worker is the one that runs jobs; nothing here knows it. Each call is one tr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from msgspec import json
 from msgspec.structs import replace
-from sqlalchemy import String as Text_
-from sqlalchemy import exists, func, literal_column, select
-from sqlalchemy import update as update_of
+from sqlalchemy import select
 
-from holdfast.job.commands import Accepted, Claim, Claims, Held, Rescued, Settled, Signals, Succeeded
+from holdfast.job.commands import Accepted, Held, Rescued, Settled, Signals, Succeeded
 from holdfast.job.state import End, State
 from holdfast.store import Capabilities
+from holdfast.table.claims import Claiming
 from holdfast.table.columns import micros
 from holdfast.table.gate import Gate
-from holdfast.table.rows import KEYS_MAX, Rows, number
+from holdfast.table.rows import KEYS_MAX, Rows
 from holdfast.table.rules import Change, Judge, Row, read_note, with_progress, write_note
+from holdfast.table.successes import Successes
 from holdfast.table.update import columns_of
 from holdfast.table.waking import Waking
 
@@ -28,14 +28,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from holdfast.job.commands import Beat, InstanceDied, Progress, Settlement, Want
+    from holdfast.job.commands import Beat, Claim, Claims, InstanceDied, Progress, Settlement, Want
     from holdfast.job.retry import RetryPolicy
     from holdfast.table.shape import Key, Shape
 
 M = TypeVar("M")
 
-#: How many due rows one claim or rescue makes ready.
-PROMOTE_BATCH: Final = 1_000
 _SECOND: Final = 1_000_000
 _RUNNING: Final = State.RUNNING
 _APPLIED: Final = Accepted.APPLIED
@@ -49,6 +47,8 @@ class TableSource(Generic[M]):
         self.shape, self._gate = shape, gate
         self._rows = Rows(shape, gate)
         self._judge = Judge(shape.name, shape.words, retry, shape.error_kept)
+        self._claiming = Claiming(shape, gate, self._rows)
+        self._successes = Successes(shape, gate, self._rows, self._judge)
         self._waking = Waking()
         self._words = shape.words
         self._on_cancel: set[Callable[[], None]] = set()
@@ -74,103 +74,11 @@ class TableSource(Generic[M]):
         cursor = self._waking.version
         limit = min(want.limit, sum(one.limit for one in want.queues if one.queue == self.shape.name))
         limit = min(limit, KEYS_MAX)
-        claims, now = await self._gate.run(lambda connection: self._claim(connection, want, limit, cursor))
+        claims, now = await self._gate.run(lambda one: self._claiming.claim(one, want, limit, cursor))
         if not claims.items and claims.next_due is not None and claims.next_due <= now:
             # What is due is just being promoted by somebody else, who holds it: wait for that, or it would seem not there.
-            claims, _ = await self._gate.run(lambda one: self._claim(one, want, limit, cursor, patient=True))
+            claims, _ = await self._gate.run(lambda one: self._claiming.claim(one, want, limit, cursor, patient=True))
         return claims
-
-    def _claim(
-        self, connection: Connection, want: Want, limit: int, cursor: int, *, patient: bool = False
-    ) -> tuple[Claims[M], float]:
-        now, next_due, suspects = self._probe(connection)
-        if next_due is not None and next_due <= now:
-            self._promote(connection, now, PROMOTE_BATCH, patient=patient)
-            now, next_due, suspects = self._probe(connection)
-        rows: list[Row] = []
-        if limit > 0 and suspects and not self._runs_suspect(connection, want.instance):
-            rows += self._take(connection, want, 1, self._words.suspect)
-        if limit > len(rows):
-            rows += self._take(connection, want, limit - len(rows), self._words.queued)
-        due = None if next_due is None else next_due / _SECOND
-        return Claims(self._claims(connection, rows, want), cursor, due), now / _SECOND
-
-    def _probe(self, connection: Connection) -> tuple[int, int | None, bool]:
-        """Return the time, when the first waiting row is due, and whether there are suspects: one look into the index."""
-        rows, words = self._rows, self._words
-        run_at = rows.column("task_run_at")
-        firsts = [select(func.min(run_at)).where(rows.in_state(word)).scalar_subquery() for word in words.waiting]
-        suspects = exists().where(rows.in_state(words.suspect))
-        found = connection.execute(select(self._gate.now(), suspects.select().scalar_subquery(), *firsts)).one()
-        dues = [due for due in found[2:] if due is not None]
-        return int(found[0]), min(dues, default=None), bool(found[1])
-
-    def _promote(self, connection: Connection, now: int, limit: int, *, patient: bool = False) -> int:
-        """Make up to `limit` rows ready whose time has come; those that others hold are passed over unless `patient`."""
-        rows, words = self._rows, self._words
-        promoted = 0
-        for word in words.waiting:
-            is_due = (rows.in_state(word), rows.column("task_run_at") <= now)
-            found, _ = rows.read(connection, rows.free(limit - promoted, *is_due, patient=patient))
-            for suspect in (False, True):
-                some = [row for row in found if row.note.suspect is suspect]
-                values = {"task_state": words.stored(State.QUEUED, suspect=suspect), "task_updated_at": now}
-                rows.set_all(connection, some, values)
-            promoted += len(found)
-            if promoted >= limit:
-                break
-        return promoted
-
-    def _runs_suspect(self, connection: Connection, instance: str) -> bool:
-        found, _ = self._rows.read(connection, self._running_of(instance))
-        return any(row.note.suspect for row in found)
-
-    def _running_of(self, instance: str) -> Any:
-        rows = self._rows
-        mine = rows.column("task_instance") == instance
-        return rows.chosen(rows.in_state(self._words.running), mine).order_by(*rows.order())
-
-    def _take(self, connection: Connection, want: Want, limit: int, word: str) -> list[Row]:
-        rows = self._rows
-        found, now = rows.read(connection, rows.free(limit, rows.in_state(word)))
-        if not found:
-            return []
-        until = now + micros(want.lease)
-        task = self.shape.task
-        values = {
-            task["task_state"].name: literal_column(f"'{self._words.running}'", Text_),
-            task["task_token"].name: rows.next_token(number(now)),
-            task["task_attempt"].name: rows.column("task_attempt") + 1,
-            task["task_lease_until"].name: until,
-            task["task_worker"].name: want.worker[: self.shape.worker_kept],
-            task["task_instance"].name: want.instance,
-            task["task_updated_at"].name: now,
-        }
-        keys = rows.has_key([row.key for row in found])
-        connection.execute(update_of(rows.table).where(keys, rows.in_state(word)).values(values))
-        return [
-            replace(row, token=max(row.token + 1, now), attempt=row.attempt + 1, lease_until=until) for row in found
-        ]
-
-    def _claims(self, connection: Connection, rows: list[Row], want: Want) -> tuple[Claim[M], ...]:
-        if not rows:
-            return ()
-        instances = self._rows.instances(connection, [row.key for row in rows])
-        name = self.shape.name
-        return tuple(
-            Claim(
-                instances[row.key],
-                row.id,
-                name,
-                name,
-                row.token,
-                row.attempt,
-                row.lease_until / _SECOND,
-                row.id,
-                row.note.suspect,
-            )
-            for row in rows
-        )
 
     # --- settle and progress ---------------------------------------------------------------------------------------
 
@@ -186,6 +94,17 @@ class TableSource(Generic[M]):
 
     def _settle(self, connection: Connection, settlements: Sequence[Settlement[M]]) -> list[Settled]:
         keys = [self._key(connection, one.claim) for one in settlements]
+        answers = self._successes.write(connection, keys, settlements)
+        if len(answers) < len(settlements):
+            rest = [place for place in range(len(settlements)) if place not in answers]
+            found = self._settle_each(connection, [keys[at] for at in rest], [settlements[at] for at in rest])
+            answers.update(zip(rest, found, strict=True))
+        return [answers[place] for place in range(len(settlements))]
+
+    def _settle_each(
+        self, connection: Connection, keys: list[Key | None], settlements: Sequence[Settlement[M]]
+    ) -> list[Settled]:
+        """Lock the rows, rule on each in the order of the batch, and write."""
         found, now = self._rows.locked(connection, [key for key in keys if key is not None])
         answers: list[Settled] = []
         plain: list[Row] = []
@@ -255,12 +174,12 @@ class TableSource(Generic[M]):
 
     def _beat(self, connection: Connection, beat: Beat) -> list[Held]:
         rows, lease = self._rows, micros(beat.lease)
-        found, now = rows.read(connection, self._running_of(beat.instance.id))
+        found, now = rows.read(connection, self._claiming.running_of(beat.instance.id))
         old = rows.column("task_lease_until") < now + lease - lease // 3
         # Those that are fresh are left alone: a beat of an idle or quick worker writes nothing. Those that are just being
         # settled are passed over: they are about to be let go.
         if any(row.lease_until < now + lease - lease // 3 for row in found):
-            statement = self._running_of(beat.instance.id).where(old).with_for_update(skip_locked=True)
+            statement = self._claiming.running_of(beat.instance.id).where(old).with_for_update(skip_locked=True)
             locked, _ = rows.read(connection, statement)
             rows.set_all(connection, locked, {"task_lease_until": now + lease, "task_updated_at": now})
         return [Held(row.id, row.id, row.token, row.note.cancel is not None) for row in found]
@@ -278,7 +197,7 @@ class TableSource(Generic[M]):
         over = rows.column("task_lease_until") <= now
         found, _ = rows.read(connection, rows.free(limit, rows.in_state(self._words.running), over))
         ended = self._end(connection, found, End.LOST, now, "its lease ended")
-        promoted = self._promote(connection, now, limit)
+        promoted = self._claiming.promote(connection, now, limit)
         more = limit in (len(found), promoted)
         return Rescued(lost=len(found), promoted=promoted, more=more, ended=tuple(ended))
 
@@ -302,7 +221,7 @@ class TableSource(Generic[M]):
         """End the claims of a process that was seen to die, as crashed, at once; return how many there were."""
 
         def work(connection: Connection) -> int:
-            found, now = self._rows.read(connection, self._running_of(died.instance).with_for_update())
+            found, now = self._rows.read(connection, self._claiming.running_of(died.instance).with_for_update())
             self._end(connection, found, End.CRASHED, now, f"its process died: {died.detail}")
             return len(found)
 
