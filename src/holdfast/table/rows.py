@@ -109,10 +109,11 @@ class Rows(Generic[M]):
         return found
 
     @property
-    def of_keys(self) -> Any:
+    def of_keys(self) -> ColumnElement[Any]:
         """The key as one side of an IN."""
-        keys = self.shape.keys
-        return keys[0] if len(keys) == 1 else tuple_(*keys)
+        keys: tuple[Any, ...] = self.shape.keys
+        side: ColumnElement[Any] = keys[0] if len(keys) == 1 else tuple_(*keys)
+        return side
 
     def order(self) -> tuple[ColumnElement[Any], ...]:
         """Return the order of claims: that of the index."""
