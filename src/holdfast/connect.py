@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from holdfast.clock import Clock
+    from holdfast.feed import Feed, Sink
     from holdfast.history import AuditLog, JobRepository, WorkerRepository
     from holdfast.router import StatefulExecutor
     from holdfast.store import Store
@@ -150,43 +151,51 @@ def make_audit(store: object) -> AuditLog | None:
     return SqlAudit(access) if hasattr(store, "audited") else None
 
 
-#: Histories that are kept beside a store, by the scheme of their URL. An adapter's function takes the whole URL.
-HISTORIES: Final = {
-    "clickhouse": Adapter("holdfast.histories.clickhouse", "open_clickhouse", needs_url=True, extra="clickhouse"),
-}
-HISTORIES["clickhouses"] = HISTORIES["clickhouse"]
-
-
 class History(Protocol):
-    """A history beside the store: it is opened and closed like one. workers None: the store's own are shown."""
+    """A history outside of the store: `jobs` reads it, `sink` is written by an exporter. Made by `open_history`."""
 
-    @property
-    def jobs(self) -> JobRepository:
-        """What reads jobs, attempts and figures."""
-        ...
-
-    @property
-    def workers(self) -> WorkerRepository | None:
-        """What reads workers."""
-        ...
+    jobs: JobRepository
+    sink: Sink
 
     async def open(self) -> None:
-        """Connect."""
+        """Be ready. Raises StoreUnavailable when it does not answer, ConfigError when it is none."""
         ...
 
     async def close(self) -> None:
-        """Let it go."""
+        """Let everything go."""
         ...
 
 
-def make_outer_history(url: str, *, clock: Clock) -> History:
-    """Return the history of `url`, not opened yet. Raises ConfigError for another URL, MissingExtra without its driver."""
-    scheme = url.partition(":")[0].partition("+")[0].lower()
-    adapter = HISTORIES.get(scheme)
-    if adapter is None:
-        raise ConfigError(f"history URL: expected clickhouse://host:8123/database, found {masked(url)}.")
-    made: History = getattr(_import(f"history {scheme}", adapter), adapter.function)(url, clock=clock)
+_HISTORY_FORMS: Final = (
+    "clickhouse://user:password@host:8123/database, clickhouses://host (TLS), chdb:./folder (an engine in this process)"
+)
+_CLICKHOUSE: Final = "holdfast.histories.clickhouse"
+HISTORIES: Final = {
+    "clickhouse": Adapter(_CLICKHOUSE, "open_clickhouse", needs_url=True, extra="clickhouse"),
+    "clickhouses": Adapter(_CLICKHOUSE, "open_clickhouse", needs_url=True, extra="clickhouse"),
+    "chdb": Adapter(_CLICKHOUSE, "open_clickhouse", needs_url=True, extra="clickhouse-embedded"),
+}
+_DRIVERS: Final = {"clickhouse": "clickhouse_connect", "clickhouses": "clickhouse_connect", "chdb": "chdb"}
+
+
+def open_history(url: object, *, store: JobRepository, now: Callable[[], float]) -> History:
+    """Return the history at `url`, not opened yet. store: the history that the store itself has. now: the store's clock.
+
+    Raises ConfigError for a URL that is none of the accepted forms, and MissingExtra when a driver is not installed.
+    """
+    scheme, colon, _ = url.partition(":") if isinstance(url, str) else ("", "", "")
+    if not colon or scheme not in HISTORIES:
+        raise ConfigError(f"history URL: expected one of {_HISTORY_FORMS}; found {masked(url)}.")
+    adapter = HISTORIES[scheme]
+    if importlib.util.find_spec(_DRIVERS[scheme]) is None:
+        raise MissingExtra(f"history {scheme}:", adapter.extra)
+    made: History = getattr(_import(f"history {scheme}", adapter), adapter.function)(url, store=store, now=now)
     return made
+
+
+def feed_of(store: object) -> Feed | None:
+    """Return what an exporter needs of a store; None where it has no such thing in this process."""
+    return cast("Feed", store) if hasattr(store, "start_export") else None
 
 
 def make_offline(folder: str, *, clock: Clock) -> OfflineStore:

@@ -24,7 +24,7 @@ class LatestAttempts:
         """limit: rows of the page. Raises ContentError for a cursor that no page gave."""
         self.after = now - h.SEARCH_WINDOW if which.after is None else which.after
         self._which, self._limit = which, limit
-        self._latest = _Latest(limit + 1, _place(cursor))
+        self._latest = _Latest(limit + 1, place_of(cursor))
 
     def look(self, jobs: Iterable[Job]) -> None:
         """Look at the attempts of some jobs."""
@@ -33,6 +33,15 @@ class LatestAttempts:
                 for attempt in job.attempts:
                     if attempt.started_at >= self.after and _is_wanted(attempt, self._which):
                         self._latest.add(attempt.started_at, job.seq, attempt.number, job)
+
+    def add(self, seq: int, record: h.AttemptRecord) -> None:
+        """Take an attempt that somebody else has found to be wanted; seq: its job's."""
+        self._latest.add(record.attempt.started_at, seq, record.attempt.number, record)
+
+    def take(self, other: LatestAttempts) -> None:
+        """Take what another search has found."""
+        for row in other._latest.rows():
+            self._latest.add(*row)
 
     def page(self) -> AttemptPage:
         """What was found, the latest start first."""
@@ -48,7 +57,8 @@ def bad_cursor(cursor: str) -> ContentError:
     return ContentError(f"bad page cursor {cursor!r:.80}: pass back the cursor of the page before, unchanged.")
 
 
-def _place(cursor: str) -> Place | None:
+def place_of(cursor: str) -> Place | None:
+    """Return what a page's cursor says; None for an empty one. Raises ContentError for one that no page gave."""
     if not cursor:
         return None
     try:
@@ -63,19 +73,25 @@ class _Latest:
 
     def __init__(self, size: int, below: Place | None) -> None:
         self._size, self._below = size, below
-        self._heap: list[tuple[float, int, int, Job]] = []
+        self._places: set[Place] = set()
+        self._heap: list[tuple[float, int, int, Job | h.AttemptRecord]] = []
 
-    def add(self, started_at: float, seq: int, number: int, job: Job) -> None:
-        """Look at a row."""
+    def add(self, started_at: float, seq: int, number: int, job: Job | h.AttemptRecord) -> None:
+        """Look at a row; the first of two that are of one place stays."""
         place = (started_at, seq, number)
         if self._below is not None and place >= self._below:
+            return
+        if place in self._places:
             return
         if len(self._heap) < self._size:
             heapq.heappush(self._heap, (*place, job))
         elif place > self._heap[0][:3]:
-            heapq.heapreplace(self._heap, (*place, job))
+            self._places.discard(heapq.heapreplace(self._heap, (*place, job))[:3])
+        else:
+            return
+        self._places.add(place)
 
-    def rows(self) -> list[tuple[float, int, int, Job]]:
+    def rows(self) -> list[tuple[float, int, int, Job | h.AttemptRecord]]:
         """What was kept, the latest first."""
         return sorted(self._heap, key=lambda row: row[:3], reverse=True)
 
@@ -95,6 +111,8 @@ def _is_wanted(attempt: Attempt, which: AttemptFilter) -> bool:
     )
 
 
-def _record(job: Job, number: int) -> h.AttemptRecord:
+def _record(job: Job | h.AttemptRecord, number: int) -> h.AttemptRecord:
+    if isinstance(job, h.AttemptRecord):
+        return job
     attempt = next(one for one in job.attempts if one.number == number)
     return h.AttemptRecord(job.id, attempt, job.task, job.queue)

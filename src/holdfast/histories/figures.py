@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from holdfast.job.model import Attempt, Job
 
 #: A lost attempt whose late report was refused is still one that was lost.
-_SPENT = FAILURES | {End.STALE}
+SPENT = FAILURES | {End.STALE}
 
 
 class Mean:
@@ -76,6 +76,12 @@ class WorkerTally:
             self.mean.add_many(timed, seconds)
             self.means[queue].add_many(timed, seconds)
 
+    def add_times(self, queue: str, timed: int, seconds: float) -> None:
+        """Add successful attempts of a queue that somebody else has counted; `timed` of them took `seconds` in all."""
+        if timed:
+            self.mean.add_many(timed, seconds)
+            self.means[queue].add_many(timed, seconds)
+
     def stats(self) -> WorkerStats:
         """What was counted."""
         states: Counter[State] = sum(self.states.values(), Counter())
@@ -126,7 +132,7 @@ class SeriesTally:
         if attempt.end is End.SUCCEEDED:
             self._ends[index]["succeeded"] += 1
             self._means[index].add(attempt.duration)
-        elif attempt.end in _SPENT:
+        elif attempt.end in SPENT:
             self._ends[index]["failed"] += 1
 
     @property
@@ -140,6 +146,13 @@ class SeriesTally:
         if 0 <= index < len(self._ends):
             self._ends[index]["total"] += count
             self._ends[index]["succeeded"] += count
+            self._means[index].add_many(timed, seconds)
+
+    def add_hour(self, at: float, total: int, succeeded: int, failed: int, timed: int, seconds: float) -> None:
+        """Count attempts of the hour of `at` that somebody else has counted; `timed` successes took `seconds` in all."""
+        index = int(at // HOUR) - self._first
+        if 0 <= index < len(self._ends):
+            self._ends[index].update(total=total, succeeded=succeeded, failed=failed)
             self._means[index].add_many(timed, seconds)
 
     def buckets(self) -> list[SeriesBucket]:

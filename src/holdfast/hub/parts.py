@@ -7,6 +7,7 @@ from typing import Protocol
 
 import msgspec
 
+from holdfast.feed import ExportFigures
 from holdfast.history import AuditLog, JobRepository, WorkerRepository
 from holdfast.hub.events import Ring
 from holdfast.hub.intake import Intake
@@ -20,6 +21,7 @@ class NodeInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The process that serves the API. Times are seconds since the epoch, durations are seconds.
 
     recovery: how long the start took to bring the stored state back. problem: why it accepts less than usual, in words.
+    export: how far the history elsewhere is; None: there is none.
     """
 
     version: str
@@ -39,6 +41,7 @@ class NodeInfo(msgspec.Struct, frozen=True, kw_only=True):
     recovery: float | None = None
     state: str = "ready"
     problem: str = ""
+    export: ExportFigures | None = None
 
 
 class KeyControl(Protocol):

@@ -186,7 +186,9 @@ class Deleted(_JobFact, frozen=True, gc=False, array_like=True, tag=15):
 
 
 class Purged(_JobFact, frozen=True, gc=False, array_like=True, tag=16):
-    """The record is gone."""
+    """The record is gone. lapsed: retention let it go, so what was exported of it stays; else a person wants it forgotten."""
+
+    lapsed: bool = False
 
 
 class Bound(_JobFact, frozen=True, gc=False, array_like=True, tag=17):
@@ -290,6 +292,13 @@ class Recorded(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=32):
         return self.job.seq
 
 
+class Exported(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=33):
+    """An exporter has brought all changes up to number `upto` elsewhere. on: whether there is one at all."""
+
+    on: bool
+    upto: int
+
+
 JobFact = (
     Added | Readied | Claimed | Succeeded | Ended | Progressed | Refused | CancelAsked | Canceled | Paused | Resumed | Edited
     | Retried | Replayed | Deleted | Purged | Bound | Recorded
@@ -298,7 +307,7 @@ Fact = (
     Added | Readied | Claimed | Succeeded | Ended | Progressed | Refused | CancelAsked | Canceled | Paused | Resumed | Edited
     | Retried | Replayed | Deleted | Purged | Bound
     | QueueSaved | QueueDeleted | DefinitionSaved | ScheduleSaved | WorkerSaved | WorkerDeleted | InstanceSaved | InstanceGone
-    | OperationSaved | Opened | KeyLinked | Audited | Recorded
+    | OperationSaved | Opened | KeyLinked | Audited | Recorded | Exported
 )  # fmt: skip
 
 _ENCODER: Final = msgspec.msgpack.Encoder()

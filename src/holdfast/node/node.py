@@ -20,7 +20,8 @@ from holdfast.app.preparing import validator
 from holdfast.app.schedules import declared, scheduling
 from holdfast.chance import IdMaker
 from holdfast.clock import SystemClock
-from holdfast.connect import make_audit, make_history, make_outer_history, make_store, masked
+from holdfast.connect import feed_of, make_audit, make_history, make_store, masked, open_history
+from holdfast.errors import ConfigError
 from holdfast.hub.api import make_api
 from holdfast.hub.door import LOOPBACK_HOSTS, Door, Policy
 from holdfast.hub.events import Ring
@@ -32,6 +33,7 @@ from holdfast.hub.tokens import TokenFile
 from holdfast.node import sockets
 from holdfast.node.about import own_version, problem_of, recovery_seconds, state_of
 from holdfast.node.errors import PortInUse
+from holdfast.node.exporting import ExportCollector, exporting
 from holdfast.node.live import Live, looking
 from holdfast.node.metrics import metrics_app
 from holdfast.node.programs import definitions, limited
@@ -52,7 +54,9 @@ if TYPE_CHECKING:
     from holdfast.app.holdfast import Holdfast
     from holdfast.clock import Clock
     from holdfast.config import Settings
-    from holdfast.history import AuditLog
+    from holdfast.feed import Feed
+    from holdfast.histories.export import Exporter
+    from holdfast.history import AuditLog, JobRepository
     from holdfast.store import Store
     from holdfast.worker.options import Concurrency
 
@@ -77,6 +81,7 @@ class Node:
         self._audit: AuditLog | None = None
         self._stopping = asyncio.Event()
         self._worker: Worker[Any] | None = None
+        self._exporter: Exporter | None = None
         self._failure = ""
         self._info = NodeInfo(
             version=own_version(),
@@ -100,7 +105,8 @@ class Node:
         # "ready" would be a lie beside a problem of the store.
         state = state_of(self._store) or state if state == "ready" else state
         problem = self._failure or problem_of(self._store)
-        return msgspec.structs.replace(self._info, now=now, state=state, problem=problem)
+        export = self._exporter.figures if self._exporter is not None else None
+        return msgspec.structs.replace(self._info, now=now, state=state, problem=problem, export=export)
 
     @property
     def zombies(self) -> int:
@@ -187,8 +193,7 @@ class Node:
             options["role"] = "owner"
         inner = make_store(self._url, clock=self._clock, **options)
         self._history, self._workers = make_history(inner)
-        if settings.history is not None:
-            await self._open_history(stack, settings.history)
+        feed, past = feed_of(inner), self._history
         if self._app is not None and self._app.tables:
             from holdfast.table.beside import store_beside
 
@@ -199,6 +204,8 @@ class Node:
         await self._store.open()
         stack.push_async_callback(self._store.close)
         await self._store.migrate()
+        if settings.history is not None:
+            await self._open_history(stack, settings.history, feed, past)
         if self._app is not None:
             self._app.lend(self._store)
             if self._app.stickies.services:
@@ -214,11 +221,20 @@ class Node:
             recovery=recovery_seconds(self._store),
         )
 
-    async def _open_history(self, stack: AsyncExitStack, url: str) -> None:
-        history = make_outer_history(url, clock=self._clock)
-        await history.open()
+    async def _open_history(
+        self, stack: AsyncExitStack, url: str, feed: Feed | None, past: JobRepository | None
+    ) -> None:
+        """Show the history at `url`, and bring to it what ends in the store. Workers stay the store's, which steers them."""
+        if feed is None or past is None:
+            raise ConfigError(
+                f"history: expected a store whose past this process can read (journal, database), found {self._info.store}. "
+                "Give --history to the hub or node that owns the store."
+            )
+        history = open_history(url, store=past, now=self._clock.now)
         stack.push_async_callback(history.close)
-        self._history, self._workers = history.jobs, history.workers or self._workers
+        exporter = await stack.enter_async_context(exporting(feed, history, self._clock))
+        self._metrics.registry.register(ExportCollector(lambda: exporter.figures))
+        self._history, self._exporter = history.jobs, exporter
 
     async def _serve(self, stack: AsyncExitStack, tcp: socket.socket | None, metrics: socket.socket | None) -> None:
         settings = self._settings

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from holdfast.chance import SystemDraw
 from holdfast.clock import Clock, SystemClock
 from holdfast.errors import StoreClosed, UnknownJob
+from holdfast.feed import Changes, ExportState
 from holdfast.job import commands as c
 from holdfast.job import facts as f
 from holdfast.job.ledger import Ledger, execute
@@ -21,6 +22,7 @@ from holdfast.job.ledger.links import links_of
 from holdfast.job.ledger.query import kept_count, numbers_of, page_from, some_of, stats_of
 from holdfast.job.model import InstanceState, OperationState
 from holdfast.job.state import State
+from holdfast.stores.ledger_feed import Marks
 from holdfast.stores.wakeups import Endings, Signal
 
 if TYPE_CHECKING:
@@ -58,6 +60,8 @@ class LedgerStore:
         self._cancel_calls: set[Callable[[], None]] = set()
         self._open = False
         self.ledger = Ledger()
+        self._marks: Marks | None = None  # what was not exported, where an exporter is
+        self._steps = 0
 
     # --- the one step
 
@@ -71,7 +75,15 @@ class LedgerStore:
         with self._lock:
             if not self._open:
                 raise StoreClosed("the store is not open: await store.open() first, and do not use it after close().")
-            return execute(self.ledger, command, self.now(), self._draw)
+            facts, answer = execute(self.ledger, command, self.now(), self._draw)
+            if facts and self._marks is not None:
+                self._marks.take(self.ledger, facts, self._number())
+            return facts, answer
+
+    def _number(self) -> int:
+        """The number of the step that was just done: it grows. In a journal, that of its frame."""
+        self._steps += 1
+        return self._steps
 
     def _announce(self, command: object, facts: list[f.Fact]) -> None:
         """Wake those who wait, once the facts may be seen."""
@@ -100,6 +112,38 @@ class LedgerStore:
     async def read(self, look: Callable[[], R]) -> R:
         """Look at the ledger in one step; the answer leaves when what it shows is durable."""
         return await self._read(look)
+
+    # --- for an exporter: see holdfast.feed
+
+    async def start_export(self) -> None:
+        """Note changes from now on, and what has ended before."""
+        with self._lock:
+            if self._marks is not None:
+                return
+            self._marks = Marks()
+            self._marks.take_all(self.ledger, self._number())
+        await self._run(c.Export(on=True))
+
+    async def stop_export(self) -> None:
+        """Note nothing more."""
+        if self._marks is not None:
+            await self._run(c.Export(on=False))
+            self._marks = None
+
+    async def changes(self, limit: int) -> Changes:
+        """The oldest changes that were not acknowledged."""
+        marks = self._marks
+        return Changes() if marks is None else await self._read(lambda: marks.oldest(self.ledger, limit))
+
+    async def exported(self, receipt: bytes) -> None:
+        """Acknowledge changes."""
+        if self._marks is not None:
+            await self._run(c.Export(on=True, upto=int(receipt)))
+
+    async def export_state(self) -> ExportState:
+        """How far the export is."""
+        marks = self._marks
+        return ExportState(on=False) if marks is None else await self._read(lambda: marks.state(self.ledger))
 
     # --- life
 

@@ -84,6 +84,7 @@ from holdfast.job.commands.reads import (
 from holdfast.job.commands.records import (
     AttemptRecord,
     Audit,
+    Export,
     RecordAttempts,
     RecordJobs,
     RecordStatuses,
@@ -124,6 +125,7 @@ __all__ = [
     "Enqueue",
     "Enqueued",
     "ErrorInfo",
+    "Export",
     "Failed",
     "FireSchedule",
     "Held",

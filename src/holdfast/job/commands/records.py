@@ -60,6 +60,13 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     count: int = 0
 
 
+class Export(msgspec.Struct, frozen=True):
+    """Note how far an exporter has come: all changes up to number `upto` are elsewhere. on: whether there is one at all."""
+
+    on: bool
+    upto: int = 0
+
+
 class WorkerBeat(msgspec.Struct, frozen=True):
     """A configured worker was heard of at `at`, seconds since the epoch."""
 

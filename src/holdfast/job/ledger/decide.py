@@ -43,6 +43,7 @@ _RULES: Final[Mapping[type, Callable[[Ledger, Any, float, Draw], Decision]]] = {
     c.RecordJobs: external.record_jobs,
     c.RecordStatuses: external.record_statuses,
     c.RecordAttempts: external.record_attempts,
+    c.Export: external.export,
     c.WorkerBeat: external.worker_beat,
     c.Audit: auditing.audit,
     c.Bind: links.bind,

@@ -61,6 +61,11 @@ def record_attempts(
             yield f.Recorded(job)
 
 
+def export(_ledger: Ledger, command: c.Export, _now: float, _draw: Draw) -> Generator[f.Fact, None, None]:
+    """Note how far an exporter has come."""
+    yield f.Exported(command.on, command.upto)
+
+
 def worker_beat(ledger: Ledger, command: c.WorkerBeat, _now: float, _draw: Draw) -> Generator[f.Fact, None, bool]:
     """Note when a configured worker was last heard of; False if there is none of that name."""
     known = ledger.workers.get(command.name)

@@ -50,6 +50,10 @@ class Ledger:
         self.epoch = 0
         self.next_seq = 1
         self.stale_refused = 0
+        self.exported: int | None = None  # how far the exporter has come; None: there is none
+        self.spared: Mapping[
+            int, int
+        ] = {}  # seqs that retention must spare; kept by the store, and no part of the state
         self.beats: dict[str, Instance] = {}  # the newest beat of each live instance; no facts
 
     # --- reading
@@ -246,6 +250,10 @@ def _key_linked(ledger: Ledger, fact: f.KeyLinked) -> None:
     ledger.index.owner_changed(fact.key)
 
 
+def _exported(ledger: Ledger, fact: f.Exported) -> None:
+    ledger.exported = max(fact.upto, ledger.exported or 0) if fact.on else None
+
+
 def _audited(ledger: Ledger, fact: f.Audited) -> None:
     ledger.audit.append(fact)
 
@@ -269,4 +277,5 @@ APPLIES: Final[Mapping[type, Callable[[Ledger, Any], None]]] = {
     f.KeyLinked: _key_linked,
     f.Audited: _audited,
     f.Recorded: _recorded,
+    f.Exported: _exported,
 }

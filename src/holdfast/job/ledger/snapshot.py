@@ -100,6 +100,8 @@ def _rest(ledger: Ledger) -> Iterator[list[f.Fact]]:
     for start in range(0, len(links), 10_000):
         yield list(links[start : start + 10_000])
     yield list(ledger.audit)
+    if ledger.exported is not None:
+        yield [f.Exported(True, ledger.exported)]
 
 
 def cut(records: Iterable[bytes], part_bytes: int = PART_BYTES) -> Iterator[bytes]:

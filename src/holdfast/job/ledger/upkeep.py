@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Seconds for which a stopped or lost instance is still shown.
 GONE_AFTER: Final = 86_400.0
+#: How long retention spares a job that was not exported yet, in seconds.
+SPARED: Final = 7 * 86_400.0
 _LIVE: Final = (InstanceState.STARTING, InstanceState.READY, InstanceState.DRAINING)
 
 
@@ -177,15 +179,20 @@ def _prune_line(
         if job is None or job.state not in states or job.queue != line.queue.name or end_key(job) != entry:
             ends.popleft()
             continue
-        if not _lapsed(job, keep, keep_count, len(ends), now):
+        if not _lapsed(job, keep, keep_count, len(ends), now) or _spared(ledger, job, now):
             break
         ends.popleft()
         if job.unique is not None and _answers_for_unique(ledger, job, now):
             ends.append(entry)  # its window is still open: the record must answer for its unique key
             continue
-        yield f.Purged(job.seq)
+        yield f.Purged(job.seq, lapsed=True)
         pruned += 1
     return pruned
+
+
+def _spared(ledger: Ledger, job: Job, now: float) -> bool:
+    """Whether an exporter has not had it yet; those that ended after it will have to wait as well."""
+    return job.seq in ledger.spared and job.finished_at is not None and now < job.finished_at + SPARED
 
 
 def _answers_for_unique(ledger: Ledger, job: Job, now: float) -> bool:

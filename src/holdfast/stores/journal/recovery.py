@@ -12,6 +12,7 @@ import msgspec
 from holdfast.errors import StoreCorrupt
 from holdfast.job.ledger import Ledger, snapshot
 from holdfast.stores.journal.frames import apply_frame
+from holdfast.stores.ledger_feed import Marks
 from holdfast.wal import Notice, Recovery
 from holdfast.wal.frame import frame_size
 
@@ -50,6 +51,7 @@ class Found(NamedTuple):
     ledger: Ledger
     log: Log
     recovered: Recovered
+    marks: Marks | None
 
 
 class _Counts:
@@ -69,7 +71,7 @@ def recover(files: Files, options: JournalOptions, serve: Callable[[Recovery], L
     recovery = Recovery.begin(files, options.log)
     try:
         with _no_collections():
-            ledger, jobs, counts = _read(recovery)
+            ledger, jobs, counts, marks = _read(recovery)
         log = serve(recovery)
     except BaseException:
         recovery.close()
@@ -92,19 +94,22 @@ def recover(files: Files, options: JournalOptions, serve: Callable[[Recovery], L
         fresh=recovery.fresh,
         notices=tuple(recovery.notices),
     )
-    return Found(ledger, log, recovered)
+    return Found(ledger, log, recovered, marks)
 
 
-def _read(recovery: Recovery) -> tuple[Ledger, int, _Counts]:
-    ledger, counts, jobs = Ledger(), _Counts(), 0
+def _read(recovery: Recovery) -> tuple[Ledger, int, _Counts, Marks | None]:
+    ledger, counts, jobs, marks = Ledger(), _Counts(), 0, None
     if recovery.snapshot is not None:
         jobs = _restore(ledger, recovery.records(), recovery.snapshot.number)
+        marks = Marks.after_snapshot(ledger, recovery.snapshot.number)
     for frame in recovery.replay():
         facts = apply_frame(ledger, frame)
         counts.frames += 1
         counts.facts += len(facts)
         counts.log_bytes += frame_size(len(frame.payload))
-    return ledger, jobs, counts
+        if ledger.exported is not None or marks is not None:
+            marks = Marks.after_frame(ledger, marks, facts, frame.number)
+    return ledger, jobs, counts, marks
 
 
 def _restore(ledger: Ledger, records: Iterator[bytes], number: int) -> int:

@@ -108,6 +108,7 @@ class JournalStore(LedgerStore):
         found = recover(self._files, self._options, self._serve)
         gates = Gates(found.log)
         self.ledger, self._log, self._gates, self._failure = found.ledger, found.log, gates, None
+        self._marks = found.marks
         found.log.listen(gates.ring, self._fail)
         self._keeper = Keeper(found.log, self._files, self._options, found.recovered, self._fold)
         self._keeper.start()
@@ -174,6 +175,8 @@ class JournalStore(LedgerStore):
                 answer = self._carry_out(command, facts)
                 if facts:
                     self._write(log, facts)
+                    if self._marks is not None:
+                        self._marks.take(self.ledger, facts, self._number())
             except BaseException as error:
                 # A decision that raises has changed nothing; that is how refusals work. But what was applied and is not in
                 # the log would be in answers and never on the disk: the end of this engine.
@@ -197,6 +200,10 @@ class JournalStore(LedgerStore):
                 apply(ledger, fact)
             else:
                 ledger.apply(fact)
+
+    def _number(self) -> int:
+        assert self._log is not None, "it is open"
+        return self._log.accepted
 
     def _write(self, log: Log, facts: list[Fact]) -> None:
         payloads = payloads_of(facts, log.payload_limit)

@@ -41,11 +41,13 @@ class HistoryHarness:
     async def record(self, job_id: str = "x", **fields: Any) -> Job:
         """Upsert a record; return it as it is read back."""
         await self.jobs.upsert([Job(**{"seq": 0, "id": job_id, "task": "t", **fields})])
+        await self.sync()
         return await self.jobs.get(job_id)
 
     async def report(self, number: int, end: End | None = None, job_id: str = "x", **fields: Any) -> Job:
         """Insert an attempt; return its job."""
         await self.jobs.insert_attempt([AttemptRecord(job_id, attempt(number, end, **fields))])
+        await self.sync()
         return await self.jobs.get(job_id)
 
     async def ids(self, *, limit: int = 200, **fields: Any) -> list[str]:

@@ -66,6 +66,7 @@ class Reads(HistorySuite):
     async def test_a_limit_out_of_range_becomes_the_usual_one(self, h: HistoryHarness, asked: int) -> None:
         records = [Job(seq=0, id=f"j{number}", task="t", state=State.FAILED) for number in range(1_001)]
         await h.jobs.upsert(records)
+        await h.sync()
         await h.record("x", last=attempt(201), past=tuple(attempt(number) for number in range(1, 201)))
         usual = asked if 0 < asked <= 200 else 50
         assert len((await h.jobs.list(JobFilter(), Page(limit=asked))).items) == usual

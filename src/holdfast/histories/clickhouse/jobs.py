@@ -1,0 +1,206 @@
+"""The JobRepository over ClickHouse: what has ended from there, what has not from the store that it is the history of.
+
+Records of jobs that ran elsewhere are written to the store, whose rules and transactions they need; the exporter brings
+them here like all others. So this history is behind by what the exporter has not brought yet, about a second while
+ClickHouse answers. One job by its id is asked of the store first, and so is never old.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec.structs import replace
+
+from holdfast import history as h
+from holdfast.errors import UnknownJob
+from holdfast.histories.attempts import LatestAttempts, bad_cursor, place_of
+from holdfast.histories.clickhouse import queries as q
+from holdfast.histories.clickhouse import rows as r
+from holdfast.histories.figures import SPENT, SeriesTally, WorkerTally
+from holdfast.job.state import FINAL, State
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from holdfast.histories.clickhouse.client import Client
+    from holdfast.histories.clickhouse.migrate import Tables
+    from holdfast.history import AttemptFilter, AttemptPage, JobFilter, JobPage, JobRepository, Page
+    from holdfast.job.model import Attempt, Job
+
+_ENDED: Final = tuple(state for state in State if state in FINAL)
+_UNFINISHED: Final = tuple(state for state in State if state not in FINAL)
+_SPENT: Final = str(sorted(end.value for end in SPENT))
+
+
+class ClickhouseJobs:
+    """The JobRepository over ClickHouse."""
+
+    def __init__(self, client: Client, tables: Tables, store: JobRepository, now: Callable[[], float]) -> None:
+        """store: the history that the store itself has. now: the store's clock. All are open while this is used."""
+        self._client, self._tables, self._store, self._now = client, tables, store, now
+
+    async def _query(self, text: str, params: q.Params | None = None) -> list[list[Any]]:
+        return await self._client.query(self._tables.named(text), **(params or {}))
+
+    # --- records
+
+    async def upsert(self, records: Sequence[Job]) -> None:
+        """Record jobs that ran elsewhere."""
+        await self._store.upsert(records)
+
+    async def update_status(self, updates: Sequence[h.StatusUpdate]) -> Sequence[bool]:
+        """Set state and newest attempt of records."""
+        return await self._store.update_status(updates)
+
+    async def insert_attempt(self, attempts: Sequence[h.AttemptRecord]) -> None:
+        """Add attempts of recorded jobs."""
+        await self._store.insert_attempt(attempts)
+
+    # --- jobs
+
+    async def get(self, job_id: str) -> Job:
+        """One job, also a deleted one."""
+        try:
+            return await self._store.get(job_id)
+        except UnknownJob:
+            found = await self._by_id(job_id)
+            if found is None:
+                raise
+            return found
+
+    async def _by_id(self, job_id: str) -> Job | None:
+        rows = await self._query(q.BY_ID, {"id": job_id})
+        return r.job_from(*rows[0]) if rows else None
+
+    async def list(self, which: JobFilter, page: Page) -> JobPage:
+        """A page of the jobs that match, of both sides."""
+        limit, after = h.JOB_LIMIT.of(page.limit), _seq(page.cursor)
+        waiting = _part(which, _UNFINISHED)
+        # The store first: a job that ends in between is then seen here, or there, or twice, and never not at all once it
+        # was exported.
+        live = await self._store.list(waiting, replace(page, limit=limit)) if waiting else h.JobPage(items=())
+        ended = await self._ended(which, after, limit + 1, newest_first=page.newest_first)
+        found = {job.seq: job for job in (*live.items, *ended)}
+        shown = [found[seq] for seq in sorted(found, reverse=page.newest_first)]
+        more = len(shown) > limit or (bool(live.cursor) and len(shown) >= limit)
+        return h.JobPage(items=tuple(shown[:limit]), cursor=str(shown[limit - 1].seq) if more else "")
+
+    async def _ended(
+        self, which: JobFilter, after: int | None, limit: int, *, newest_first: bool = True
+    ) -> Sequence[Job]:
+        part = _part(which, _ENDED)
+        if part is None:
+            return ()
+        text, params = q.page(part, part.states, after, limit, newest_first=newest_first)
+        return [r.job_from(*row) for row in await self._query(text, params)]
+
+    async def count(self, which: JobFilter) -> int:
+        """How many jobs match."""
+        waiting, ended = _part(which, _UNFINISHED), _part(which, _ENDED)
+        number = await self._store.count(waiting) if waiting else 0
+        if ended is not None:
+            [[here]] = await self._query(*q.count(ended, ended.states))
+            number += int(here)
+        return number
+
+    async def list_failed(self, worker: str = "", limit: int = 0) -> Sequence[Job]:
+        """Failed jobs, newest first."""
+        return await self._ended(
+            h.JobFilter(states=(State.FAILED,), worker=worker or None), None, h.FAILED_LIMIT.of(limit)
+        )
+
+    # --- attempts
+
+    async def list_attempts(self, job_id: str, limit: int = 0) -> Sequence[Attempt]:
+        """A job's attempts, the latest start first."""
+        found = await self._store.list_attempts(job_id, limit)
+        if found:
+            return found
+        job = await self._by_id(job_id)
+        attempts = sorted(job.attempts if job else (), key=lambda one: (one.started_at, one.number), reverse=True)
+        return attempts[: h.ATTEMPT_LIMIT.of(limit)]
+
+    async def find_attempts(self, which: AttemptFilter, page: Page) -> AttemptPage:
+        """A page of attempts of all jobs, the latest start first: those that run from the store, all others from here."""
+        limit, below = h.ATTEMPT_LIMIT.of(page.limit), place_of(page.cursor)
+        latest = LatestAttempts(which, limit, page.cursor, self._now())
+        if not which.ends:
+            running = LatestAttempts(replace(which, running=True), limit, page.cursor, self._now())
+            async for jobs in self._pages(h.JobFilter(states=(State.RUNNING,), queue=which.queue, task=which.task)):
+                running.look(jobs)
+            latest.take(running)
+        rows = await self._query(*q.attempts(which, latest.after, below, limit + 1))
+        for place, job, task, queue, body in rows:
+            latest.add(-int(place), r.record_from(job, task, queue, body))
+        return latest.page()
+
+    async def _pages(self, which: JobFilter) -> AsyncIterator[Sequence[Job]]:
+        page = h.Page(limit=h.JOB_LIMIT.most)
+        while True:
+            found = await self._store.list(which, page)
+            yield found.items
+            if not found.cursor:
+                return
+            page = replace(page, cursor=found.cursor)
+
+    # --- figures
+
+    async def worker_stats(self, worker: str = "") -> h.WorkerStats:
+        """Totals of a worker."""
+        tally = WorkerTally(worker)
+        if worker:
+            async for jobs in self._pages(h.JobFilter(states=_UNFINISHED, worker=worker)):
+                for job in jobs:
+                    tally.add_many(job.queue, job.state, 1, 0, 0.0)
+        else:
+            for queue in await self._store.queue_stats():
+                for state in _UNFINISHED:
+                    if count := queue.states[state] + queue.records[state]:
+                        tally.add_many(queue.name, state, count, 0, 0.0)
+        text, params = q.count(h.JobFilter(worker=worker or None), _ENDED)
+        where = text.partition(" WHERE ")[2]
+        for name, code, _, count in await self._query(q.STATES.replace("@WHERE@", where), params):
+            tally.add_many(name, State(code), int(count), 0, 0.0)
+        for name, timed, seconds in await self._query(*q.of_worker(q.TIMED, worker)):
+            tally.add_times(name, int(timed), float(seconds))
+        return tally.stats()
+
+    async def worker_time_series(self, worker: str = "", hours: int = 0) -> Sequence[h.SeriesBucket]:
+        """Hours of attempts, zero-filled."""
+        tally = SeriesTally(worker, h.SERIES_HOURS.of(hours), self._now())
+        text, params = q.of_worker(q.SERIES.replace("@SPENT@", _SPENT), worker)
+        for at, count, succeeded, failed, timed, seconds in await self._query(
+            text, params | {"since": max(0, int(tally.since))}
+        ):
+            tally.add_hour(float(at), int(count), int(succeeded), int(failed), int(timed), float(seconds))
+        return tally.buckets()
+
+    async def queue_stats(self) -> Sequence[h.QueueStats]:
+        """All queues, by name: what has ended is counted here."""
+        where, params = q.condition(h.JobFilter(), _ENDED)
+        ended: dict[tuple[str, bool], dict[str, int]] = {}
+        for name, state, elsewhere, count in await self._query(q.STATES.replace("@WHERE@", where), params):
+            ended.setdefault((name, bool(elsewhere)), {})[state] = int(count)
+        none = dict.fromkeys((state.value for state in _ENDED), 0)
+        return [
+            replace(
+                queue,
+                states=queue.states | none | ended.get((queue.name, False), {}),
+                records=queue.records | none | ended.get((queue.name, True), {}),
+            )
+            for queue in await self._store.queue_stats()
+        ]
+
+
+def _part(which: JobFilter, states: tuple[State, ...]) -> JobFilter | None:
+    """Return the filter for the jobs of these states; None when it asks for none of them."""
+    asked = tuple(state for state in states if not which.states or state in which.states)
+    return replace(which, states=asked) if asked else None
+
+
+def _seq(cursor: str) -> int | None:
+    if not cursor:
+        return None
+    if not cursor.isdecimal() or len(cursor) > 18:
+        raise bad_cursor(cursor)
+    return int(cursor)

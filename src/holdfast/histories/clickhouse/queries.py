@@ -1,0 +1,129 @@
+"""The reads: filters as conditions, and the texts that they go into. Pure.
+
+FINAL shows the newest version of each row. A page is found in two steps: first the places of its rows, by the columns that
+the filter names; then the rows themselves, which are wide, by their places.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from holdfast.histories.attempts import Place
+
+if TYPE_CHECKING:
+    from holdfast.history import AttemptFilter, JobFilter
+    from holdfast.job.state import State
+
+Params = dict[str, str | int | float]
+
+_PAGE: Final = (
+    "SELECT body, payload FROM {job} FINAL WHERE place IN (SELECT place FROM {job} FINAL WHERE @WHERE@"
+    " ORDER BY place @ORDER@ LIMIT @LIMIT@) AND gone = 0 ORDER BY place @ORDER@ LIMIT @LIMIT@"
+)
+_COUNT: Final = "SELECT count() FROM {job} FINAL WHERE @WHERE@"
+BY_ID: Final = "SELECT body, payload FROM {job} FINAL WHERE id = {id:String} AND gone = 0 ORDER BY place LIMIT 1"
+#: Ended jobs by queue, state, and whether they ran elsewhere.
+STATES: Final = (
+    "SELECT queue, state, elsewhere, count() FROM {job} FINAL WHERE @WHERE@ GROUP BY queue, state, elsewhere"
+)
+_ATTEMPTS: Final = (
+    "SELECT place, job, task, queue, body FROM {attempt} FINAL WHERE (began, place, nr) IN"
+    " (SELECT began, place, nr FROM {attempt} FINAL WHERE @WHERE@ ORDER BY began, place, nr LIMIT @LIMIT@)"
+    " AND gone = 0 ORDER BY began, place, nr LIMIT @LIMIT@"
+)
+#: Successful attempts by queue: how many were timed, and their seconds in all.
+TIMED: Final = (
+    "SELECT queue, sum(timed), sum(seconds) FROM {day} FINAL WHERE ended = 'succeeded' @WORKER@ AND n > 0"
+    " GROUP BY queue"
+)
+#: Hours: all, succeeded, failed, timed, seconds of these. SPENT: ends that are failures.
+SERIES: Final = (
+    "SELECT toUnixTimestamp(at), sum(n), sumIf(n, ended = 'succeeded'), sumIf(n, has(@SPENT@, ended)), sum(timed),"
+    " sum(seconds) FROM {hour} FINAL WHERE at >= toDateTime({since:UInt32}) AND n > 0 @WORKER@ GROUP BY at ORDER BY at"
+)
+
+
+def page(
+    which: JobFilter, states: tuple[State, ...], after: int | None, limit: int, *, newest_first: bool
+) -> tuple[str, Params]:
+    """Return the text of `limit` ended jobs of these states behind the seq `after`, and its parameters."""
+    where, params = condition(which, states)
+    if after is not None:
+        where += f" AND place {'>' if newest_first else '<'} {{after:Int64}}"
+        params["after"] = -after
+    text = _PAGE.replace("@WHERE@", where).replace("@ORDER@", "ASC" if newest_first else "DESC")
+    return text.replace("@LIMIT@", str(int(limit))), params
+
+
+def count(which: JobFilter, states: tuple[State, ...]) -> tuple[str, Params]:
+    """Return the text that counts ended jobs of these states, and its parameters."""
+    where, params = condition(which, states)
+    return _COUNT.replace("@WHERE@", where), params
+
+
+_SAME: Final = {
+    "queue": "queue", "task": "task", "worker": "worker", "instance": "instance", "key": "key", "unique": "uniq",
+    "paused_by": "paused_by",
+}  # fmt: skip
+
+
+def condition(which: JobFilter, states: tuple[State, ...]) -> tuple[str, Params]:
+    """Return a filter as a condition on "job"."""
+    terms, params = ["gone = 0"], Params()
+    if not which.deleted:
+        terms.append("deleted = 0")
+    terms.append(f"state IN ({', '.join(repr(state.value) for state in states)})")
+    for field, column in _SAME.items():
+        value = getattr(which, field)
+        if value is not None:
+            terms.append(f"{column} = {{{field}:String}}")
+            params[field] = value
+    if which.worker is not None or which.instance is not None:
+        terms.append("tried = 1")
+    if which.tag is not None:
+        terms.append("has(tags, {tag:String})")
+        params["tag"] = which.tag
+    for field, sign in (("created_after", ">="), ("created_before", "<")):
+        value = getattr(which, field)
+        if value is not None:
+            # The second one chooses the partitions. It is wide by a second, as it is rounded.
+            bound = f"toDateTime64({{{field}:Float64}}, 6, 'UTC') {'-' if sign == '>=' else '+'} toIntervalSecond(1)"
+            terms.append(f"created {sign} {{{field}:Float64}} AND created_at {sign} {bound}")
+            params[field] = min(max(float(value), 0.0), 4_102_444_800.0)
+    if which.text is not None:
+        terms.append(
+            f"({' OR '.join(f'position({place}, {{text:String}}) > 0' for place in ('error', 'id', 'payload'))})"
+        )
+        params["text"] = which.text
+    return " AND ".join(terms), params
+
+
+def attempts(which: AttemptFilter, after: float, below: Place | None, limit: int) -> tuple[str, Params]:
+    """Return the text of `limit` attempts that began from `after` on and stand behind the place `below`."""
+    terms, params = ["gone = 0", "hidden = 0", "began <= {after:Float64}"], Params(after=-after)
+    for field in ("worker", "instance", "queue", "task"):
+        value = getattr(which, field)
+        if value is not None:
+            terms.append(f"{field} = {{{field}:String}}")
+            params[field] = value
+    if which.ends:
+        terms.append(f"ended IN ({', '.join(repr(end.value) for end in which.ends)})")
+    if which.running:
+        terms.append("ended = ''")
+    if which.text is not None:
+        terms.append("position(error, {text:String}) > 0")
+        params["text"] = which.text
+    if which.before is not None:
+        terms.append("began > {before:Float64}")
+        params["before"] = -which.before
+    if below is not None:
+        terms.append("(began, place, nr) > ({began:Float64}, {place:Int64}, {nr:Int32})")
+        params |= {"began": -below[0], "place": -below[1], "nr": -below[2]}
+    return _ATTEMPTS.replace("@WHERE@", " AND ".join(terms)).replace("@LIMIT@", str(int(limit))), params
+
+
+def of_worker(text: str, worker: str) -> tuple[str, Params]:
+    """Return a text about one worker (empty: about all), and its parameters."""
+    return text.replace("@WORKER@", "AND worker = {worker:String}" if worker else ""), {
+        "worker": worker
+    } if worker else {}

@@ -1,0 +1,112 @@
+"""Writes what the exporter brings: rows of jobs and attempts, then the roll-ups of the minutes that they touch.
+
+All of it may be done again: rows are versions, and a roll-up is worked out anew from the rows that are there.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from holdfast.histories.clickhouse import rows as r
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from holdfast.feed import Change
+    from holdfast.histories.clickhouse.client import Client
+    from holdfast.histories.clickhouse.migrate import Tables
+
+_COLUMNS: Final = "at, queue, task, worker, ended, version, n, timed, seconds, ran, waits_n, waited, runs, waits"
+#: The bucket of a duration in microseconds, as `holdfast.stores.sql.stats.bucket` says.
+_BUCKET: Final = "if({0} > 1, toInt16(floor(4 * log2({0}))), 0)"
+# A group that has no attempts any more (a lost one became stale) must not stand as it was: what is there goes in as zeros.
+_ZEROS: Final = (
+    "UNION ALL SELECT at, queue, task, worker, ended, 0, 0, 0., 0, 0, 0,"
+    " CAST(([], []) AS Tuple(Array(Int16), Array(UInt64))), CAST(([], []) AS Tuple(Array(Int16), Array(UInt64)))"
+    " FROM {TARGET} FINAL WHERE at IN (SELECT arrayJoin(JSONExtract({times:String}, 'Array(UInt32)'))) AND n > 0"
+)
+_MERGED: Final = (
+    f"INSERT INTO {{TARGET}} ({_COLUMNS}) SELECT at, queue, task, worker, ended, toUnixTimestamp64Nano(now64(9)),"
+    " sum(n), sum(timed), sum(seconds), sum(ran), sum(waits_n), sum(waited), sumMap(runs.1, runs.2), sumMap(waits.1, waits.2)"
+    f" FROM ({{SOURCE}} {_ZEROS}) GROUP BY at, queue, task, worker, ended"
+    " SETTINGS max_partitions_per_insert_block = 0, do_not_merge_across_partitions_select_final = 1"
+)
+#: A minute, from the attempts that ended in it.
+_OF_ATTEMPTS: Final = (
+    "SELECT toStartOfMinute(ended_at) AS at, queue, task, worker, ended, 1 AS n,"
+    " toUInt64(ended = 'succeeded' AND duration IS NOT NULL) AS timed,"
+    " if(ended = 'succeeded', ifNull(duration, 0.), 0.) AS seconds, ran,"
+    " toUInt64(waited IS NOT NULL) AS waits_n, ifNull(attempt.waited, 0) AS waited,"
+    f" ([{_BUCKET.format('ran')}], [toUInt64(1)]) AS runs,"
+    f" (if(waits_n = 1, [{_BUCKET.format('waited')}], []), if(waits_n = 1, [toUInt64(1)], [])) AS waits"
+    " FROM {attempt} AS attempt FINAL"
+    " WHERE gone = 0 AND hidden = 0 AND ended != '' AND toStartOfMinute(ended_at) IN"
+    " (SELECT arrayJoin(JSONExtract({times:String}, 'Array(UInt32)')))"
+    " AND ended_at >= toDateTime({first:UInt32}) AND ended_at < toDateTime({last:UInt32}) + 60"
+)
+#: A longer time, from the shorter ones in it. SPAN: its seconds.
+_OF_SHORTER: Final = (
+    "SELECT toDateTime(intDiv(toUnixTimestamp(at), SPAN) * SPAN, 'UTC') AS at, queue, task, worker, ended, n, timed, seconds,"
+    " ran, waits_n, waited, runs, waits FROM {SHORTER} AS its FINAL"
+    " WHERE n > 0 AND intDiv(toUnixTimestamp(its.at), SPAN) * SPAN IN"
+    " (SELECT arrayJoin(JSONExtract({times:String}, 'Array(UInt32)')))"
+    " AND its.at >= toDateTime({first:UInt32}) AND its.at < toDateTime({last:UInt32}) + SPAN"
+)
+#: Roll-ups: which, seconds, made from which.
+ROLL_UPS: Final = (("minute", 60, "attempt"), ("hour", 3_600, "minute"), ("day", 86_400, "hour"))
+_KNOWN: Final = (
+    "SELECT body, payload FROM {job} FINAL WHERE gone = 0 AND place IN"
+    " (SELECT arrayJoin(JSONExtract({places:String}, 'Array(Int64)')))"
+)
+
+
+class ClickhouseSink:
+    """The Sink over ClickHouse."""
+
+    def __init__(self, client: Client, tables: Tables) -> None:
+        """`client` is open and the tables are there while this is used."""
+        self._client, self._tables = client, tables
+
+    async def write(self, changes: Sequence[Change]) -> None:
+        """Take changes: jobs that have ended as versions, others as versions that cover what was here."""
+        jobs, attempts = await self._taken_back(changes)
+        for change in changes:
+            if change.job is not None:
+                attempts += r.attempt_rows(change)
+                if change.job.final:
+                    jobs.append(r.job_row(change.job, change.version))
+                elif change.job.generation or change.job.origin != "engine":  # it may have ended before
+                    jobs.append(r.job_row(change.job, change.version, gone=True))
+        # Attempts first: a job that is shown has its evidence.
+        await self._insert("attempt", r.ATTEMPT_COLUMNS, attempts)
+        await self._insert("job", r.JOB_COLUMNS, jobs)
+        await self.roll_up(r.minutes_of(attempts))
+
+    async def _insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        await self._client.insert(self._tables.named(f"{{{table}}}"), columns, rows)
+
+    async def _taken_back(self, changes: Sequence[Change]) -> tuple[list[list[Any]], list[list[Any]]]:
+        """Rows that cover jobs which a person purged, with all their attempts."""
+        gone = {-change.seq: change.version for change in changes if change.job is None}
+        jobs: list[list[Any]] = []
+        attempts: list[list[Any]] = []
+        if gone:
+            found = await self._client.query(self._tables.named(_KNOWN), places=json.dumps(list(gone)))
+            for job in (r.job_from(*row) for row in found):
+                version = gone[-job.seq]
+                jobs.append(r.job_row(job, version, gone=True))
+                attempts += [r.attempt_row(job, one, version, gone=True) for one in job.attempts]
+        return jobs, attempts
+
+    async def roll_up(self, minutes: Sequence[int]) -> None:
+        """Work out the figures of these minutes (seconds since the epoch), and of the hours and days that hold them."""
+        for target, span, source in ROLL_UPS if minutes else ():
+            times = sorted({minute // span * span for minute in minutes})
+            text = _OF_ATTEMPTS if source == "attempt" else _OF_SHORTER.replace("SPAN", str(span))
+            sql = (
+                _MERGED.replace("{SOURCE}", text)
+                .replace("{SHORTER}", f"{{{source}}}")
+                .replace("{TARGET}", f"{{{target}}}")
+            )
+            await self._client.execute(self._tables.named(sql), times=json.dumps(times), first=times[0], last=times[-1])
