@@ -143,9 +143,11 @@ def make_history(store: object) -> tuple[JobRepository | None, WorkerRepository 
 
 def make_audit(store: object) -> AuditLog | None:
     """Return what reads and writes the audit log of `store`; None where a store keeps none in this process."""
-    from holdfast.histories.audit import LedgerAudit, SqlAudit
+    from holdfast.histories.audit import LedgerAudit, RemoteAudit, SqlAudit
 
     access = cast("Any", store)
+    if hasattr(store, "ask"):  # another process has the log
+        return RemoteAudit(access)
     if hasattr(store, "ledger"):
         return LedgerAudit(access)
     return SqlAudit(access) if hasattr(store, "audited") else None

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from holdfast.errors import ContentError, TooLarge
 from holdfast.job.commands import AttemptRecord, JobFilter, JobPage, Page, StatusUpdate
 from holdfast.job.content import ERROR_MAX, PAYLOAD_MAX, clean_text
-from holdfast.job.ids import check_id, check_name, check_priority, check_tags
+from holdfast.job.ids import check_id, check_key, check_name, check_priority, check_tags
 from holdfast.job.model import Attempt, Job, WorkerConfig
 from holdfast.job.state import FINAL, End, State
 
@@ -331,6 +331,21 @@ def checked_record(record: Job) -> Job:
     _check_times(record.id, run_at=record.run_at, finished_at=record.finished_at)
     past = tuple(_checked(record.id, attempt) for attempt in record.past)
     return replace(record, past=past, last=_checked(record.id, record.last) if record.last else None)
+
+
+def checked_import(job: Job) -> Job:
+    """Return a job of another store as it may be stored here. Raises ContentError or ConfigError otherwise."""
+    checked_record(job)
+    if job.key is not None:
+        check_key(job.key)
+    if job.unique is not None:
+        check_key(job.unique, "unique")
+    if job.state is State.RUNNING and job.last is None:
+        raise ContentError(f"job {job.id!r}: expected an attempt of a running job, found none.")
+    _check_times(job.id, created_at=job.created_at, updated_at=job.updated_at, queued_at=job.queued_at)
+    if not 0 <= job.token < 2**53 or min(job.attempt, job.failures, job.crashes, job.snoozes, job.releases) < 0:
+        raise ContentError(f"job {job.id!r}: expected counts of 0 or more and a token below 2**53.")
+    return job
 
 
 def checked_attempt(report: AttemptRecord) -> AttemptRecord:

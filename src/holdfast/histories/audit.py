@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import urlencode
 
 from holdfast.histories.attempts import bad_cursor
 from holdfast.history import AUDIT_LIMIT, AuditEntry, AuditFilter, AuditPage
@@ -95,6 +96,33 @@ class SqlAudit:
         return AuditPage(
             items=tuple(entry for _, entry in shown), cursor=str(shown[-1][0]) if len(found) > limit else ""
         )
+
+
+class RemoteAccess(Protocol):
+    """What the log needs of a store that another process owns."""
+
+    async def ask(self, method: str, path: str, kind: Any, body: object = ...) -> Any: ...
+
+
+class RemoteAudit:
+    """The AuditLog of a store that is reached over HTTP."""
+
+    def __init__(self, store: RemoteAccess) -> None:
+        """`store` is open while this is used."""
+        self._store = store
+
+    async def record(self, entry: AuditEntry) -> None:
+        """Write an entry."""
+        names = ("who", "action", "subject", "detail", "count")
+        await self._store.ask("POST", "/audit", Any, {name: getattr(entry, name) for name in names})
+
+    async def entries(self, which: AuditFilter, page: Page) -> AuditPage:
+        """A page of entries, the newest first."""
+        asked = {name: getattr(which, name) for name in which.__struct_fields__} | {"limit": page.limit}
+        pairs = [(name, value) for name, value in asked.items() if value is not None]
+        query = urlencode([*pairs, ("cursor", page.cursor)] if page.cursor else pairs)
+        found: AuditPage = await self._store.ask("GET", f"/audit?{query}", AuditPage)
+        return found
 
 
 def _command(entry: AuditEntry) -> Audit:

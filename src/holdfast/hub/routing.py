@@ -12,13 +12,15 @@ from holdfast.hub.parts import Parts
 from holdfast.hub.scopes import OWNER, Principal, Scope
 from holdfast.store import Store
 
-__all__ = ["BATCH_BODY_MAX", "BODY_MAX", "EVENTS", "JSON", "Call", "Route", "Scope"]
+__all__ = ["BATCH_BODY_MAX", "BODY_MAX", "EVENTS", "JSON", "LOCAL", "Call", "Route", "Scope"]
 
 KIB: Final = 1024
 #: The most bytes that a body may have: for a batch of jobs (8 MiB of payload and what surrounds it), and for all else.
 BATCH_BODY_MAX: Final = 24 * KIB * KIB
 BODY_MAX: Final = 2 * KIB * KIB
 JSON: Final = "application/json"
+#: Who acts when nobody says: somebody on this machine, with the node's own token or through its socket.
+LOCAL: Final = "local"
 EVENTS: Final = "text/event-stream"
 
 
@@ -36,7 +38,7 @@ class Call(msgspec.Struct, frozen=True):
     @property
     def who(self) -> str:
         """Who acts, for the records: the holder of the token or session, else what the body says, else "local"."""
-        return self.principal.name or getattr(self.body, "who", "") or "local"
+        return self.principal.name or getattr(self.body, "who", "") or LOCAL
 
     @property
     def sees_payload(self) -> bool:

@@ -109,6 +109,11 @@ class LedgerStore:
         """Do a command that the port has no call for, as one atomic, durable step."""
         return await self._run(command)
 
+    async def import_jobs(self, jobs: Sequence[Job], epoch: int) -> Sequence[c.Ruling]:
+        """Take in jobs of another store; `epoch`: the highest that it gave out tokens under."""
+        rulings: Sequence[c.Ruling] = await self._run(c.Import(jobs=tuple(jobs), epoch=epoch))
+        return rulings
+
     async def read(self, look: Callable[[], R]) -> R:
         """Look at the ledger in one step; the answer leaves when what it shows is durable."""
         return await self._read(look)

@@ -12,7 +12,7 @@ from holdfast.job.commands import Define, JobFilter, OnDuplicate, Page, Settleme
 from holdfast.job.commands import Progress as ProgressReport
 from holdfast.job.model import OnConflict, OnWait
 from holdfast.job.state import State
-from holdfast.wire.documents import NewJobDoc, RetryDoc
+from holdfast.wire.documents import JobDoc, NewJobDoc, RetryDoc
 
 DurationText = float | str
 Moment = float | Annotated[datetime, Meta(tz=True)]
@@ -217,6 +217,13 @@ class Lookup(msgspec.Struct, frozen=True, kw_only=True):
 
     ids: tuple[str, ...]
     timeout: float | None = None
+
+
+class ImportBatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Jobs of another store, and the highest epoch that it gave out tokens under."""
+
+    jobs: tuple[JobDoc, ...]
+    epoch: int = 0
 
 
 class Find(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -9,7 +9,7 @@ import msgspec
 from holdfast.errors import UnknownJob, UnknownTask
 from holdfast.hub.redaction import without_content
 from holdfast.hub.refusals import Refusal
-from holdfast.hub.routes.people import record
+from holdfast.hub.routes.people import record, record_nameless
 from holdfast.hub.routing import BATCH_BODY_MAX, Route, Scope
 from holdfast.hub.why import Reason, explain, look
 from holdfast.job.commands import Enqueued, JobFilter, Page
@@ -118,7 +118,11 @@ async def act(call: Call) -> ActionAnswer:
     request: ActionRequest = call.body
     if request.filter is not None:
         refuse_search(call, request.filter.text, "filter.text")
-    return answer_doc(await call.store.control(order_of(request)))
+    done = await call.store.control(order_of(request))
+    if not request.preview:
+        action = str(type(request.action).__struct_config__.tag)
+        await record_nameless(call, action, f"{done.matched} jobs", done.done)
+    return answer_doc(done)
 
 
 async def list_operations(call: Call) -> list[OperationDoc]:

@@ -96,6 +96,12 @@ async def record(call: Call, action: str, subject: str = "", count: int = 0, det
         await call.parts.audit.record(entry)
 
 
+async def record_nameless(call: Call, action: str, subject: str, count: int = 1) -> None:
+    """Write what the store does not, since the request names nobody: no action is nobody's."""
+    if not call.body.who:
+        await record(call, action, subject, count)
+
+
 async def invite(call: Call) -> Invite:
     """Make a link that opens a session in a browser, once and within ten minutes."""
     asked: InviteRequest = call.body

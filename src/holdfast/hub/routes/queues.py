@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from holdfast.errors import ContentError, UnknownQueue
-from holdfast.hub.routes.people import record
+from holdfast.hub.routes.people import record, record_nameless
 from holdfast.hub.routing import Route, Scope
 from holdfast.job.commands import Cancel, ChangeQueue, Delete, JobFilter, Order, Selection, Stats
 from holdfast.job.model import Queue, QueueMode
@@ -73,7 +73,9 @@ async def change_queue(call: Call) -> Queue:
     if isinstance(change.limit, int) and change.limit < 1:
         raise ContentError(f"limit: expected 1 or more, or null for none, found {change.limit}. Pause it to stop it.")
     fields = {name: getattr(change, name) for name in change.__struct_fields__}
-    return await call.store.change_queue(ChangeQueue(name=call.path, **fields))
+    changed = await call.store.change_queue(ChangeQueue(name=call.path, **fields))
+    await record_nameless(call, "change_queue", call.path)
+    return changed
 
 
 class QueueClear(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

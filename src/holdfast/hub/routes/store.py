@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
+from holdfast.errors import ContentError, NoHistory
+from holdfast.history import checked_import
 from holdfast.hub.routes.jobs import refuse_search
 from holdfast.hub.routes.people import record
 from holdfast.hub.routing import BATCH_BODY_MAX, Route, Scope
 from holdfast.job.commands import Beat, Claims, InstanceDied, Rescued, Settled, Signals, Want
 from holdfast.store import Capabilities
-from holdfast.wire.documents import EnqueuedDoc, JobDoc, PageDoc, claims_doc, enqueued_docs, job_doc, page_doc
+from holdfast.wire.documents import EnqueuedDoc, JobDoc, PageDoc, claims_doc, enqueued_docs, job_doc, job_of, page_doc
 from holdfast.wire.newjobs import new_jobs_of
 from holdfast.wire.requests import (
     Count,
     EnqueueBatch,
     Find,
+    ImportBatch,
     Lookup,
     Names,
     ProgressBatch,
     Ready,
     Rescue,
+    RulingDoc,
     SettleBatch,
     WaitFor,
 )
@@ -113,6 +117,20 @@ async def count(call: Call) -> Count:
     asked: Find = call.body
     refuse_search(call, asked.filter.text)
     return Count(count=await call.store.count(asked.filter))
+
+
+async def import_jobs(call: Call) -> list[RulingDoc]:
+    """Take in jobs of another store; tell per job whether it came in."""
+    batch: ImportBatch = call.body
+    if not 0 <= batch.epoch < 2**20:
+        raise ContentError(f"epoch: expected 0 to {2**20 - 1:,}, found {batch.epoch}.")
+    jobs = [checked_import(job_of(doc)) for doc in batch.jobs]
+    archive = cast("Any", getattr(call.store, "inner", call.store))
+    if not hasattr(archive, "import_jobs"):
+        raise NoHistory
+    rulings = await archive.import_jobs(jobs, batch.epoch)
+    await record(call, "import", "jobs", sum(ruling.done for ruling in rulings))
+    return [RulingDoc(id=one.id, done=one.done, why=one.why) for one in rulings]
 
 
 async def migrate(call: Call) -> Names:
@@ -233,6 +251,16 @@ ROUTES: Final = (
         body=Find,
         answer=Count,
         summary="Count the jobs that match",
+    ),
+    Route(
+        method="POST",
+        path="/import",
+        handle=import_jobs,
+        scope=Scope.ADMIN,
+        body=ImportBatch,
+        answer=list[RulingDoc],
+        summary="Take in jobs of another store",
+        body_max=BATCH_BODY_MAX,
     ),
     Route(
         method="POST",

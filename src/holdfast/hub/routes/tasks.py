@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from holdfast.hub.routes.people import record
+from holdfast.hub.routes.people import record, record_nameless
 from holdfast.hub.routing import BATCH_BODY_MAX, Route, Scope
 from holdfast.job.commands import ChangeDefinition, DefinitionFilter
 from holdfast.job.model import Definition, Schedule, ScheduleStatus, TaskStatus
@@ -82,6 +82,7 @@ async def change_task(call: Call) -> DefinitionDoc:
     fields = {name: getattr(change, name) for name in change.__struct_fields__}
     changed = await call.store.change_definition(ChangeDefinition(alias=call.path, **fields))
     await call.intake.refresh()
+    await record_nameless(call, "change_definition", changed.alias)
     return definition_doc(changed)
 
 

@@ -50,6 +50,13 @@ class RecordAttempts(msgspec.Struct, frozen=True):
     attempts: tuple[AttemptRecord, ...]
 
 
+class Import(msgspec.Struct, frozen=True, kw_only=True):
+    """Take in jobs of another store. epoch: the highest that it gave out tokens under."""
+
+    jobs: tuple[Job, ...]
+    epoch: int = 0
+
+
 class Audit(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator did that no other command tells of: for the audit log."""
 

@@ -8,7 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.job import commands as c
-from holdfast.job.ledger import admin, auditing, claiming, control, enqueueing, external, links, settling, upkeep
+from holdfast.job.ledger import (
+    admin,
+    auditing,
+    claiming,
+    control,
+    enqueueing,
+    external,
+    importing,
+    links,
+    settling,
+    upkeep,
+)
 from holdfast.job.ledger.ledger import APPLIES
 
 if TYPE_CHECKING:
@@ -46,6 +57,7 @@ _RULES: Final[Mapping[type, Callable[[Ledger, Any, float, Draw], Decision]]] = {
     c.Export: external.export,
     c.WorkerBeat: external.worker_beat,
     c.Audit: auditing.audit,
+    c.Import: importing.import_jobs,
     c.Bind: links.bind,
 }
 

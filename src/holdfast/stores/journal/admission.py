@@ -30,6 +30,7 @@ _ORDINARY: Final[frozenset[type]] = frozenset(
         c.DefineAll,
         c.SaveSchedule,
         c.ConfigureWorker,
+        c.Import,
         c.RecordJobs,
         c.RecordStatuses,
         c.RecordAttempts,
@@ -53,6 +54,8 @@ def bytes_of(command: object, limit: int) -> int:
     """
     if isinstance(command, c.Enqueue | c.FireSchedule):
         return _bytes_of_jobs(command.jobs, limit)
+    if isinstance(command, c.Import):
+        return len(msgspec.msgpack.encode(command)) + _JOB_BYTES * len(command.jobs)
     return min(_OTHER, limit)
 
 

@@ -17,7 +17,7 @@ from holdfast.store import Capabilities
 from holdfast.wire import requests as r
 from holdfast.wire.cleaning import cleaned, sane
 from holdfast.wire.definitions import DefinitionDoc, ScheduleDoc, definition_of, schedule_doc, schedule_of
-from holdfast.wire.documents import EnqueuedDoc, JobDoc, PageDoc, claims_of, job_of, page_of, without_item
+from holdfast.wire.documents import EnqueuedDoc, JobDoc, PageDoc, claims_of, job_doc, job_of, page_of, without_item
 from holdfast.wire.newjobs import new_job_doc
 from holdfast.wire.orders import operation_of, ordered_of, request_doc
 from holdfast.wire.problems import MEDIA_TYPE, Problem, error_of, http_problem
@@ -301,6 +301,16 @@ class RemoteStore:
         """The newest links, by service and key."""
         found: list[c.KeyLink] = await self.ask("POST", "/store/links", list[c.KeyLink], which, repeatable=True)
         return found
+
+    # --- moves between stores
+
+    async def import_jobs(self, jobs: Sequence[Job], epoch: int) -> Sequence[c.Ruling]:
+        """Take in jobs of another store; `epoch`: the highest that it gave out tokens under."""
+        body = r.ImportBatch(jobs=tuple(map(job_doc, jobs)), epoch=epoch)
+        docs: list[r.RulingDoc] = await self.ask(
+            "POST", "/import", list[r.RulingDoc], body, timeout=120.0, repeatable=True
+        )
+        return [c.Ruling(doc.id, doc.done, doc.why) for doc in docs]
 
     # --- reads
 

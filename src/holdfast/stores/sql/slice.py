@@ -416,6 +416,12 @@ def _operation_saved(step: Step, fact: f.OperationSaved) -> Script[None]:
     yield from step.db.upsert("operation", [(one.id, micros(one.created_at), str(one.state), body_of(one))])
 
 
+def _opened(step: Step, fact: f.Opened) -> Script[None]:
+    [[epoch]] = yield step.db.q("SELECT value FROM {meta} WHERE name = 'epoch' {lock}")
+    if int(epoch) < fact.epoch:
+        yield step.db.q("UPDATE {meta} SET value = ? WHERE name = 'epoch'", str(fact.epoch))
+
+
 def _audited(step: Step, fact: f.Audited) -> Script[None]:
     yield step.db.q("INSERT INTO {audit} (at, body) VALUES (?, ?)", micros(fact.at), body_of(fact))
 
@@ -431,4 +437,5 @@ _THINGS: Final[dict[type, Callable[[Step, Any], Script[None]]]] = {
     f.InstanceGone: _instance_gone,
     f.OperationSaved: _operation_saved,
     f.Audited: _audited,
+    f.Opened: _opened,
 }

@@ -118,6 +118,10 @@ class ControlCalls(SqlBase):
         """Update states of records, all or none; tell per update whether there was such a job."""
         return await self._write(partial(external.record_statuses, command=c.RecordStatuses(tuple(updates))))
 
+    async def import_jobs(self, jobs: Sequence[Job], epoch: int) -> Sequence[c.Ruling]:
+        """Take in jobs of another store; `epoch`: the highest that it gave out tokens under."""
+        return await self._write(partial(external.import_jobs, command=c.Import(jobs=tuple(jobs), epoch=epoch)))
+
     async def record_audit(self, entry: c.Audit) -> None:
         """Write an entry of the audit log."""
         await self._write(partial(external.record_audit, command=entry))

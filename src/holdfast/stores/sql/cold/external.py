@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from holdfast.stores.sql.lanes import lock_lanes
 from holdfast.stores.sql.slice import Need, carry_out
 
 if TYPE_CHECKING:
@@ -25,6 +26,21 @@ def record_statuses(step: Step, command: c.RecordStatuses) -> Script[list[bool]]
     _, answer = yield from carry_out(step, command, Need(ids=ids, attempts=True))
     known: list[bool] = answer
     return known
+
+
+def import_jobs(step: Step, command: c.Import) -> Script[tuple[c.Ruling, ...]]:
+    """Take in jobs of another store; tell per job whether it came in."""
+    ids = sorted({job.id for job in command.jobs})
+    yield from step.db.lock("id", ids)
+    yield from lock_lanes(step, {job.key for job in command.jobs if job.key is not None})
+    need = Need(
+        ids=ids,
+        uniques=sorted({job.unique for job in command.jobs if job.unique is not None}),
+        queues=sorted({job.queue for job in command.jobs}),
+    )
+    _, answer = yield from carry_out(step, command, need)
+    rulings: tuple[c.Ruling, ...] = answer
+    return rulings
 
 
 def record_audit(step: Step, command: c.Audit) -> Script[None]:
