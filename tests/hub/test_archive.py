@@ -183,7 +183,18 @@ def test_the_commands_write_and_read_a_file(cli: Command, tmp_path: Path) -> Non
 
 
 #: Names of files and of things that try to be more than names.
-PLACES = ["../../x", "/etc/x", "a\x00b", "a\nb", "~root", "%2e%2e", "‮gpj", "\x1b[2J", "$(id)", "'; DROP TABLE job; --"]
+PLACES = [
+    "../../x",
+    "/etc/x",
+    "a\x00b",
+    "a\nb",
+    "~root",
+    "%2e%2e",
+    "\u202egpj",
+    "\x1b[2J",
+    "$(id)",
+    "'; DROP TABLE job; --",
+]
 
 
 @pytest.mark.parametrize("kind", ["queue", "worker", "schedule", "definition", "job"])
