@@ -160,12 +160,15 @@ class Watch(Observer):
 
 
 class Rig:
-    """A store, a clock, functions and a watch; workers on demand."""
+    """A store, a clock, functions and a watch; workers on demand. In memory, unless a store on a steered clock is given."""
 
-    def __init__(self) -> None:
-        self.clock = ManualClock()
+    store: MemoryStore
+
+    def __init__(self, store: Any = None, clock: ManualClock | None = None) -> None:
+        self.clock = clock or ManualClock()
         self.timing = ManualTiming(self.clock)
-        self.store = MemoryStore(clock=self.clock)
+        self.store = store or MemoryStore(clock=self.clock)
+        self._made = 0
         self.functions = Functions()
         self.task = self.functions.task
         self.watch = Watch()
@@ -239,7 +242,8 @@ class Rig:
     async def enqueue(
         self, task: str, arguments: Mapping[str, Any] | None = None, *, job_id: str | None = None, **fields: Any
     ) -> str:
-        job_id = job_id or f"job-{len(self.store.ledger.table) + 1}"
+        self._made += 1
+        job_id = job_id or f"job-{self._made}"
         payload = msgspec.json.encode(arguments or {})
         fields.setdefault("retry", AT_ONCE)
         await self.store.enqueue([NewJob(id=job_id, task=task, payload=payload, **fields)])

@@ -1,19 +1,40 @@
-"""Acceptance scenarios that name the worker's part."""
+"""Acceptance scenarios that name the worker's part, on every store."""
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
+import pytest
 
+from holdfast import Holdfast
 from holdfast.job.commands import Cancel, ChangeQueue, Order, Selection, Snoozed, Succeeded
 from holdfast.job.model import Job
 from holdfast.job.retry import RetryPolicy
 from holdfast.job.state import End, State
+from holdfast.testing.contract.harness import StoreHarness
 from holdfast.worker.context import Context
 from tests.features import feature
 from tests.worker.rig import LEASE, Rig, Watch
 
 BEAT = LEASE / 3
+
+
+@pytest.fixture
+async def h(store_factory: Callable[[], StoreHarness]) -> AsyncIterator[StoreHarness]:
+    """A fresh store of each kind."""
+    harness = store_factory()
+    await harness.open()
+    yield harness
+    await harness.close()
+
+
+@pytest.fixture
+async def rig(h: StoreHarness) -> AsyncIterator[Rig]:
+    """Workers on it."""
+    rig = Rig(h.store, h.clock)
+    yield rig
+    await rig.open_gates()
 
 
 @feature("G8", "G10", "A2")
@@ -42,8 +63,9 @@ async def test_a02_a_handler_postpones_three_times_with_a_counter_and_finishes_w
 
 @feature("GW3", "TW2", "BW6", "T19", "A6")
 async def test_a06_a_frozen_worker_wakes_after_another_has_finished_and_its_report_is_refused(rig: Rig) -> None:
-    thaw = asyncio.Event()
-    frozen, second = Watch(), Watch()
+    thaw, second = asyncio.Event(), Watch()
+    frozen = Rig(rig.store)  # its clock stands still, so it neither beats nor notices
+    frozen.functions = rig.functions
 
     @rig.task
     async def work(ctx: Context) -> str:
@@ -53,15 +75,15 @@ async def test_a06_a_frozen_worker_wakes_after_another_has_finished_and_its_repo
         return f"by attempt {ctx.attempt}"
 
     job_id = await rig.enqueue("work")
-    async with rig.working(watch=frozen, queues={"default": 1}) as one:
+    async with frozen.working(queues={"default": 1}) as one:
         await rig.watch.times("running", 1)
-        rig.store.ledger.index.leases[1] = 0.0  # frozen: no beat came, and its lease has passed
-        await rig.store.rescue()
+        rig.advance(LEASE + 1.0)
+        assert (await rig.store.rescue()).lost == 1
         async with rig.working(watch=second):
             [job] = await rig.ended(job_id)
             assert job.result == b'"by attempt 2"'
         thaw.set()
-        await frozen.times("settled", 1)
+        await frozen.watch.times("settled", 1)
         assert one.counts["stale"] == 1
     job = await rig.job(job_id)
     assert (job.state, job.result) == (State.SUCCEEDED, b'"by attempt 2"')
@@ -167,6 +189,25 @@ async def test_a10_a_healthy_five_minute_job_is_not_failed_by_a_one_minute_rescu
     assert (job.state, job.result, job.attempt) == (State.SUCCEEDED, b'"healthy"', 1)
 
 
+@feature("TW9", "A11", "T8", "T10")
+async def test_a11_numbers_lists_and_nested_objects_arrive_unchanged(h: StoreHarness) -> None:
+    app, seen = Holdfast(), []
+    app.lend(h.store)
+
+    @app.task("echo")
+    async def echo(whole: int, real: float, flag: bool, many: list[int], nested: dict[str, Any], text: str) -> Any:
+        seen.append((whole, real, flag, many, nested, text))
+        return {"got": [whole, real, flag, many, nested, text]}
+
+    given = (2**63 - 1, 0.1 + 0.2, True, [1, -2, 3], {"a": [{"b": 0.5, "c": None}], "ü": {"1": []}}, "größer 😀")
+    handle = await echo.enqueue(*given)
+    await app.work_once()
+    assert seen == [given]
+    assert list(map(type, seen[0])) == list(map(type, given))
+    assert await handle.result(60) == {"got": list(given)}
+    await app.close()
+
+
 @feature("T21", "TW11", "A12")
 async def test_a12_the_error_callback_sees_every_failed_attempt_in_every_mode(rig: Rig) -> None:
     async def bad() -> None:
@@ -177,6 +218,7 @@ async def test_a12_the_error_callback_sees_every_failed_attempt_in_every_mode(ri
 
     @rig.task(limit=1.0)
     async def bad_slow() -> None:
+        rig.watch.note("running")
         await asyncio.Event().wait()
 
     rig.task(bad)
@@ -187,9 +229,10 @@ async def test_a12_the_error_callback_sees_every_failed_attempt_in_every_mode(ri
             await rig.enqueue(name, job_id=f"{name} in {queue}", queue=queue, retry=twice)
     ids = [f"{name} in {queue}" for queue in ("one", "many") for name in ("bad", "bad_thread", "bad_slow")]
     async with rig.working(queues={"one": "serial", "many": 5}):
-        ended = asyncio.ensure_future(rig.ended(*ids))
-        while not ended.done():
-            await rig.pass_time(1.0)
+        for turn in (1, 2, 3, 4):
+            await rig.watch.times("running", turn)
+            rig.advance(1.1)
+        await rig.ended(*ids)
     seen: dict[str | None, int] = {}
     for queue, job_id, _ in rig.errors:
         assert job_id is not None
