@@ -190,6 +190,10 @@ class Store(Source[Job], Protocol):
         """Edit, cancel, activate or soft-delete. Raises UnknownTask, and Conflict when a new alias is taken."""
         ...
 
+    async def delete_definition(self, alias_or_id: str, who: str = "") -> None:
+        """Forget a definition. Raises UnknownTask; Conflict while it has unfinished jobs, or schedules."""
+        ...
+
     # schedules
     async def save_schedule(self, schedule: Schedule, *, expect: int | None = None) -> Schedule:
         """Make or replace a schedule by name. `expect`: the revision that it must have; 0: there must be none.

@@ -1,4 +1,4 @@
-"""Acceptance scenarios that name the worker's part, on every store."""
+"""Acceptance scenarios that name the worker's or the app's part, on every store."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -8,14 +8,15 @@ import msgspec
 import pytest
 
 from holdfast import Holdfast
-from holdfast.job.commands import Cancel, ChangeQueue, Order, Selection, Snoozed, Succeeded
+from holdfast.errors import BadTime, UnknownQueue
+from holdfast.job.commands import Cancel, ChangeQueue, Ending, Failed, Order, Released, Selection, Snoozed, Succeeded
 from holdfast.job.model import Job
 from holdfast.job.retry import RetryPolicy
 from holdfast.job.state import End, State
-from holdfast.testing.contract.harness import StoreHarness
+from holdfast.testing.contract.harness import ERROR, StoreHarness
 from holdfast.worker.context import Context
 from tests.features import feature
-from tests.worker.rig import LEASE, Rig, Watch
+from tests.worker.rig import LEASE, PATIENCE, Rig, Watch
 
 BEAT = LEASE / 3
 
@@ -287,3 +288,59 @@ async def test_a30_pause_queue_submit_resume_and_cancel_queued_and_running_jobs(
         State.CANCELED,
         State.CANCELED,
     ]
+
+
+# --- queues that are stopped
+
+
+@feature("T20", "T23", "A30")
+async def test_a_queue_is_stopped_and_what_runs_is_waited_for(h: StoreHarness) -> None:
+    app = Holdfast()
+    app.lend(h.store)
+    running, waiting = await h.add(), await h.add()
+    other = await h.add(queue="other")
+    claim = await h.claim_one()
+    early = await app.queues.stop(h.queue, timeout="10ms", why="deploy", who="ann")
+    assert (early.done, early.queues, early.running) == (False, (h.queue,), {h.queue: 1})
+    stopping = asyncio.create_task(app.queues.stop(h.queue))
+    assert await h.claim_ids(queues=(h.queue, "other")) == [other.id]
+    assert not stopping.done()
+    await h.settle(claim)
+    stopped = await asyncio.wait_for(stopping, PATIENCE)
+    assert (stopped.done, stopped.running) == (True, {})
+    assert [await h.state(job.id) for job in (running, waiting)] == [State.SUCCEEDED, State.QUEUED]
+    queue = await app.queues.get(h.queue)
+    assert (queue.paused, queue.paused_by, queue.paused_why) == (True, "ann", "deploy")
+    await app.queues.resume(h.queue)
+    assert await h.claim_ids() == [waiting.id]
+
+
+@feature("T20", "A30")
+async def test_all_queues_are_stopped_at_once_and_what_comes_back_waits_too(h: StoreHarness) -> None:
+    app = Holdfast()
+    app.lend(h.store)
+    assert (await app.queues.stop()).queues == ()
+    for name in ("a", "b", "c"):
+        await h.add(queue=name)
+    claims = [*await h.claim(queues=("a",)), *await h.claim(queues=("b",))]
+    stopping = asyncio.create_task(app.queues.stop())
+    endings: list[Ending] = [Released("stop"), Failed(ERROR)]
+    for claim, ending in zip(claims, endings, strict=True):
+        await h.settle(claim, ending)
+    stopped = await asyncio.wait_for(stopping, PATIENCE)
+    assert (stopped.done, stopped.queues) == (True, ("a", "b", "c"))
+    assert await h.claim(queues=("a", "b", "c")) == ()
+    await h.add(queue="d")  # a queue that comes later is not stopped
+    assert len(await h.claim(queues=("a", "b", "c", "d"))) == 1
+
+
+@feature("T20")
+async def test_an_unknown_queue_stops_nothing(h: StoreHarness) -> None:
+    app = Holdfast()
+    app.lend(h.store)
+    await h.add()
+    with pytest.raises(UnknownQueue, match="nobody"):
+        await app.queues.stop(h.queue, "nobody")
+    with pytest.raises(BadTime, match="timeout"):
+        await app.queues.stop(h.queue, timeout="soon")
+    assert not (await app.queues.get(h.queue)).paused

@@ -242,6 +242,8 @@ class Life:
         self.do(c.ChangeDefinition(alias=alias, who=self.one("ann", ""), **stop))
         if self.random.random() < 0.8:
             self.do(c.ChangeDefinition(alias=alias, status="active", deleted=False))
+        if self.random.random() < 0.2:
+            self.do(c.DeleteDefinition(alias=self.one(*TASKS), who="ann"))
 
     def _schedule(self) -> None:
         due = self.clock.now()

@@ -64,6 +64,7 @@ METHODS: dict[str, Method] = {
     "definition": Method(tuple[str], Definition),
     "definitions": Method(tuple[c.DefinitionFilter], list[Definition]),
     "change_definition": Method(tuple[c.ChangeDefinition], Definition),
+    "delete_definition": Method(tuple[str, str], None),
     "save_schedule": Method(tuple[Schedule, int | None], Schedule),
     "schedules": Method(tuple[bool], list[Schedule]),
     "fire_schedule": Method(tuple[str, float, list[NewJob], float | None], bool),
@@ -240,6 +241,9 @@ class SocketStore:
 
     async def delete_queue(self, name: str, who: str = "") -> Any:
         return await self._ask("delete_queue", name, who)
+
+    async def delete_definition(self, alias_or_id: str, who: str = "") -> Any:
+        return await self._ask("delete_definition", alias_or_id, who)
 
     def __getattr__(self, name: str) -> Any:
         # All other methods take their arguments by place, as the port declares them.

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
 import msgspec
 
+from holdfast.app import stopping
 from holdfast.durations import Duration, Time, instant, seconds
 from holdfast.errors import ConfigError, UnknownJob, UnknownQueue, UsageError
 from holdfast.job import commands as c
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from holdfast.store import Store
 
     GetStore = Callable[[], Awaitable[Store]]
+
+
+#: More definitions than there ever are.
+_ALL: Final = 1_000_000
 
 
 class Filter(TypedDict, total=False):
@@ -202,6 +207,16 @@ class Queues:
         """Let a paused queue go on."""
         return await self._change(c.ChangeQueue(name=name, paused=False, who=who))
 
+    async def stop(
+        self, *names: str, timeout: Duration | None = None, why: str = "", who: str = ""
+    ) -> stopping.Stopped:
+        """Pause queues, all that there are without names, and wait until nothing of them runs, at most `timeout`.
+
+        They stay paused; the answer's `done` says whether all has ended, `running` how many jobs still run.
+        """
+        longest = None if timeout is None else seconds(timeout, "timeout")
+        return await stopping.stop_queues(await self._store(), names, timeout=longest, why=why, who=who)
+
     async def limit(self, name: str, limit: int | None, *, who: str = "", create: bool = False) -> Queue:
         """Let at most `limit` of a queue's jobs run at once over the fleet; None: no limit."""
         if limit is not None and (type(limit) is not int or limit < 1):
@@ -215,6 +230,16 @@ class Queues:
         if mode not in tuple(QueueMode):
             raise ConfigError(f"mode: expected one of {', '.join(map(repr, map(str, QueueMode)))}, found {mode!r}.")
         return await self._change(c.ChangeQueue(name=name, mode=QueueMode(mode), who=who, create=create))
+
+    async def poll(self, name: str, interval: Duration | None, *, who: str = "", create: bool = False) -> Queue:
+        """Let workers look at a queue every `interval` where nothing tells them of jobs; None: as each worker says."""
+        found = None if interval is None else seconds(interval, "interval", positive=True)
+        return await self._change(c.ChangeQueue(name=name, poll_interval=found, who=who, create=create))
+
+    async def rescue_after(self, name: str, lease: Duration | None, *, who: str = "", create: bool = False) -> Queue:
+        """Hold a job of a queue for lost when its worker was silent for `lease`; None: as each worker says."""
+        found = None if lease is None else seconds(lease, "lease", positive=True)
+        return await self._change(c.ChangeQueue(name=name, rescue_after=found, who=who, create=create))
 
     async def keep(
         self,
@@ -264,9 +289,23 @@ class Definitions:
     def __init__(self, store: GetStore) -> None:
         self._store = store
 
-    async def list(self, *, status: TaskStatus | None = None, deleted: bool = False) -> Sequence[Definition]:
-        """Return definitions by alias; with `deleted` also those that were deleted."""
-        return await (await self._store()).definitions(c.DefinitionFilter(status=status, deleted=deleted))
+    async def list(
+        self, *, status: TaskStatus | str | None = None, deleted: bool = False, limit: int = _ALL, offset: int = 0
+    ) -> Sequence[Definition]:
+        """Return definitions by alias; with `deleted` also those that were deleted. Raises ConfigError."""
+        if status is not None and status not in tuple(TaskStatus):
+            raise ConfigError(
+                f"status: expected one of {', '.join(map(repr, map(str, TaskStatus)))}, found {status!r}."
+            )
+        for name, value, least in (("limit", limit, 1), ("offset", offset, 0)):
+            if type(value) is not int or value < least:
+                raise ConfigError(f"{name}: expected a whole number from {least}, found {value!r}.")
+        which = c.DefinitionFilter(status=status, deleted=deleted, limit=limit, offset=offset)
+        return await (await self._store()).definitions(which)
+
+    async def count(self, *, status: TaskStatus | str | None = None, deleted: bool = False) -> int:
+        """Return how many definitions there are; with `deleted` also those that were deleted."""
+        return len(await self.list(status=status, deleted=deleted))
 
     async def get(self, alias_or_id: str) -> Definition:
         """Return a definition, also a deleted one. Raises UnknownTask."""
@@ -294,8 +333,16 @@ class Definitions:
             check_name(texts["new_alias"], "new_alias")
         return await self._change(c.ChangeDefinition(alias=alias, who=who, **texts))
 
-    async def delete(self, alias: str, *, who: str = "") -> Definition:
-        """Hide a definition: no new jobs, waiting ones are held. Its history stays."""
+    async def delete(self, alias: str, *, hard: bool = False, who: str = "") -> Definition:
+        """Hide a definition: no new jobs, waiting ones are held. Its history stays. Return it as it was last.
+
+        hard: forget it. Raises Conflict while it has unfinished jobs or schedules. Code that has the task makes it anew.
+        """
+        if hard:
+            store = await self._store()
+            known = await store.definition(alias)
+            await store.delete_definition(known.id, who)
+            return known
         return await self._change(c.ChangeDefinition(alias=alias, deleted=True, who=who))
 
     async def restore(self, alias: str, *, who: str = "") -> Definition:

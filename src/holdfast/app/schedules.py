@@ -93,9 +93,16 @@ class Schedules:
         """Let a draft or a paused schedule fire from now on."""
         return self._changed(await steering.resume(await self._app.open(), name))
 
-    async def edit(self, name: str, **options: Unpack[ScheduleOptions]) -> Schedule:
-        """Change what `options` name; its next time follows when they change its times."""
-        return self._changed(await steering.edit(await self._app.open(), name, options))
+    async def edit(
+        self, name: str, arguments: Mapping[str, Any] | None = None, /, **options: Unpack[ScheduleOptions]
+    ) -> Schedule:
+        """Change what `options` name, and the arguments of its jobs; its next time follows when they change its times."""
+        store = await self._app.open()
+        fields: dict[str, Any] = {}
+        if arguments is not None:
+            known = await steering.find(store, name)
+            fields["payload"] = (await self._place(known.task, arguments))["payload"]
+        return self._changed(await steering.edit(store, name, options, **fields))
 
     async def delete(self, name: str) -> Schedule:
         """Hide a schedule; it fires no more. Its jobs stay."""

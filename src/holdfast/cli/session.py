@@ -67,6 +67,12 @@ class Session:
         """Run the body of a command in a loop."""
         return asyncio.run(work)
 
+    def confirm(self, what: str) -> None:
+        """Ask whether to do `what`; refuse it where nobody can be asked. Raises click.UsageError, click.Abort."""
+        if not self.out.is_terminal or self.out.as_json:
+            raise click.UsageError(f"{what}: expected --yes when nobody can be asked.")
+        click.confirm(f"{what}?", abort=True)
+
     # --- the store
 
     @property

@@ -217,6 +217,13 @@ class DefinitionSaved(msgspec.Struct, frozen=True, gc=False, array_like=True, ta
     definition: Definition
 
 
+class DefinitionDeleted(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=34):
+    """A definition was forgotten."""
+
+    id: str
+    alias: str
+
+
 class ScheduleSaved(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=23):
     """A schedule came into being, changed or fired."""
 
@@ -306,8 +313,8 @@ JobFact = (
 Fact = (
     Added | Readied | Claimed | Succeeded | Ended | Progressed | Refused | CancelAsked | Canceled | Paused | Resumed | Edited
     | Retried | Replayed | Deleted | Purged | Bound
-    | QueueSaved | QueueDeleted | DefinitionSaved | ScheduleSaved | WorkerSaved | WorkerDeleted | InstanceSaved | InstanceGone
-    | OperationSaved | Opened | KeyLinked | Audited | Recorded | Exported
+    | QueueSaved | QueueDeleted | DefinitionSaved | DefinitionDeleted | ScheduleSaved | WorkerSaved | WorkerDeleted
+    | InstanceSaved | InstanceGone | OperationSaved | Opened | KeyLinked | Audited | Recorded | Exported
 )  # fmt: skip
 
 _ENCODER: Final = msgspec.msgpack.Encoder()

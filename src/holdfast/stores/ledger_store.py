@@ -282,6 +282,10 @@ class LedgerStore:
             await self.control(c.Order(action=c.Resume(), selection=c.Selection(filter=which), who=_BY_TASK))
         return after
 
+    async def delete_definition(self, alias_or_id: str, who: str = "") -> None:
+        """Forget a definition that nothing uses."""
+        await self._run(c.DeleteDefinition(alias=alias_or_id, who=who))
+
     # --- schedules and workers
 
     async def save_schedule(self, schedule: Schedule, *, expect: int | None = None) -> Schedule:

@@ -247,6 +247,10 @@ class FrontDoor:
         call = self._store.change_definition(change)
         return await self._told("change_definition", change.alias, change.who, call)
 
+    async def delete_definition(self, alias_or_id: str, who: str = "") -> None:
+        """Forget a definition."""
+        await self._told("delete_definition", alias_or_id, who, self._store.delete_definition(alias_or_id, who))
+
     # --- schedules and workers
 
     async def save_schedule(self, schedule: Schedule, *, expect: int | None = None) -> Schedule:

@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from holdfast.cli.filters import filter_options, read_filter
+from holdfast.cli.filters import filter_options, read_filter, read_object, read_time
 from holdfast.cli.listing import Listing
 from holdfast.cli.output import json_of, shortened, when
 from holdfast.cli.session import Session, shared
+from holdfast.durations import instant
 from holdfast.errors import UnknownJob
 from holdfast.hub.why import explain, look
 from holdfast.job.commands import (
     Action,
     Cancel,
     Delete,
+    Edit,
     JobFilter,
     Order,
     Page,
@@ -26,6 +28,9 @@ from holdfast.job.commands import (
     RunNow,
     Selection,
 )
+from holdfast.job.content import encode_arguments
+from holdfast.job.ids import check_name
+from holdfast.job.model import PRIORITY_MAX, PRIORITY_MIN
 from holdfast.wire.documents import job_doc
 from holdfast.wire.orders import answer_doc
 
@@ -203,6 +208,22 @@ async def _result(session: Session, job_id: str, timeout: float) -> int:
 # --- steering ------------------------------------------------------------------------------------------------------
 
 
+def _arguments(payload: str | None) -> bytes | None:
+    return None if payload is None else encode_arguments(read_object(payload, "--payload"))
+
+
+def _queue(name: str | None) -> str | None:
+    return None if name is None else check_name(name, "--to-queue")
+
+
+def _edit(payload: str | None, to_queue: str | None, priority: int | None, run_at: str | None) -> Edit:
+    moment = None if run_at is None else instant(read_time(run_at, "--run-at"), "--run-at")
+    edit = Edit(payload=_arguments(payload), queue=_queue(to_queue), priority=priority, run_at=moment)
+    if edit == Edit():
+        raise click.UsageError("expected something to change: --payload, --to-queue, --priority or --run-at.")
+    return edit
+
+
 def _steering(name: str, about: str, make: Callable[..., Action], *options: Any) -> None:
     """Add a command that acts on jobs by ids, or by a filter after a look at the count. `make` gets its `options`."""
 
@@ -239,8 +260,19 @@ _steering("retry", "Run failed or canceled jobs again, in place, with a new budg
 _steering(
     "replay",
     "Enqueue new jobs like those that have ended.",
-    lambda force: Replay(force=force),
+    lambda force, payload, to_queue: Replay(force=force, payload=_arguments(payload), queue=_queue(to_queue)),
     click.option("--force", is_flag=True, help="Also those that were replayed before."),
+    click.option("--payload", metavar="JSON", help="Other arguments, as a JSON object."),
+    click.option("--to-queue", metavar="QUEUE", help="Into another queue."),
+)
+_steering(
+    "edit",
+    "Change waiting jobs; what is left out stays.",
+    _edit,
+    click.option("--payload", metavar="JSON", help="Other arguments, as a JSON object."),
+    click.option("--to-queue", metavar="QUEUE", help="Move them into this queue."),
+    click.option("--priority", type=click.IntRange(PRIORITY_MIN, PRIORITY_MAX), help="Higher ones run first."),
+    click.option("--run-at", metavar="TIME", help="Not before: a time with a zone, such as 2030-01-01T09:00:00Z."),
 )
 _steering("run-now", "Let scheduled and retrying jobs run at once.", RunNow)
 _steering(

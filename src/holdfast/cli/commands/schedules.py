@@ -1,4 +1,4 @@
-"""`holdfast schedules`: list, show, make, run, pause and resume schedules."""
+"""`holdfast schedules`: list, show, make, edit, run, pause and resume schedules."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import click
 from holdfast.app.byname import job_of
 from holdfast.app.schedules import upcoming
 from holdfast.chance import IdMaker
+from holdfast.cli.filters import read_object, read_time
+from holdfast.cli.listing import Listing
 from holdfast.cli.output import json_of, when
 from holdfast.cli.session import Session, shared
-from holdfast.errors import BadTime, ContentError
 from holdfast.job.ids import check_name
 from holdfast.job.model import CatchUp, Overlap, Schedule, ScheduleStatus
 from holdfast.schedule import steering
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 _DEFAULT: Final = "UTC"
 
 
-@click.group("schedules")
+@click.group("schedules", cls=Listing)
 def command() -> None:
-    """List, show, make, run, pause and resume schedules."""
+    """List, show, make, edit, run, pause and resume schedules."""
 
 
 # --- reading -------------------------------------------------------------------------------------------------------
@@ -152,37 +153,44 @@ def _tell_times(session: Session, times: Sequence[datetime], zone: str) -> int:
 # --- steering ------------------------------------------------------------------------------------------------------
 
 
+_OPTIONS: Final = (
+    click.option("--cron", help="A cron expression: '0 9 * * mon-fri', '@daily'."),
+    click.option("--every", help="An interval: 30s, 5m, 1h30m."),
+    click.option("--rule", help="A recurrence rule as JSON."),
+    click.option("--at", help="Once, at this time (ISO 8601 with an offset)."),
+    click.option("--zone", help="Time zone of the rule (default UTC)."),
+    click.option("--start", help="Not before this time (ISO 8601 with an offset)."),
+    click.option("--end", help="Not after this time."),
+    click.option("--max-count", type=int, help="How many jobs in all."),
+    click.option(
+        "--catch-up", type=click.Choice([choice.value for choice in CatchUp]), help="What becomes of missed ticks."
+    ),
+    click.option(
+        "--overlap", type=click.Choice([choice.value for choice in Overlap]), help="While the last job goes on."
+    ),
+    click.option("--queue", help="Queue of its jobs (default: the task's)."),
+    click.option("--priority", type=int, help="Priority of its jobs."),
+    click.option("--description", help="For people."),
+)
+
+
+def _schedule_options(function: Any) -> Any:
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
 @command.command("add")
 @click.argument("name")
 @click.argument("task", metavar="TASK")
 @click.argument("payload", default="{}", metavar="[ARGUMENTS]")
-@click.option("--cron", help="A cron expression: '0 9 * * mon-fri', '@daily'.")
-@click.option("--every", help="An interval: 30s, 5m, 1h30m.")
-@click.option("--rule", help="A recurrence rule as JSON.")
-@click.option("--at", help="Once, at this time (ISO 8601 with an offset).")
-@click.option("--zone", help="Time zone of the rule (default UTC).")
-@click.option("--start", help="Not before this time (ISO 8601 with an offset).")
-@click.option("--end", help="Not after this time.")
-@click.option("--max-count", type=int, help="How many jobs in all.")
-@click.option(
-    "--catch-up", type=click.Choice([choice.value for choice in CatchUp]), help="What becomes of missed ticks."
-)
-@click.option("--overlap", type=click.Choice([choice.value for choice in Overlap]), help="While the last job goes on.")
-@click.option("--queue", help="Queue of its jobs (default: the task's).")
-@click.option("--priority", type=int, help="Priority of its jobs.")
-@click.option("--description", help="For people.")
+@_schedule_options
 @click.option("--draft", is_flag=True, help="Make it without letting it fire; resume it later.")
 @shared()
 def add(session: Session, name: str, task: str, payload: str, draft: bool, **options: Any) -> int:
     """Make a schedule of TASK with ARGUMENTS (a JSON object)."""
-    given = {word: value for word, value in options.items() if value is not None}
-    for word in ("at", "start", "end"):
-        if word in given:
-            given[word] = _time(given[word], word)
-    fields = read_options(given, new=True)
-    arguments = json_of(payload.encode())
-    if not isinstance(arguments, dict):
-        raise ContentError(f'arguments: expected a JSON object such as {{"user_id": 42}}, found {payload!r:.80}.')
+    fields = read_options(_given(options), new=True)
+    arguments = read_object(payload, "arguments")
     status = ScheduleStatus.DRAFT if draft else ScheduleStatus.ACTIVE
     return session.run(_add(session, check_name(name, "schedule"), task, arguments, {"status": status, **fields}))
 
@@ -196,11 +204,37 @@ async def _add(session: Session, name: str, task: str, arguments: dict[str, Any]
     return _tell(session, made)
 
 
-def _time(text: str, what: str) -> datetime:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        raise BadTime(f"--{what}: expected a time such as 2030-01-31T09:00:00+01:00, found {text!r:.80}.") from None
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    given = {word: value for word, value in options.items() if value is not None}
+    for word in ("at", "start", "end"):
+        if word in given:
+            given[word] = read_time(given[word], f"--{word}")
+    return given
+
+
+@command.command("edit")
+@click.argument("name")
+@_schedule_options
+@click.option("--arguments", metavar="JSON", help="Other arguments of its jobs, as a JSON object.")
+@shared()
+def edit(session: Session, name: str, arguments: str | None, **options: Any) -> int:
+    """Change a schedule; what is left out stays. Its next time follows when its times change."""
+    given = _given(options)
+    if not given and arguments is None:
+        raise click.UsageError("expected something to change, such as --cron, --end or --arguments.")
+    payload = None if arguments is None else read_object(arguments, "--arguments")
+    return session.run(_edit(session, name, given, payload))
+
+
+async def _edit(session: Session, name: str, given: dict[str, Any], arguments: dict[str, Any] | None) -> int:
+    async with session.store() as store:
+        fields: dict[str, Any] = {}
+        if arguments is not None:
+            definition = await steering.definition_for(store, (await steering.find(store, name)).task)
+            job, _ = job_of(definition, arguments, {}, IdMaker(session.clock.now))
+            fields["payload"] = job.payload
+        changed = await steering.edit(store, name, given, **fields)
+    return _tell(session, changed)
 
 
 @command.command("run")

@@ -1,4 +1,4 @@
-"""`holdfast tasks`: list, show and switch tasks, and run one here and now."""
+"""`holdfast tasks`: list, show, make and switch tasks, and run one here and now."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from holdfast.cli.listing import Listing
 from holdfast.cli.output import json_of, when
 from holdfast.cli.session import Session, shared
 from holdfast.errors import HoldfastError, JobFailed, UnknownTask
-from holdfast.job.commands import ChangeDefinition, DefinitionFilter
+from holdfast.job.commands import ChangeDefinition, Define, DefinitionFilter
+from holdfast.job.ids import check_name
 from holdfast.job.model import TaskStatus
 from holdfast.wire.definitions import definition_doc
 from holdfast.wire.documents import job_doc
@@ -25,7 +26,7 @@ _ALL: Final = 1_000_000
 
 @click.group("tasks", cls=Listing)
 def command() -> None:
-    """List, show, switch and run tasks."""
+    """List, show, make, switch and run tasks."""
 
 
 @command.command("ls")
@@ -80,6 +81,7 @@ async def _show(session: Session, alias: str) -> int:
     session.out.pairs(
         [
             ("task", one.alias),
+            ("id", one.id),
             ("title", one.title),
             ("description", one.description),
             ("memo", one.memo),
@@ -89,7 +91,9 @@ async def _show(session: Session, alias: str) -> int:
             ("backoff", f"{one.retry.base:g} s, times {one.retry.factor:g}, at most {one.retry.cap:g} s"),
             ("timeout", one.timeout),
             ("arguments", schema),
+            ("made", f"{when(one.created_at)} UTC"),
             ("changed", f"{when(one.updated_at)} UTC"),
+            ("deleted", f"{when(one.deleted_at)} UTC" if one.deleted_at else None),
         ]
     )
     return 0
@@ -111,12 +115,89 @@ def activate(session: Session, alias: str) -> int:
     return session.run(_switch(session, alias, "active"))
 
 
+@command.command("restore")
+@click.argument("alias", metavar="TASK")
+@shared()
+def restore(session: Session, alias: str) -> int:
+    """Bring a deleted task back."""
+    return session.run(_changed(session, ChangeDefinition(alias=alias, deleted=False, who=session.who)))
+
+
 async def _switch(session: Session, alias: str, status: str) -> int:
+    return await _changed(session, ChangeDefinition(alias=alias, status=status, who=session.who))
+
+
+async def _changed(session: Session, change: ChangeDefinition, done: str = "") -> int:
     async with session.store() as store:
-        one = await store.change_definition(ChangeDefinition(alias=alias, status=status, who=session.who))
+        one = await store.change_definition(change)
     if session.out.as_json:
         session.out.value(definition_doc(one))
-    session.out.line(f"task {one.alias} is {one.status}.")
+    session.out.line(f"task {one.alias} is {done or ('deleted' if one.deleted_at else one.status)}.")
+    return 0
+
+
+# --- making, editing, deleting
+
+
+def _texts(function: Any) -> Any:
+    for name in ("memo", "description", "title"):
+        function = click.option(f"--{name}", help=f"Its {name}, for people.")(function)
+    return function
+
+
+@command.command("create")
+@click.argument("alias", metavar="TASK")
+@_texts
+@shared()
+def create(session: Session, alias: str, **texts: str | None) -> int:
+    """Make a task whose code is elsewhere, so that jobs of it can be enqueued. Refused when the alias is taken."""
+    given: dict[str, Any] = {name: text for name, text in texts.items() if text is not None}
+    return session.run(_create(session, Define(alias=check_name(alias, "alias"), only_new=True, **given)))
+
+
+async def _create(session: Session, define: Define) -> int:
+    async with session.store() as store:
+        [one] = await store.define([define])
+    if session.out.as_json:
+        session.out.value(definition_doc(one))
+    session.out.line(f"task {one.alias} is made.")
+    return 0
+
+
+@command.command("edit")
+@click.argument("alias", metavar="TASK")
+@click.option("--alias", "new_alias", metavar="NEW", help="Another alias; refused when it is taken.")
+@_texts
+@shared()
+def edit(session: Session, alias: str, **texts: str | None) -> int:
+    """Change the texts of a task, or its alias."""
+    given: dict[str, Any] = {name: text for name, text in texts.items() if text is not None}
+    if not given:
+        raise click.UsageError("expected something to change: --title, --description, --memo or --alias.")
+    return session.run(_changed(session, ChangeDefinition(alias=alias, who=session.who, **given), "changed"))
+
+
+@command.command("delete")
+@click.argument("alias", metavar="TASK")
+@click.option("--hard", is_flag=True, help="Forget it; refused while it has unfinished jobs or schedules.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@shared()
+def delete(session: Session, alias: str, hard: bool, yes: bool) -> int:
+    """Hide a task: nothing of it is enqueued or started, what waits is held. With --hard: forget it."""
+    if hard:
+        return session.run(_forget(session, alias, yes=yes))
+    return session.run(_changed(session, ChangeDefinition(alias=alias, deleted=True, who=session.who)))
+
+
+async def _forget(session: Session, alias: str, *, yes: bool) -> int:
+    async with session.store() as store:
+        one = await store.definition(alias)
+        if not yes:
+            session.confirm(f"forget task {one.alias}")
+        await store.delete_definition(one.id, session.who)
+    if session.out.as_json:
+        session.out.value(definition_doc(one))
+    session.out.line(f"task {one.alias} is forgotten.")
     return 0
 
 

@@ -15,10 +15,14 @@ from holdfast.schedule.drafts import checked
 from holdfast.schedule.rule import read_rule
 from holdfast.wire.definitions import DefinitionDoc, ScheduleDoc, definition_doc, schedule_doc, schedule_of
 from holdfast.wire.newjobs import new_jobs_of
-from holdfast.wire.requests import Definitions, Fire, Ready
+from holdfast.wire.requests import Count, Definitions, Fire, Ready, Who
 
 if TYPE_CHECKING:
     from holdfast.hub.routing import Call
+
+
+#: More definitions than there ever are.
+ALL: Final = 1_000_000
 
 
 class DefinitionQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,6 +33,14 @@ class DefinitionQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     deleted: bool = False
     limit: int = 1_000
     offset: int = 0
+
+
+class DefinitionCountQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which definitions; `deleted` counts deleted ones too."""
+
+    alias: tuple[str, ...] = ()
+    status: TaskStatus | None = None
+    deleted: bool = False
 
 
 class ScheduleQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,6 +76,13 @@ async def list_tasks(call: Call) -> list[DefinitionDoc]:
     return list(map(definition_doc, await call.store.definitions(which)))
 
 
+async def count_tasks(call: Call) -> Count:
+    """Count tasks."""
+    query: DefinitionCountQuery = call.query
+    which = DefinitionFilter(aliases=query.alias, status=query.status, deleted=query.deleted, limit=ALL)
+    return Count(count=len(await call.store.definitions(which)))
+
+
 async def get_task(call: Call) -> DefinitionDoc:
     """Read one task by alias or id, also a deleted one."""
     return definition_doc(await call.store.definition(call.path))
@@ -84,6 +103,13 @@ async def change_task(call: Call) -> DefinitionDoc:
     await call.intake.refresh()
     await record_nameless(call, "change_definition", changed.alias)
     return definition_doc(changed)
+
+
+async def delete_task(call: Call) -> Who:
+    """Forget a task without unfinished jobs and schedules."""
+    who = call.body or Who()
+    await call.store.delete_definition(call.path, who.who)
+    return Who(who=who.who)
 
 
 async def list_schedules(call: Call) -> list[ScheduleDoc]:
@@ -145,6 +171,24 @@ ROUTES: Final = (
         body=DefinitionChange,
         answer=DefinitionDoc,
         summary="Edit, cancel, activate or delete a task",
+    ),
+    Route(
+        method="DELETE",
+        path="/tasks/{name}",
+        handle=delete_task,
+        scope=Scope.ADMIN,
+        body=Who | None,
+        answer=Who,
+        summary="Forget a task without unfinished jobs and schedules",
+    ),
+    Route(
+        method="GET",
+        path="/task-count",
+        handle=count_tasks,
+        scope=Scope.READ,
+        query=DefinitionCountQuery,
+        answer=Count,
+        summary="Count tasks",
     ),
     Route(
         method="GET",

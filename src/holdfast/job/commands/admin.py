@@ -61,6 +61,13 @@ class ChangeDefinition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     deleted: bool | msgspec.UnsetType = msgspec.UNSET
 
 
+class DeleteDefinition(msgspec.Struct, frozen=True, kw_only=True):
+    """Forget a definition, by alias or id; refused while it has unfinished jobs or schedules."""
+
+    alias: str
+    who: str = ""
+
+
 class DefinitionFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Which definitions."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec.structs import replace
@@ -10,11 +10,13 @@ from msgspec.structs import replace
 from holdfast.errors import ConfigError, Conflict, UnknownQueue, UnknownSchedule, UnknownTask, UnknownWorker
 from holdfast.job import commands as c
 from holdfast.job import facts as f
+from holdfast.job.ids import check_name
+from holdfast.job.ledger.clean import encodable
 from holdfast.job.ledger.enqueueing import enqueue
 from holdfast.job.model import Definition, Queue, QueueMode, Schedule, ScheduleStatus, TaskStatus, WorkerConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
 
     from holdfast.job.draw import Draw
     from holdfast.job.ledger.ledger import Ledger
@@ -28,7 +30,7 @@ def change_queue(ledger: Ledger, change: c.ChangeQueue, now: float, _draw: Draw)
     line = ledger.line(change.name)
     if line is None and not change.create:
         raise UnknownQueue(change.name)
-    queue = line.queue if line else Queue(name=change.name, created_at=now)
+    queue = line.queue if line else Queue(name=check_name(change.name, "queue"), created_at=now)
     changed = replace(queue, updated_at=now, **_queue_changes(change))
     if change.paused is not msgspec.UNSET and change.paused != queue.paused:
         held = change.paused
@@ -52,13 +54,13 @@ _QUEUE_FIELDS = (
 )  # fmt: skip
 
 
+#: The most of each number: a hundred years in seconds, and what every database can hold.
+_QUEUE_MAX: Final = 3_155_760_000
+
+
 def _queue_changes(change: c.ChangeQueue) -> dict[str, Any]:
     changes = {name: value for name in _QUEUE_FIELDS if (value := getattr(change, name)) is not msgspec.UNSET}
-    faults = [
-        f"{name}: expected a number above 0, found {value}"
-        for name, value in changes.items()
-        if value is not None and not value > 0 and not (name.startswith("keep") and value == 0)
-    ]
+    faults = [fault for name, value in changes.items() if (fault := _queue_fault(name, value))]
     if change.mode is not msgspec.UNSET:
         if change.mode in tuple(QueueMode):
             changes["mode"] = QueueMode(change.mode)
@@ -67,6 +69,15 @@ def _queue_changes(change: c.ChangeQueue) -> dict[str, Any]:
     if faults:
         raise ConfigError(f"queue {change.name!r} was not changed:", faults)
     return changes
+
+
+def _queue_fault(name: str, value: Any) -> str:
+    whole = name == "limit" or name.endswith("count")
+    least = 0 if name.startswith("keep") else 1 if whole else 0.001
+    if value is None or (type(value) in ((int,) if whole else (int, float)) and least <= value <= _QUEUE_MAX):
+        return ""
+    what = "a whole number" if whole else "a number of seconds"
+    return f"{name}: expected {what} from {least} to {_QUEUE_MAX:,}, or none, found {value!r:.80}"
 
 
 def delete_queue(ledger: Ledger, command: c.DeleteQueue, now: float, _draw: Draw) -> Generator[f.Fact, None, None]:
@@ -92,7 +103,10 @@ def define_all(
 ) -> Generator[f.Fact, None, list[Definition]]:
     """Make or refresh definitions from code. A person's status, title and memo outlive a deploy."""
     for define in command.definitions:
-        if define.only_new and define.alias in ledger.definitions:
+        _check_texts(define)
+        if define.alias not in ledger.definitions:
+            check_name(define.alias, "alias")
+        elif define.only_new:
             raise Conflict(f"the alias {define.alias!r} is taken: choose another, or change the existing definition.")
     answers = []
     for define in command.definitions:
@@ -146,6 +160,7 @@ def change_definition(
 ) -> Generator[f.Fact, None, Definition]:
     """Edit, cancel, activate or delete a definition. Its waiting jobs follow through an operation of the store."""
     known = find_definition(ledger, change.alias)
+    _check_texts(change)
     changed = replace(known, **_definition_changes(ledger, known, change))
     if change.deleted is not msgspec.UNSET and change.deleted != (known.deleted_at is not None):
         changed = replace(changed, deleted_at=now if change.deleted else None)
@@ -156,6 +171,24 @@ def change_definition(
     if change.who:
         yield f.Audited(change.who, "change_definition", known.alias, "", now)
     return changed
+
+
+#: The longest texts of a definition, in characters.
+_TEXTS_MAX: Final = {"title": 255, "description": 16_384, "memo": 16_384}
+
+
+def _check_texts(source: c.Define | c.ChangeDefinition) -> None:
+    faults = []
+    for name, most in _TEXTS_MAX.items():
+        value = getattr(source, name)
+        if value is msgspec.UNSET:
+            continue
+        if not isinstance(value, str) or "\x00" in value or not encodable(value):
+            faults.append(f"{name}: expected text without NUL and lone surrogates, found {value!r:.80}")
+        elif len(value) > most:
+            faults.append(f"{name}: expected at most {most:,} characters, found {len(value):,}")
+    if faults:
+        raise ConfigError(f"task {source.alias!r} was not changed:", faults)
 
 
 def _definition_changes(ledger: Ledger, known: Definition, change: c.ChangeDefinition) -> dict[str, Any]:
@@ -171,8 +204,30 @@ def _definition_changes(ledger: Ledger, known: Definition, change: c.ChangeDefin
     if change.new_alias is not msgspec.UNSET and change.new_alias != known.alias:
         if change.new_alias in ledger.definitions:
             raise Conflict(f"the alias {change.new_alias!r} is taken: choose another.")
-        changes["alias"] = change.new_alias
+        changes["alias"] = check_name(change.new_alias, "new alias")
     return changes
+
+
+def delete_definition(
+    ledger: Ledger, command: c.DeleteDefinition, now: float, _draw: Draw
+) -> Generator[f.Fact, None, None]:
+    """Forget a definition without unfinished jobs and schedules. What its jobs left behind stays."""
+    known = find_definition(ledger, command.alias)
+    unfinished = sum(job.task == known.alias and not job.final for job in ledger.table.values())
+    check_deletable(known.alias, unfinished, ledger.schedules.values())
+    yield f.DefinitionDeleted(known.id, known.alias)
+    yield f.Audited(command.who, "delete_definition", known.alias, "", now)
+
+
+def check_deletable(alias: str, unfinished: int, schedules: Iterable[Schedule]) -> None:
+    """Raise Conflict if a definition is still in use."""
+    if unfinished:
+        raise Conflict(f"task {alias!r} has {unfinished:,} unfinished jobs: expected none. Cancel them first.")
+    users = sorted(one.name for one in schedules if one.task == alias and one.deleted_at is None)
+    if users:
+        raise Conflict(
+            f"task {alias!r} has {len(users):,} schedules ({', '.join(users[:5])}): expected none. Delete them first."
+        )
 
 
 def definitions_of(ledger: Ledger, which: c.DefinitionFilter) -> list[Definition]:

@@ -47,6 +47,7 @@ _RULES: Final[Mapping[type, Callable[[Ledger, Any, float, Draw], Decision]]] = {
     c.DeleteQueue: admin.delete_queue,
     c.DefineAll: admin.define_all,
     c.ChangeDefinition: admin.change_definition,
+    c.DeleteDefinition: admin.delete_definition,
     c.SaveSchedule: admin.save_schedule,
     c.FireSchedule: admin.fire_schedule,
     c.ConfigureWorker: admin.configure_worker,

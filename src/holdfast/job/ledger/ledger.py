@@ -213,6 +213,11 @@ def _definition_saved(ledger: Ledger, fact: f.DefinitionSaved) -> None:
         ledger.stopped.add(definition.alias)
 
 
+def _definition_deleted(ledger: Ledger, fact: f.DefinitionDeleted) -> None:
+    del ledger.definitions[fact.alias]
+    ledger.stopped.discard(fact.alias)
+
+
 def _schedule_saved(ledger: Ledger, fact: f.ScheduleSaved) -> None:
     ledger.schedules[fact.schedule.name] = fact.schedule
 
@@ -267,6 +272,7 @@ APPLIES: Final[Mapping[type, Callable[[Ledger, Any], None]]] = {
     f.QueueSaved: _queue_saved,
     f.QueueDeleted: _queue_deleted,
     f.DefinitionSaved: _definition_saved,
+    f.DefinitionDeleted: _definition_deleted,
     f.ScheduleSaved: _schedule_saved,
     f.WorkerSaved: _worker_saved,
     f.WorkerDeleted: _worker_deleted,

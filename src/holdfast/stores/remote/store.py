@@ -250,6 +250,10 @@ class RemoteStore:
         body = {name: value for name, value in fields.items() if value is not UNSET}
         return definition_of(await self.ask("PATCH", f"/definitions/{quote(change.alias)}", DefinitionDoc, body))
 
+    async def delete_definition(self, alias_or_id: str, who: str = "") -> None:
+        """Forget a definition that nothing uses."""
+        await self.ask("DELETE", f"/tasks/{quote(alias_or_id)}", r.Who, r.Who(who=who))
+
     # --- schedules and workers
 
     async def save_schedule(self, schedule: Schedule, *, expect: int | None = None) -> Schedule:

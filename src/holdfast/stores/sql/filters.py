@@ -59,7 +59,7 @@ def where(db: Dialect, which: JobFilter, *, ended: bool) -> Where:
         both("state {ints}", _codes(which.states))
     for field, column in _SAME.items():
         value = getattr(which, field)
-        if value is not None and not _storable(value):
+        if value is not None and not storable(value):
             both("1 = 0")
         elif value is not None:
             both(f"{column} = ?", value)
@@ -83,13 +83,13 @@ def _within_bytes(db: Dialect, which: JobFilter, both: Any) -> bool:
         sought = which.text.encode("utf-8", "surrogatepass")
         places: list[str] = [db.contains("payload"), db.contains("rest")]
         values: list[Any] = [sought, sought]
-        if _storable(which.text):
+        if storable(which.text):
             places, values = [*places, db.contains_text("id")], [*values, which.text]
         both(f"({' OR '.join(places)})", *values)
     return which.tag is None and which.paused_by is None and which.text is None
 
 
-def _storable(text: str) -> bool:
+def storable(text: str) -> bool:
     """Tell whether a text column can hold it: PostgreSQL's hold no NUL, and nobody's a lone surrogate."""
     return "\x00" not in text and encodable(text)
 

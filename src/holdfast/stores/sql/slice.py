@@ -387,6 +387,10 @@ def _definition_saved(step: Step, fact: f.DefinitionSaved) -> Script[None]:
     yield from step.db.upsert("definition", [(one.id, one.alias, int(not one.runs), body_of(one))])
 
 
+def _definition_deleted(step: Step, fact: f.DefinitionDeleted) -> Script[None]:
+    yield from step.db.delete("definition", "id", [fact.id])
+
+
 def _schedule_saved(step: Step, fact: f.ScheduleSaved) -> Script[None]:
     one = fact.schedule
     yield from step.db.upsert("schedule", [(one.name, micros_or_none(one.next_run_at), body_of(one))])
@@ -430,6 +434,7 @@ _THINGS: Final[dict[type, Callable[[Step, Any], Script[None]]]] = {
     f.QueueSaved: _queue_saved,
     f.QueueDeleted: _queue_deleted,
     f.DefinitionSaved: _definition_saved,
+    f.DefinitionDeleted: _definition_deleted,
     f.ScheduleSaved: _schedule_saved,
     f.WorkerSaved: _worker_saved,
     f.WorkerDeleted: _worker_deleted,

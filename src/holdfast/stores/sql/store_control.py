@@ -71,6 +71,11 @@ class ControlCalls(SqlBase):
             await self._by_task(c.Resume(), which)
         return after
 
+    async def delete_definition(self, alias_or_id: str, who: str = "") -> None:
+        """Forget a definition that nothing uses."""
+        command = c.DeleteDefinition(alias=alias_or_id, who=who)
+        await self._write(partial(definitions.delete_definition, command=command))
+
     async def _by_task(self, action: c.Action, which: c.JobFilter) -> None:
         await self.control(c.Order(action=action, selection=c.Selection(filter=which), who=PAUSED_BY_TASK))
 

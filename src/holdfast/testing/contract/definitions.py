@@ -6,8 +6,9 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from holdfast.errors import Conflict, TaskInactive, UnknownTask
+from holdfast.errors import ConfigError, Conflict, TaskInactive, UnknownTask
 from holdfast.job.commands import (
     Action,
     ChangeDefinition,
@@ -22,9 +23,9 @@ from holdfast.job.commands import (
     RunNow,
     Snoozed,
 )
-from holdfast.job.model import Definition, TaskStatus
+from holdfast.job.model import Definition, Schedule, TaskStatus
 from holdfast.job.retry import RetryPolicy
-from holdfast.job.state import State
+from holdfast.job.state import FINAL, State
 from holdfast.testing.contract.base import StoreSuite, feature
 from holdfast.testing.contract.harness import ERROR, LONG, StoreHarness
 
@@ -136,6 +137,68 @@ class Definitions(StoreSuite):
         assert await h.store.definitions(DefinitionFilter()) == []
         assert await h.store.definition("t") == deleted
         assert (await change(h, deleted=False)).runs
+
+    @feature("T3")
+    async def test_a_definition_that_nothing_uses_can_be_forgotten_and_made_anew(self, h: StoreHarness) -> None:
+        old = await defined(h, title="old")
+        ended = await h.in_state(State.SUCCEEDED)
+        await defined(h, "kept")
+        await change(h, status="canceled")
+        await h.store.delete_definition(old.id, "ann")
+        assert [one.alias for one in await h.store.definitions(DefinitionFilter(deleted=True))] == ["kept"]
+        for gone in ("t", old.id):
+            with pytest.raises(UnknownTask):
+                await h.store.definition(gone)
+            with pytest.raises(UnknownTask):
+                await h.store.delete_definition(gone)
+        assert await h.job(ended.id) == ended
+        assert (await h.add()).state is State.QUEUED  # nothing switches it off any more
+        new = await defined(h)
+        assert (new.id != old.id, new.title, new.runs) == (True, "", True)
+
+    @feature("T3")
+    @pytest.mark.parametrize("state", [state for state in State if state not in FINAL])
+    async def test_a_definition_with_unfinished_jobs_cannot_be_forgotten(self, h: StoreHarness, state: State) -> None:
+        made = await defined(h)
+        await h.in_state(state)
+        with pytest.raises(Conflict, match="unfinished"):
+            await h.store.delete_definition("t")
+        assert await h.store.definition("t") == made
+
+    @feature("T3", "T31")
+    async def test_a_definition_with_schedules_cannot_be_forgotten_until_they_are_deleted(
+        self, h: StoreHarness
+    ) -> None:
+        await defined(h)
+        schedule = await h.store.save_schedule(Schedule(name="nightly", rule="@daily", task="t"))
+        with pytest.raises(Conflict, match="nightly"):
+            await h.store.delete_definition("t")
+        await h.store.save_schedule(replace(schedule, deleted_at=h.clock.now()))
+        await h.store.delete_definition("t")
+        assert await h.store.definitions(DefinitionFilter()) == []
+
+    @feature("T3", "T4")
+    @pytest.mark.parametrize("alias", ["", "x" * 101, "a b", "-x", "a\nb", "\ud800"], ids=ascii)
+    async def test_an_alias_that_is_no_name_is_refused_and_nothing_is_changed(
+        self, h: StoreHarness, alias: str
+    ) -> None:
+        made = await defined(h)
+        with pytest.raises(ConfigError, match="alias"):
+            await defined(h, alias)
+        with pytest.raises(ConfigError, match="alias"):
+            await change(h, new_alias=alias)
+        assert await h.store.definitions(DefinitionFilter()) == [made]
+
+    @feature("T4")
+    @pytest.mark.parametrize(
+        ("field", "text"), [("title", "x" * 256), ("description", "x" * 16_385), ("memo", "\x00"), ("memo", "\ud800")]
+    )
+    async def test_texts_that_are_too_long_or_unclean_are_refused(self, h: StoreHarness, field: str, text: str) -> None:
+        made = await defined(h)
+        for wrong in (defined(h, "new", **{field: text}), change(h, **{field: text})):
+            with pytest.raises(ConfigError, match=field):
+                await wrong
+        assert await h.store.definitions(DefinitionFilter()) == [made]
 
 
 class DefinitionSwitch(StoreSuite):

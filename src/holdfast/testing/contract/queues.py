@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from holdfast.errors import Conflict, UnknownQueue
+from holdfast.errors import ConfigError, Conflict, UnknownQueue
 from holdfast.job.commands import ChangeQueue
 from holdfast.job.model import Queue, QueueMode
 from holdfast.job.state import FINAL, State
@@ -61,6 +63,31 @@ class Queues(StoreSuite):
         assert await h.store.queues() == []
         assert (await h.store.change_queue(ChangeQueue(name="somebody", create=True, limit=1))).limit == 1
         assert (await queue(h, "somebody")).limit == 1
+
+    @feature("T12", "T13", "TW12")
+    @pytest.mark.parametrize("name", ["", "x" * 101, "a b", "-x", "\ud800"], ids=ascii)
+    async def test_a_queue_of_a_bad_name_is_not_made(self, h: StoreHarness, name: str) -> None:
+        with pytest.raises(ConfigError, match="queue"):
+            await h.store.change_queue(ChangeQueue(name=name, create=True, paused=True))
+        with pytest.raises(UnknownQueue):
+            await h.store.change_queue(ChangeQueue(name=name, paused=True))
+        assert await h.store.queues() == []
+
+    @feature("T12", "T13", "T19")
+    async def test_limits_that_make_no_sense_are_refused_all_at_once(self, h: StoreHarness) -> None:
+        await h.add()
+        before = await h.store.queues()
+        wrong: dict[str, Any] = {"limit": 0, "poll_interval": 0.0, "rescue_after": -1.0, "keep_failed_count": -1}
+        with pytest.raises(ConfigError) as caught:
+            await h.store.change_queue(ChangeQueue(name=h.queue, **wrong))
+        assert [fault.partition(":")[0] for fault in caught.value.faults] == list(wrong)
+        for value in (1e300, float("inf"), float("nan")):
+            with pytest.raises(ConfigError):
+                await h.store.change_queue(ChangeQueue(name=h.queue, rescue_after=value))
+        for limit in (2**63, True, 1.5):
+            with pytest.raises(ConfigError):
+                await h.store.change_queue(ChangeQueue(name=h.queue, limit=limit))  # type: ignore[arg-type]
+        assert await h.store.queues() == before
 
     @feature("A30")
     async def test_a_paused_queue_takes_jobs_and_hands_out_none_until_it_is_resumed(self, h: StoreHarness) -> None:

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from holdfast.job import commands as c
-from holdfast.job.ledger.admin import find_definition
+from holdfast.job.ledger.admin import check_deletable, find_definition
+from holdfast.job.model import Schedule
+from holdfast.stores.sql.filters import storable
+from holdfast.stores.sql.rows import body_from
 from holdfast.stores.sql.slice import Need, do, load
 
 if TYPE_CHECKING:
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 
 def define(step: Step, definitions: Sequence[c.Define]) -> Script[list[Definition]]:
     """Make or refresh definitions from code. Two that make the same one do so one after the other."""
-    aliases = sorted({one.alias for one in definitions})
+    aliases = sorted({one.alias for one in definitions if storable(one.alias)})  # the ledger refuses the others
     yield from step.db.lock("definition", aliases)
     part = yield from load(step, Need(tasks=aliases))
     _, answer = yield from do(step, part, c.DefineAll(tuple(definitions)))
@@ -27,12 +30,23 @@ def define(step: Step, definitions: Sequence[c.Define]) -> Script[list[Definitio
     return made
 
 
+def delete_definition(step: Step, command: c.DeleteDefinition) -> Script[None]:
+    """Forget a definition that nothing uses."""
+    yield from step.db.lock("definition", list(filter(storable, [command.alias])))
+    part = yield from load(step, Need(definitions=True))
+    known = find_definition(part.ledger, command.alias)
+    [[unfinished]] = yield step.db.q("SELECT count(*) FROM {job} WHERE task = ?", known.alias)
+    rows = yield step.db.q("SELECT body FROM {schedule}")
+    check_deletable(known.alias, int(unfinished), [body_from(bytes(body), Schedule) for (body,) in rows])
+    yield from do(step, part, command)
+
+
 def change_definition(step: Step, change: c.ChangeDefinition) -> Script[tuple[Definition, Definition]]:
     """Edit a definition; return what it was and what it is. Its jobs are held or let go by operations that follow."""
     names = {change.alias}
     if change.new_alias is not msgspec.UNSET:
         names.add(change.new_alias)
-    yield from step.db.lock("definition", sorted(names))
+    yield from step.db.lock("definition", sorted(filter(storable, names)))
     part = yield from load(step, Need(definitions=True))
     before = find_definition(part.ledger, change.alias)
     _, after = yield from do(step, part, change)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from holdfast.errors import Conflict, UnknownQueue
 from holdfast.job import commands as c
 from holdfast.job.facts import Audited, QueueDeleted
+from holdfast.stores.sql.filters import storable
 from holdfast.stores.sql.rows import seconds
 from holdfast.stores.sql.slice import Need, Slice, carry_out, write_back
 
@@ -21,8 +22,9 @@ PURGE_BATCH: Final = 1_000
 
 def change_queue(step: Step, change: c.ChangeQueue) -> Script[Queue]:
     """Change a queue's policy, or pause and resume it."""
-    yield from step.db.lock("queue", [change.name])
-    _, answer = yield from carry_out(step, change, Need(queues=[change.name]))
+    names = [change.name] if storable(change.name) else []  # one that no queue can have is for the ledger to refuse
+    yield from step.db.lock("queue", names)
+    _, answer = yield from carry_out(step, change, Need(queues=names))
     queue: Queue = answer
     return queue
 
