@@ -101,6 +101,8 @@ class PostgresStore(SqlStore):
             self._work.notify()
             self._ends.notify()
             raise
+        if step.ready and not single:
+            self._fast.floors.forget(step.ready)
         if step.news:
             self._tell(step)
             self._announcer.tell(step)

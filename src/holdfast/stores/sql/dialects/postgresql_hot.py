@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import accumulate
 from operator import itemgetter
+from time import monotonic
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +18,9 @@ from holdfast.job.model import Attempt, Job, OnWait
 from holdfast.job.retry import RetryPolicy
 from holdfast.job.state import State
 from holdfast.stores.sql.claims import claim_of
+from holdfast.stores.sql.dialects.postgresql_floors import Floors
 from holdfast.stores.sql.dialects.postgresql_texts import (
+    CLAIM_FROM,
     CLAIM_MANY,
     CLAIM_ONE,
     CLAIMED,
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 
     from holdfast.job.model import NewJob
     from holdfast.stores.sql.dialects.postgresql import PostgresDialect
+    from holdfast.stores.sql.dialects.postgresql_floors import Range
     from holdfast.stores.sql.script import Row, Script, Step
 
 _APPLIED: Final = c.Accepted.APPLIED
@@ -49,7 +53,7 @@ _RUNNING_STATE: Final = State.RUNNING
 _NO_RETRY: Final = RetryPolicy()
 _HOLD: Final = OnWait.HOLD
 _NULL: Final = "NULL"
-_BEFORE: Final = 3  # columns of a claim's answer before those of the job
+_BEFORE: Final = 4  # columns of a claim's answer before those of the job
 _PRIO, _RUN_AT, _QUEUE, _ATTEMPT, _LEASE = (
     _BEFORE + CLAIMED.index(name) for name in ("prio", "run_at", "queue", "attempt", "lease_until")
 )
@@ -61,9 +65,11 @@ class PostgresHot(Hot):
 
     def __init__(self, db: PostgresDialect) -> None:
         self._db = db
-        self._single, self._alike, self._mixed, self._one, self._many, self._settle = (
-            text.format(**db.tables) for text in (ENQUEUE_ONE, ENQUEUE_ALIKE, ENQUEUE, CLAIM_ONE, CLAIM_MANY, SETTLE)
+        self._single, self._alike, self._mixed, self._one, self._many, self._from, self._settle = (
+            text.format(**db.tables)
+            for text in (ENQUEUE_ONE, ENQUEUE_ALIKE, ENQUEUE, CLAIM_ONE, CLAIM_MANY, CLAIM_FROM, SETTLE)
         )
+        self.floors = Floors()
 
     # --- enqueue
 
@@ -154,32 +160,34 @@ class PostgresHot(Hot):
         names = [one.queue for one in want.queues]
         if want.limit <= 0 or len(set(names)) < len(names):
             return None, False
-        text, args = self._one, [names, 0, micros(want.lease), want.instance, want.worker, want.version]
-        args.append(self._db.steered())
-        if len(names) == 1:
-            args[1] = min(want.limit, want.queues[0].limit)
-        else:
-            text, args[1] = self._many, want.limit
-            args.append([max(0, one.limit) for one in want.queues])
-        rows = yield Statement(text, args)
-        now, due, special = rows[0][:_BEFORE]
+        parts = self.floors.ranges(names, monotonic())
+        rows = yield self._claim_statement(want, names, parts)
+        now, due, special, walk = rows[0][:_BEFORE]
         if special:
             return None, False
         if due is not None and due <= now:
             return None, True
         items: list[c.Claim[Job]] = []
         if rows[0][_BEFORE] is not None:
-            items = yield from self._claims(step, want, names, rows, now)
+            rows = _in_order(rows, names)
+            ends = _ends(rows, want)
+            self.floors.claimed(ends, at=now, walk=walk, found=len(rows), now=monotonic(), full=parts is None)
+            items = yield from self._claims(step, want, rows, now)
         return c.Claims(tuple(items), next_due=seconds_or_none(due)), False
 
-    def _claims(
-        self, step: Step, want: c.Want, names: list[str], rows: Sequence[Row], now: int
-    ) -> Script[list[c.Claim[Job]]]:
-        # The statement returns rows as they lie in the table.
-        rows = sorted(rows, key=_in_line)
-        if len(names) > 1:
-            places = {name: place for place, name in enumerate(names)}
-            rows.sort(key=lambda row: places[row[_QUEUE]])
+    def _claim_statement(self, want: c.Want, names: list[str], parts: dict[str, tuple[Range, ...]] | None) -> Statement:
+        args: list[Any] = [names, want.limit, micros(want.lease), want.instance, want.worker, want.version]
+        args.append(self._db.steered())
+        if len(names) == 1 and parts is None:
+            args[1] = min(want.limit, want.queues[0].limit)
+            return Statement(self._one, args)
+        args.append([max(0, one.limit) for one in want.queues])
+        if parts is None:
+            return Statement(self._many, args)
+        given = [(name, *part) for name, its in parts.items() for part in its]
+        return Statement(self._from, [*args, *map(list, zip(*given, strict=True))])
+
+    def _claims(self, step: Step, want: c.Want, rows: Sequence[Row], now: int) -> Script[list[c.Claim[Job]]]:
         who = (want.instance, want.worker, want.version)
         tried = [row[_BEFORE] for row in rows if row[_ATTEMPT] > 1]
         past = (yield from attempts_of(step, tried)) if tried else {}
@@ -281,6 +289,28 @@ def is_plain(new: NewJob) -> bool:
     return new.unique is None and new.key is None and not new.own_id and new.sticky is None
 
 
+def _in_order(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
+    """Return the rows of a claim in the order of the line; the statement returns them as they lie in the table."""
+    found = sorted(rows, key=_in_line)
+    if len(names) > 1:
+        places = {name: place for place, name in enumerate(names)}
+        found.sort(key=lambda row: places[row[_QUEUE]])
+    return found
+
+
+def _ends(rows: Sequence[Row], want: c.Want) -> dict[str, tuple[int, int, bool]]:
+    """Return of each queue that gave jobs how far the claim came: the last one's place, and whether there were no more."""
+    last = {row[_QUEUE]: (row[_PRIO], row[_RUN_AT]) for row in rows}
+    counts, left = Counter([row[_QUEUE] for row in rows]), want.limit
+    ends = {}
+    for one in want.queues:
+        count = counts[one.queue]
+        if count:
+            ends[one.queue] = (*last[one.queue], count < min(one.limit, left))
+            left -= count
+    return ends
+
+
 def _may_move(one: c.Settlement[Job]) -> bool:
     ending, job = one.ending, one.claim.item
     if type(ending) is not c.Succeeded or ending.update is not None or type(one.claim.ref) is not int:
@@ -341,8 +371,8 @@ def _own_lease(row: Row, now: int, wanted: int) -> float:
 def _plain_claim(row: Row, who: tuple[str, str, str], now: float, own: float) -> c.Claim[Job] | None:
     """Return the claim of a job that never ran and of which nothing special was asked; None for others."""
     (
-        _, _, _, seq, job_id, task, queue, payload, prio, run_at, policy, key, unique, created_at, queued_at, attempt, token,
-        lease, rest,
+        _, _, _, _, seq, job_id, task, queue, payload, prio, run_at, policy, key, unique, created_at, queued_at, attempt,
+        token, lease, rest,
     ) = row  # fmt: skip
     if policy is not None or rest is not None or attempt > 1 or queued_at is None:
         return None

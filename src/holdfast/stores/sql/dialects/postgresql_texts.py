@@ -95,13 +95,16 @@ WITH known AS MATERIALIZED (
            (SELECT run_at FROM {{job}} WHERE state IN (1, 4) ORDER BY run_at, seq LIMIT 1) AS due,
            EXISTS (SELECT FROM {{job}} WHERE ready = 2 AND queue = ANY($1::text[])) AS suspects,
            EXISTS (SELECT FROM {{queue}} WHERE name = ANY($1::text[]) AND fleet_limit IS NOT NULL) AS limited,
-           EXISTS (SELECT FROM {{queue}} WHERE name = ANY($1::text[]) AND rescue_after IS NOT NULL) AS own_leases
+           EXISTS (SELECT FROM {{queue}} WHERE name = ANY($1::text[]) AND rescue_after IS NOT NULL) AS own_leases,
+           clock_timestamp() AS began
 ),
 picked AS MATERIALIZED (
 @PICKED@
 ),
 held AS MATERIALIZED (
-    SELECT EXISTS (SELECT FROM {{definition}} WHERE stopped = 1 AND alias IN (SELECT task FROM picked)) AS back
+    SELECT EXISTS (SELECT FROM {{definition}} WHERE stopped = 1 AND alias IN (SELECT task FROM picked)) AS back,
+           CASE WHEN (SELECT count(*) FROM picked) > 0
+                THEN (extract(epoch FROM clock_timestamp() - (SELECT began FROM known)) * 1000000)::bigint ELSE 0 END AS walk
 ),
 taken AS (
     UPDATE {{job}} AS job
@@ -114,7 +117,8 @@ taken AS (
      WHERE job.ctid = ANY (ARRAY(SELECT place FROM picked WHERE NOT (SELECT back FROM held)))
     RETURNING {", ".join(f"job.{column}" for column in CLAIMED)}
 )
-SELECT now, due, suspects OR limited OR (SELECT back FROM held), taken.* FROM known LEFT JOIN taken ON true
+SELECT now, due, suspects OR limited OR (SELECT back FROM held), (SELECT walk FROM held), taken.*
+  FROM known LEFT JOIN taken ON true
 """
 _PLAIN: Final = "(SELECT NOT suspects AND NOT limited AND (due IS NULL OR due > now) FROM known)"
 
@@ -145,6 +149,39 @@ CLAIM_MANY: Final = _CLAIM.replace(
          ORDER BY queue, prio, run_at, seq
          LIMIT asked.most
            FOR UPDATE SKIP LOCKED
+      ) AS found
+     LIMIT $2::bigint""",
+)
+
+#: The same from parts of each queue's line: priorities $10 to $12, of the first of them what is ready since $11.
+CLAIM_FROM: Final = _CLAIM.replace(
+    "@PICKED@",
+    f"""    SELECT found.place, found.task
+      FROM (
+        SELECT wanted.name, wanted.most
+          FROM unnest($1::text[], $8::bigint[]) WITH ORDINALITY AS wanted(name, most, nr)
+         WHERE {_PLAIN} AND NOT EXISTS (SELECT FROM {{queue}} AS its WHERE its.name = wanted.name AND its.paused = 1)
+         ORDER BY nr
+        OFFSET 0
+      ) AS asked
+      CROSS JOIN LATERAL (
+        SELECT met.place, met.task
+          FROM (
+            SELECT given.first, given.since, given.last
+              FROM unnest($9::text[], $10::smallint[], $11::bigint[], $12::smallint[])
+                   WITH ORDINALITY AS given(name, first, since, last, nr)
+             WHERE given.name = asked.name
+             ORDER BY nr
+            OFFSET 0
+          ) AS part
+          CROSS JOIN LATERAL (
+            SELECT ctid AS place, task FROM {{job}}
+             WHERE ready = 1 AND queue = asked.name AND (prio, run_at) >= (part.first, part.since) AND prio <= part.last
+             ORDER BY queue, prio, run_at, seq
+             LIMIT asked.most
+               FOR UPDATE SKIP LOCKED
+          ) AS met
+         LIMIT asked.most
       ) AS found
      LIMIT $2::bigint""",
 )
