@@ -20,7 +20,7 @@ from holdfast.stores.sql.dialects.postgresql_floors import (
 )
 from holdfast.stores.sql.postgresql import PostgresStore
 from tests.features import feature
-from tests.sql.postgresql.dialogue import want
+from tests.sql.core.dialogue import want
 from tests.sql.postgresql.harness import DatabaseHarness
 
 AT = 1_000_000_000
