@@ -12,7 +12,7 @@ from holdfast.testing.contract.harness import StoreHarness  # noqa: E402  # asse
 from tests.contract.adapters import ADAPTERS  # noqa: E402
 from tests.sql.postgresql.warm import kept  # noqa: E402
 
-_SUITES = ("test_store.py", "test_source.py")
+_SUITES = ("test_store.py", "test_source.py", "test_feed.py")
 _HERE = Path(__file__).parent
 
 

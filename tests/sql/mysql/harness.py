@@ -87,6 +87,11 @@ def give_back(name: str) -> None:
         return
     ask(server, name, *(f"DELETE FROM {table}" for table in tables if table not in _KEPT))
     ask(server, name, "UPDATE holdfast_meta SET value = '1' WHERE name = 'epoch'")
+    off = (
+        "UPDATE holdfast_meta SET value = '0' WHERE name = 'export'",
+        "DELETE FROM holdfast_meta WHERE name LIKE 'export\\_%'",
+    )
+    ask(server, name, *off)
     _free().append(name)
 
 

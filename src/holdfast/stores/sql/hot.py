@@ -240,6 +240,7 @@ class Hot:
         if moves:
             yield from self.move(step, moves)
             yield from db.delete("job", "seq", [row[0] for row in ended])
+            yield from db.feed.ended(step, [row[0] for row in ended])
             yield from self.count_ended(step, ended)
         return answers
 

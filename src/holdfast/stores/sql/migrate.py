@@ -148,6 +148,7 @@ def restored(step: Step) -> Script[int]:
             f"clock that says {now // 1_000_000} seconds since 1970. Set the database's clock, and try again."
         )
     yield from step.db.upsert("meta", [("epoch", str(epoch)), ("database", step.draw.job_id(seconds(now)))])
+    yield from step.db.feed.restored(step)
     return epoch
 
 

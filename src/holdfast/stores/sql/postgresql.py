@@ -205,8 +205,31 @@ class PostgresStore(SqlStore):
         rescued = await self._go_on(await self._write(lambda step: rescue(step, limit), repeats=True))
         return replace(rescued, pruned=rescued.pruned + pruned, more=rescued.more or pruned >= PRUNE_BATCH)
 
+    # --- for an exporter
+
+    async def start_export(self) -> None:
+        """Switch it on, and make the index by which it reads. Nobody waits for that: it is made beside those who write."""
+        await super().start_export()
+        await self._postgres.run(lambda: _index(self._postgres.db, on=True), single=True, repeats=True)
+
+    async def stop_export(self) -> None:
+        """Switch it off."""
+        await super().stop_export()
+        await self._postgres.run(lambda: _index(self._postgres.db, on=False), single=True, repeats=True)
+
     async def _notify(self, step: Step) -> None:
         await self._postgres.run(lambda: notification(step), single=True, repeats=True)
+
+
+def _index(db: PostgresDialect, *, on: bool) -> Script[None]:
+    """Make or drop the index of ended jobs by their transactions. One that was not finished is made anew."""
+    name = f"{db.prefix}done_xid"
+    text = f"SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('{db.named(name, db.schema)}')"
+    there = yield Statement(text)
+    if there and not (on and there[0][0]):
+        yield Statement(f"DROP INDEX CONCURRENTLY IF EXISTS {db.named(name, db.schema)}")
+    if on and not (there and there[0][0]):
+        yield Statement(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {db.tables['done']} (xid, seq)")
 
 
 def _alone(statement: Statement) -> Script[Sequence[Row]]:

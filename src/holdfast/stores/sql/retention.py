@@ -9,6 +9,7 @@ import msgspec
 
 from holdfast.job.model import Queue
 from holdfast.job.state import State
+from holdfast.stores.sql.feed import spare
 from holdfast.stores.sql.rows import CODES, ELSEWHERE, HIDDEN, Policy, body_from, micros
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def _prune(
             continue  # its window is still open: the record must answer for its unique key
         gone.append(row)
         over -= 1
+    gone = yield from spare(step, gone)
     yield from _purge(step, queue, gone)
     return len(gone)
 

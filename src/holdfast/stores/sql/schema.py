@@ -42,6 +42,7 @@ TABLES: Final[dict[str, Table]] = {
     "stat": Table(
         ("minute", "queue", "task", "outcome", "instance", "worker", "n", "waited", "ran", "waits", "runs"), key=5
     ),
+    "feed": Table(("seq", "gone")),  # after the column that orders it
     "meta": Table(("name", "value")),
 }
 

@@ -273,6 +273,7 @@ def _write_jobs(step: Step, part: Slice, touched: Sequence[int]) -> Script[dict[
     yield from db.put("done", [done_row(new) for old, new in dead if not old.final])
     yield from _write_attempts(step, pairs, numbers)
     yield from _count(step, pairs)
+    yield from db.feed.changed(step, pairs, numbers)
     keys = {job.key for pair in pairs for job in pair if job is not None and job.key is not None}
     yield from set_heads(step, keys)
     _tell(step, pairs)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from holdfast.store import Capabilities
 from holdfast.stores.sql.migrate import as_text, behind, check, migrate, restored
 from holdfast.stores.sql.store_control import ControlCalls
+from holdfast.stores.sql.store_feed import FeedCalls
 from holdfast.stores.sql.store_hot import HotCalls
 from holdfast.stores.sql.store_reads import ReadCalls
 from holdfast.stores.sql.store_wait import WaitCalls
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class SqlStore(HotCalls, WaitCalls, ControlCalls, ReadCalls, TransactionCalls):
+class SqlStore(HotCalls, WaitCalls, ControlCalls, ReadCalls, FeedCalls, TransactionCalls):
     """Jobs in a database, for any number of processes."""
 
     def __init__(

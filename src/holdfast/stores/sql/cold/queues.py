@@ -46,6 +46,7 @@ def delete_queue(step: Step, command: c.DeleteQueue) -> Script[bool]:
     seqs = [seq for (seq,) in found]
     yield from step.db.delete("attempt", "seq", seqs)
     yield from step.db.delete("done", "seq", seqs)
+    yield from step.db.feed.gone(step, seqs)
     if len(seqs) == PURGE_BATCH:
         return False
     yield from step.db.delete("tally", "queue", [command.name])

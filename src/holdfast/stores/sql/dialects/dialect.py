@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from holdfast.stores.sql.feed import Feeding
 from holdfast.stores.sql.schema import END_COLUMNS, TABLES
 from holdfast.stores.sql.script import Statement
 from holdfast.stores.sql.stats import RollUp
@@ -32,9 +33,13 @@ class Dialect(ABC):
     #: The scripts of the hot path. A dialect that can do with fewer statements has its own.
     hot: Hot
 
+    #: How what has ended is noted for an exporter.
+    feed: Feeding = Feeding()
+
     #: Columns and conditions that some indexes are made for. A database without partial indexes has columns of their own.
     words: Mapping[str, str] = MappingProxyType(
         {
+            "share": "",
             "due_at": "run_at",
             "is_due": "state IN (1, 4)",
             "runs_at": "instance",

@@ -50,6 +50,7 @@ class MysqlDialect(Dialect):
     name = "mysql"
     words = MappingProxyType(
         {
+            "share": "LOCK IN SHARE MODE",
             "due_at": "due_at",
             # Not IS NOT NULL: with a comparison the least one is found by one step into the index.
             "is_due": "due_at >= 0",

@@ -20,6 +20,7 @@ from zlib import crc32
 
 from holdfast.errors import ConfigError
 from holdfast.stores.sql.dialects.dialect import Dialect
+from holdfast.stores.sql.dialects.postgresql_feed import PostgresFeed
 from holdfast.stores.sql.dialects.postgresql_hot import PostgresHot
 from holdfast.stores.sql.dialects.postgresql_texts import NOW
 from holdfast.stores.sql.rows import micros
@@ -50,7 +51,20 @@ _TEXTS: Final = frozenset(
     }
 )  # fmt: skip
 _SMALL: Final = frozenset(
-    {"ready", "prio", "lane", "suspect", "cancel_asked", "paused", "stopped", "live", "owns", "shard", "outcome"}
+    {
+        "ready",
+        "prio",
+        "lane",
+        "suspect",
+        "cancel_asked",
+        "paused",
+        "stopped",
+        "live",
+        "owns",
+        "shard",
+        "outcome",
+        "gone",
+    }
 )
 
 
@@ -72,6 +86,7 @@ class PostgresDialect(Dialect):
 
     name = "postgresql"
     hot: PostgresHot
+    feed = PostgresFeed()
     no_end = ", ".join(f"NULL::{kind_of('done', column)} AS {column}" for column in END_COLUMNS)
 
     def __init__(self, prefix: str, schema: str = "", clock: Clock | None = None) -> None:

@@ -273,8 +273,12 @@ SELECT now,
 
 #: Succeeded jobs of a queue ($1) that retention lets go: those that ended before $2, or that are more than $3, at most $4.
 #: Nobody else may do the same meanwhile. Those that had a unique key are left to the rules: its window may be open.
+#: What was not exported yet is spared unless it ended before $6; where there is no exporter, all is taken to be exported.
 PRUNE: Final = """
-WITH gone AS (
+WITH exported AS MATERIALIZED (
+    SELECT coalesce((SELECT value::bigint FROM {meta} WHERE name = 'export_xid'), 9223372036854775807) AS mine
+),
+gone AS (
     DELETE FROM {done} AS done
      WHERE done.ctid = ANY (ARRAY(
         SELECT ctid FROM {done}
@@ -283,7 +287,9 @@ WITH gone AS (
          LIMIT greatest(0, least($4::bigint,
                (SELECT sum(n) FROM {tally} WHERE queue = $1::text AND state % 100 = 6)::bigint - $3::bigint))
            FOR UPDATE SKIP LOCKED))
-    RETURNING seq, attempt, CASE WHEN deleted_at IS NULL THEN 6 ELSE 106 END AS code
+       AND (finished_at <= $6::bigint OR xid < (SELECT mine FROM exported))
+    RETURNING seq, attempt, CASE WHEN deleted_at IS NULL THEN 6 ELSE 106 END AS code,
+              xid >= (SELECT mine FROM exported) AS dropped
 ),
 evidence AS (
     DELETE FROM {attempt} WHERE seq = ANY (ARRAY(SELECT seq FROM gone WHERE attempt > 1))
@@ -293,5 +299,5 @@ counted AS (
     SELECT $1::text, code, $5::smallint, -count(*) FROM gone GROUP BY code
     ON CONFLICT (queue, state, shard) DO UPDATE SET n = tally.n + excluded.n
 )
-SELECT count(*) FROM gone
+SELECT count(*), count(*) FILTER (WHERE dropped) FROM gone
 """

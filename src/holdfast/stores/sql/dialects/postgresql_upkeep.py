@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec.structs import replace
 
+from holdfast.feed import SPARED
 from holdfast.job import commands as c
 from holdfast.job.ledger.upkeep import GONE_AFTER
 from holdfast.job.model import Instance, Queue, WorkerConfig
 from holdfast.stores.sql import upkeep
 from holdfast.stores.sql.dialects.postgresql_texts import BEAT, LOOK, PRUNE
+from holdfast.stores.sql.feed import DROPPED
 from holdfast.stores.sql.rows import ELSEWHERE, SUCCEEDED, body_from, body_of, micros, seconds
 from holdfast.stores.sql.script import Statement
 
@@ -108,8 +110,13 @@ class PostgresUpkeep:
                 rules.append((_EVER, queue.keep_succeeded_count))
             gone = 0
             for until, most in rules:
-                [[count]] = yield Statement(self._prune, (queue.name, until, most, PRUNE_BATCH, self._db.shard))
+                spared = now - micros(SPARED)
+                [[count, dropped]] = yield Statement(
+                    self._prune, (queue.name, until, most, PRUNE_BATCH, self._db.shard, spared)
+                )
                 gone += count
+                if dropped:
+                    yield from self._db.add("counter", [(DROPPED, 0, dropped)])
             total, stuck = total + gone, stuck or not gone
         return total, stuck
 

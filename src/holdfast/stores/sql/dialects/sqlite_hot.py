@@ -91,6 +91,7 @@ class SqliteHot(Hot):
                 ended.append(_success(job, now))
         if moved:
             yield from step.db.delete("job", "seq", list(moved))
+            yield from step.db.feed.ended(step, list(moved))
             yield from self.count_successes(step, ended)
         return answers
 

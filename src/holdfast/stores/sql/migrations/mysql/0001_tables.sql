@@ -7,7 +7,7 @@ CREATE TABLE IF NOT EXISTS {meta} (
     name VARBINARY(100) NOT NULL PRIMARY KEY,
     value VARBINARY(1000) NOT NULL
 ) ENGINE = InnoDB CHARACTER SET = utf8mb4 AS SELECT 'schema' AS name, '0' AS value;
-INSERT IGNORE INTO {meta} (name, value) VALUES ('epoch', '1'), ('database', UUID());
+INSERT IGNORE INTO {meta} (name, value) VALUES ('epoch', '1'), ('export', '0'), ('database', UUID());
 
 -- Jobs that have not ended. Without partial indexes, what only some rows have is a column that follows from the others and is
 -- NULL in the rest: a scan of what is due, or of what runs, meets no other row.
@@ -189,6 +189,14 @@ CREATE TABLE IF NOT EXISTS {stat} (
     PRIMARY KEY (minute, queue, task, outcome, instance)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET = utf8mb4;
 
+-- What an exporter has not had; gone: a person purged the job. Numbers are given before they become visible, so none is taken
+-- to be the last: a row is read when it is there, and deleted when it was exported.
+CREATE TABLE IF NOT EXISTS {feed} (
+    pos BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    seq BIGINT NOT NULL,
+    gone SMALLINT NOT NULL,
+    KEY feed_seq (seq)
+) ENGINE = InnoDB CHARACTER SET = utf8mb4;
 -- Rows that stand for names while somebody locks these: a name's hash says which. There is a fixed number of them, so that a
 -- lock never makes a row.
 CREATE TABLE IF NOT EXISTS {prefix}slot (slot INT NOT NULL PRIMARY KEY) ENGINE = InnoDB;

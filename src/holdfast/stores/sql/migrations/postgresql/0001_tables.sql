@@ -92,6 +92,8 @@ CREATE TABLE {done} (
     rest bytea,
     result bytea,
     tail bytea,
+    -- Which transaction has put it here: an exporter reads by it. Unlike a number, it can be told when nothing older comes.
+    xid bigint NOT NULL DEFAULT (pg_current_xact_id()::text::bigint),
     CONSTRAINT {prefix}done_has_ended CHECK (state % 10 BETWEEN 6 AND 8)
 ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 ALTER TABLE {done} ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -186,5 +188,13 @@ CREATE TABLE {stat} (
     PRIMARY KEY (minute, queue, task, outcome, instance)
 ) WITH (fillfactor = 50);
 
+-- What an exporter must look at again: changes of ended jobs, attempts of others, and jobs that a person purged (gone).
+CREATE TABLE {feed} (
+    xid bigint NOT NULL DEFAULT (pg_current_xact_id()::text::bigint),
+    seq bigint NOT NULL,
+    gone smallint NOT NULL
+);
+CREATE INDEX {prefix}feed_order ON {feed} (xid, seq);
+
 CREATE TABLE {meta} (name text COLLATE "C" PRIMARY KEY, value text NOT NULL);
-INSERT INTO {meta} (name, value) VALUES ('epoch', '1'), ('database', gen_random_uuid()::text);
+INSERT INTO {meta} (name, value) VALUES ('epoch', '1'), ('export', '0'), ('database', gen_random_uuid()::text);

@@ -168,5 +168,13 @@ CREATE TABLE {stat} (
     PRIMARY KEY (minute, queue, task, outcome, instance)
 ) WITHOUT ROWID;
 
+-- What an exporter has not had, in the order in which it became so; gone: a person purged the job.
+CREATE TABLE {feed} (
+    pos INTEGER PRIMARY KEY AUTOINCREMENT,
+    seq INTEGER NOT NULL,
+    gone INTEGER NOT NULL
+);
+CREATE INDEX {feed}_seq ON {feed} (seq);
+
 CREATE TABLE {meta} (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-INSERT INTO {meta} (name, value) VALUES ('epoch', '1'), ('database', lower(hex(randomblob(16))));
+INSERT INTO {meta} (name, value) VALUES ('epoch', '1'), ('export', '0'), ('database', lower(hex(randomblob(16))));
