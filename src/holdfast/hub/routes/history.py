@@ -16,6 +16,7 @@ from holdfast.history import (
     WorkerRepository,
     WorkerStats,
 )
+from holdfast.hub.routes.jobs import refuse_search
 from holdfast.hub.routing import BATCH_BODY_MAX, Route, Scope
 from holdfast.job.commands import AttemptRecord, Page, StatusUpdate
 from holdfast.job.model import WorkerConfig
@@ -152,6 +153,7 @@ def _workers(call: Call) -> WorkerRepository:
 async def find_attempts(call: Call) -> AttemptRows:
     """List attempts of all jobs, the latest start first."""
     query: AttemptQuery = call.query
+    refuse_search(call, query.text)
     page = await _history(call).find_attempts(query.filter(), Page(limit=query.limit, cursor=query.cursor))
     return AttemptRows(items=tuple(map(_row, page.items)), cursor=page.cursor)
 
