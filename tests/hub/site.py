@@ -19,7 +19,7 @@ from holdfast.hub.parts import Parts
 from holdfast.hub.scopes import Scope
 from holdfast.hub.sessions import Sessions
 from holdfast.hub.tokens import FILE, TokenFile
-from holdfast.job.commands import Define
+from holdfast.job.commands import Define, QueueWant, Settlement, Want
 from holdfast.job.retry import RetryPolicy
 from holdfast.node.live import Live
 from holdfast.telemetry.front_door import FrontDoor
@@ -132,3 +132,14 @@ class Site:
         """Make tasks known, of the queue that the rig's workers serve."""
         retry = RetryPolicy(max_attempts=max_attempts, base=0.0, factor=1.0, cap=0.0)
         await self.store.define([Define(alias=alias, queue=self.rig.queue, retry=retry) for alias in aliases])
+
+    async def rig_claim_through(self, store: Any) -> Any:
+        """Claim the one job that is ready, through the front door, which the rig does not pass."""
+        want = Want(queues=(QueueWant(self.rig.queue, 1),), limit=1, instance="i1", worker="w")
+        [claim] = (await store.claim(want)).items
+        return claim
+
+    @staticmethod
+    def settlement(claim: Any, ending: Any) -> Any:
+        """An ending, as a worker reports it."""
+        return Settlement(claim, ending)

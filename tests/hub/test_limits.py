@@ -2,6 +2,7 @@
 
 import gzip
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -97,7 +98,7 @@ def test_a_bucket_fills_with_time_and_forgets_those_who_stay_away() -> None:
 
 
 async def send_body(site: Site, size: int, path: str = "/queues/q", method: str = "PATCH") -> int:
-    async def pieces():  # type: ignore[no-untyped-def]
+    async def pieces() -> AsyncIterator[bytes]:
         left = size
         while left:
             yield b" " * min(left, 65_536)

@@ -174,7 +174,7 @@ ROUTES: Final = (
     ),
     Route(
         method="DELETE",
-        path="/tasks/{name}",
+        path="/definitions/{name}",
         handle=delete_task,
         scope=Scope.ADMIN,
         body=Who | None,

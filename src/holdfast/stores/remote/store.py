@@ -252,7 +252,7 @@ class RemoteStore:
 
     async def delete_definition(self, alias_or_id: str, who: str = "") -> None:
         """Forget a definition that nothing uses."""
-        await self.ask("DELETE", f"/tasks/{quote(alias_or_id)}", r.Who, r.Who(who=who))
+        await self.ask("DELETE", f"/definitions/{quote(alias_or_id)}", r.Who, r.Who(who=who))
 
     # --- schedules and workers
 
