@@ -14,6 +14,7 @@ import pytest_asyncio
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from holdfast.errors import ConfigError
 from holdfast.job.state import State
 from holdfast.table import Handle, TaskService, TaskTable
 from tests.features import feature
@@ -94,6 +95,8 @@ async def test_the_rows_of_a_service_that_is_killed_are_run_by_another(orders: T
         assert process.stdout is not None
         line = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), PATIENCE)
         assert line.startswith("running")
+        with pytest.raises(ConfigError, match="found 30 s here and 2 s in another process"):
+            await TaskService(orders, lambda order, handle: None).run(lease=30.0)
         process.send_signal(signal.SIGKILL)
         process.wait()
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from holdfast.job.commands import Want
     from holdfast.table.gate import Gate
+    from holdfast.table.leases import Leases
     from holdfast.table.rows import Rows
     from holdfast.table.shape import Key, Shape
 
@@ -37,7 +38,8 @@ _SECOND: Final = 1_000_000
 class Claiming(Generic[M]):
     """Claims rows of one table. Plain functions of a Connection."""
 
-    def __init__(self, shape: Shape[M], gate: Gate, rows: Rows[M]) -> None:
+    def __init__(self, shape: Shape[M], gate: Gate, rows: Rows[M], leases: Leases) -> None:
+        self._leases = leases
         self._shape, self._gate, self._rows, self._words = shape, gate, rows, shape.words
         self._take_statement, self._lock_statement = cache(self._taking), cache(self._locking)
         self._probe_statement = cache(self._probing)
@@ -50,6 +52,7 @@ class Claiming(Generic[M]):
         if next_due is not None and next_due <= now:
             self.promote(connection, now, PROMOTE_BATCH, patient=patient)
             now, next_due, suspects = self._probe(connection)
+        self._leases.check_first(connection, want.lease, want.instance)
         claims: list[Claim[M]] = []
         if limit > 0 and suspects and not self._runs_suspect(connection, want.instance):
             claims += self._take(connection, want, 1, self._words.suspect, now)

@@ -97,6 +97,19 @@ def _add_columns(cls: type[TaskMixin]) -> None:
         raise BadModel(cls.__name__, [*faults, "Add them to the table, or name yours in __task_columns__."])
 
 
+@event.listens_for(TaskMixin, "instrument_class", propagate=True)
+def _need_key(mapper: Mapper[Any], cls: type[Any]) -> None:
+    """Refuse a model without a primary key, before SQLAlchemy does in words of its own."""
+    table: Any = mapper.local_table
+    asked = getattr(cls, "__mapper_args__", None)
+    named = asked.get("primary_key") if isinstance(asked, dict) else None
+    if mapper.inherits is None and table is not None and not table.primary_key.columns and not named:
+        raise BadModel(
+            cls.__name__,
+            ["expected a primary key, found none. Mark what names a row: mapped_column(primary_key=True)."],
+        )
+
+
 @event.listens_for(TaskMixin, "after_mapper_constructed", propagate=True)
 def _add_index(mapper: Mapper[Any], cls: type[Any]) -> None:
     """Add the one index that claims, rescues and statistics read."""

@@ -10,7 +10,7 @@ import msgspec
 
 from holdfast.clock import Clock, SystemClock
 from holdfast.durations import Duration, seconds
-from holdfast.errors import ConfigError, UsageError
+from holdfast.errors import ConfigError, HoldfastError, UsageError
 from holdfast.job.ids import shown
 from holdfast.job.model import InstanceState
 from holdfast.table.program import TableProgram
@@ -109,7 +109,8 @@ class TaskService(Generic[M]):
 
         limit: rows claimed at a time at most. concurrency: runners at the same time at most. lease: how long a row is held
         without a beat. interval: the longest sleep when nothing is ready. grace: how long a stop waits for runners.
-        Raises ConfigError for options that can not be used, MissingTable with the DDL.
+        Raises ConfigError for options that can not be used, and when another service, here or in a process that holds rows
+        now, has another lease; MissingTable with the DDL.
         """
         return await self._run(self._options(limit, concurrency, lease, interval, grace), self._hooks)
 
@@ -117,14 +118,19 @@ class TaskService(Generic[M]):
         if self._worker is not None:
             raise UsageError("the service runs already. Make another one, or stop it first.")
         await self.table.checked()
-        self.table.join(self, options.lease)
+        self.table.leases.join(self, options.lease)
         self._over = asyncio.Event()
+        watch: asyncio.Task[None] | None = None
         try:
-            await self._tell_of_other_leases(options.lease)
+            await self.table.check_lease(options.lease)
+            watch = asyncio.create_task(self._watch_leases(options.lease), name="holdfast-table-leases")
             self._worker = Worker(self._source, self._program, options, self._clock, hooks)
             return await self._worker.run()
         finally:
-            self.table.leave(self)
+            if watch is not None:
+                watch.cancel()
+                await asyncio.wait([watch])
+            self.table.leases.leave(self)
             self._worker = None
             self._over.set()
 
@@ -193,6 +199,7 @@ class TaskService(Generic[M]):
         """
         options = self._options(limit, concurrency, lease, INTERVAL, grace)
         await self.table.checked()
+        await self.table.check_lease(options.lease)
         return await work_once(
             self._source, self._program, options, self._clock, self._hooks, limit=limit, concurrency=concurrency
         )
@@ -220,14 +227,21 @@ class TaskService(Generic[M]):
             local=False,
         ).checked()
 
-    async def _tell_of_other_leases(self, lease: float) -> None:
-        for found in await self.table.other_leases(lease):
-            self._tell(
-                ConfigError(
-                    f"task table {self.table.name!r}: expected one lease for all services, found {lease:g} s here and "
-                    f"{found:g} s in another process. Rows are safe; give both the same, or wait for the old one to end."
-                )
-            )
+    async def _watch_leases(self, lease: float) -> None:
+        """Tell once of each other lease that comes up while this service works."""
+        told: set[float] = set()
+        while True:
+            await asyncio.sleep(lease / 3)
+            try:
+                found = set(await self.table.other_leases(lease))
+            except HoldfastError:
+                continue  # the worker itself tells what is wrong with the database
+            except Exception as error:  # noqa: BLE001 - told, and the service works on
+                self._tell(error)
+                continue
+            if found - told:
+                self._tell(self.table.leases.refusal(lease, sorted(found - told)))
+                told |= found
 
     def _tell(self, error: Exception) -> None:
         if self._hooks.on_error is None:

@@ -17,6 +17,7 @@ from holdfast.store import Capabilities
 from holdfast.table.claims import Claiming
 from holdfast.table.columns import micros
 from holdfast.table.gate import Gate
+from holdfast.table.leases import Leases
 from holdfast.table.rows import KEYS_MAX, Rows
 from holdfast.table.rules import Change, Judge, Row, read_note, with_progress, write_note
 from holdfast.table.successes import Successes
@@ -47,7 +48,8 @@ class TableSource(Generic[M]):
         self.shape, self._gate = shape, gate
         self._rows = Rows(shape, gate)
         self._judge = Judge(shape.name, shape.words, retry, shape.error_kept)
-        self._claiming = Claiming(shape, gate, self._rows)
+        self._leases = Leases(shape.name, self._rows)
+        self._claiming = Claiming(shape, gate, self._rows, self._leases)
         self._successes = Successes(shape, gate, self._rows, self._judge)
         self._waking = Waking()
         self._words = shape.words
@@ -78,6 +80,8 @@ class TableSource(Generic[M]):
         if not claims.items and claims.next_due is not None and claims.next_due <= now:
             # What is due is just being promoted by somebody else, who holds it: wait for that, or it would seem not there.
             claims, _ = await self._gate.run(lambda one: self._claiming.claim(one, want, limit, cursor, patient=True))
+        if claims.items:
+            self._leases.welcome(want.instance)
         return claims
 
     # --- settle and progress ---------------------------------------------------------------------------------------

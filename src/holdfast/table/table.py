@@ -22,6 +22,7 @@ from holdfast.table.control import Changed, Control, Stuck
 from holdfast.table.creating import Created, Creation, after_commit
 from holdfast.table.endings import failure
 from holdfast.table.gate import Gate
+from holdfast.table.leases import BY_HAND, Leases
 from holdfast.table.shape import Shape
 from holdfast.table.source import TableSource
 from holdfast.table.update import ColumnUpdate
@@ -46,7 +47,6 @@ OnDuplicate = Literal["raise", "report"]
 PAGE_MAX: Final = 1_000
 _DUPLICATES: Final = ("raise", "report")
 _RACES_MAX: Final = 5
-_LEASE_SLACK: Final = 1_000  # microseconds
 
 
 class TableStats(msgspec.Struct, frozen=True):
@@ -106,7 +106,6 @@ class TaskTable(TableSource[M]):
         self.retries_errors = retry is not None
         self._control = Control(shape, gate)
         self._is_checked = False
-        self._leases: dict[object, float] = {}  # of the services of this process
         gate.missing = lambda: self._missing("another one, or none")
 
     def __repr__(self) -> str:
@@ -342,7 +341,7 @@ class TaskTable(TableSource[M]):
             queues=(QueueWant(self.name, limit),),
             limit=limit,
             lease=seconds(lease, "lease", positive=True),
-            instance="by hand",
+            instance=BY_HAND,
             worker=worker,
         )
         return (await self.claim(want)).items
@@ -403,31 +402,18 @@ class TaskTable(TableSource[M]):
 
     # --- services --------------------------------------------------------------------------------------------------
 
-    def join(self, service: object, lease: float) -> None:
-        """Note that a service of this process works with a lease. Raises ConfigError when another has a different one."""
-        others = {one for known, one in self._leases.items() if known is not service and one != lease}
-        if others:
-            raise ConfigError(
-                f"task table {self.name!r}: expected one lease for all services, found {lease:g} s beside "
-                f"{', '.join(f'{one:g} s' for one in sorted(others))}. Give all of them the same lease."
-            )
-        self._leases[service] = lease
+    @property
+    def leases(self) -> Leases:
+        """The leases of the services of this table."""
+        return self._leases
 
-    def leave(self, service: object) -> None:
-        """The service has ended."""
-        self._leases.pop(service, None)
+    async def check_lease(self, lease: float) -> None:
+        """Raise ConfigError when another process holds rows with another lease, in seconds."""
+        await self._gate.run(lambda connection: self._leases.check(connection, lease), write=False)
 
-    async def other_leases(self, lease: float) -> set[float]:
+    async def other_leases(self, lease: float, instance: str = "") -> Sequence[float]:
         """Return leases, in seconds, with which other processes hold rows now, where they differ from `lease`."""
-        rows = self._rows
-        length = rows.column("task_lease_until") - rows.column("task_updated_at")
-        statement = select(length).where(
-            rows.in_state(self.shape.words.running), rows.column("task_lease_until") > rows.now()
-        )
-        found = await self._gate.run(
-            lambda connection: connection.execute(statement.distinct().limit(10)).scalars().all(), write=False
-        )
-        return {one / 1_000_000 for one in found if one > 0 and abs(one - micros(lease)) > _LEASE_SLACK}
+        return await self._gate.run(lambda one: self._leases.others(one, lease, instance), write=False)
 
     def _need_sync(self, what: str) -> None:
         if self.is_async:
