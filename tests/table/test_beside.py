@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -78,6 +79,29 @@ async def test_status_and_metrics_of_a_node_list_the_tables_of_its_app(tmp_path:
         status, text = node.ask("GET", "/metrics")
         assert status == 200
         assert 'queue_jobs_pending{queue="orders"} 3.0' in text
+        answers: dict[str, Any] = {}
+        for path in (
+            "queues",
+            "queue-stats",
+            "jobs?queue=orders",
+            "jobs/orders:b",
+            "failed-jobs",
+            "worker-stats",
+            "attempts",
+            "stats",
+            "jobs",
+        ):
+            status, answers[path] = node.ask("GET", f"/api/v1/{path}")
+            assert status == 200, (path, answers[path])
+        assert {one["queue"]["name"]: one["counts"].get("queued") for one in answers["queues"]}["orders"] == 3
+        assert {one["name"]: one["states"]["queued"] for one in answers["queue-stats"]}["orders"] == 3
+        assert {one["id"] for one in answers["jobs?queue=orders"]["items"]} == {"orders:a", "orders:b", "orders:c"}
+        assert len(answers["jobs"]["items"]) == 3
+        assert answers["jobs/orders:b"]["job"]["state"] == "queued"
+        listed = holdfast("jobs", "ls", "--data", node.data, "--queue", "orders")
+        assert "orders:c" in listed.stdout, listed.stderr
+        status, problem = node.ask("PATCH", "/api/v1/queues/orders", {"paused": True})
+        assert (status, "is a task table" in problem["detail"]) == (409, True)
         assert node.stop() == 0
     finally:
         node.kill()

@@ -206,6 +206,10 @@ class Node:
         await self._store.migrate()
         if settings.history is not None:
             await self._open_history(stack, settings.history, feed, past)
+        if self._app is not None and self._app.tables and self._history is not None:
+            from holdfast.table.beside import history_beside
+
+            self._history = history_beside(self._history, self._app.tables)
         if self._app is not None:
             self._app.lend(self._store)
             if self._app.stickies.services:

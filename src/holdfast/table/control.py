@@ -105,9 +105,7 @@ class Control(Generic[M]):
         self, states: tuple[State, ...], where: Sequence[ColumnElement[bool]]
     ) -> Callable[[Connection], list[Key]]:
         """Return the look-up of all rows in `states` that match `where`."""
-        words = dict.fromkeys(self._shape.words.stored(state) for state in states)
-        if State.QUEUED in states:
-            words[self._shape.words.suspect] = None
+        words = dict.fromkeys(word for state in states for word in self._shape.words.of(state))
         statement = select(*self._shape.keys).where(self._rows.in_state(*words), *where)
         return lambda connection: [tuple(one) for one in connection.execute(statement)]
 

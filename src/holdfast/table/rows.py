@@ -20,6 +20,7 @@ from sqlalchemy import (
     bindparam,
     func,
     literal_column,
+    not_,
     or_,
     select,
     tuple_,
@@ -29,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
+from holdfast.job.state import State
 from holdfast.table.rules import Change, Row, read_note
 
 if TYPE_CHECKING:
@@ -98,6 +100,21 @@ class Rows(Generic[M]):
         # MariaDB uses the index for this form, and not for a list of tuples.
         return or_(*(and_(*(c == part for c, part in zip(columns, key, strict=True))) for key in keys))
 
+    def is_state(self, *states: State) -> ColumnElement[bool]:
+        """Return the condition that a row is in one of these states, also where two of them share a word."""
+        words, failed = self.words, self.column("task_failures") > 0
+        plain: dict[str, None] = {}
+        parts: list[ColumnElement[bool]] = []
+        for state in dict.fromkeys(states):
+            word = words.stored(state)
+            if words.scheduled == words.retrying == word and not {State.SCHEDULED, State.RETRYING} <= set(states):
+                parts.append(and_(self.in_state(word), failed if state is State.RETRYING else not_(failed)))
+                continue
+            plain[word] = None
+            if state is State.QUEUED:
+                plain[words.suspect] = None
+        return or_(*parts, *([self.in_state(*plain)] if plain else []))
+
     def still(self, word: str) -> ColumnElement[bool]:
         """Return the condition that a row which is looked up by its key is in a state.
 
@@ -127,13 +144,15 @@ class Rows(Generic[M]):
 
     def read(self, connection: Connection, statement: Select[Any]) -> tuple[list[Row], int]:
         """Return rows of a statement made by `chosen`, and the time of it (0 when there are none)."""
-        width = len(self.shape.keys)
         found = connection.execute(statement).all()
-        rows = [self._row(tuple(one[:width]), one[width:]) for one in found]
+        rows = [self.row_of(one) for one in found]
         return rows, int(found[0][-1]) if found else 0
 
-    def _row(self, key: Key, values: Any) -> Row:
-        state, run_at, lease_until, token, attempt, failures, snoozes, worker, instance, note, _ = values
+    def row_of(self, values: Any) -> Row:
+        """Return what `chosen` reads of a row."""
+        width = len(self.shape.keys)
+        key = tuple(values[:width])
+        state, run_at, lease_until, token, attempt, failures, snoozes, worker, instance, note, _ = values[width:]
         return Row(
             key=key,
             id=self.shape.id_of(key),

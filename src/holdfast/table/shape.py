@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -47,7 +48,8 @@ class Shape(Generic[M]):
         }
         if faults := _faults(model, self.table, self.task):
             raise BadModel(model.__name__, faults)
-        self.name = check_name(name if name is not None else self.table.fullname, "task table")
+        # A plain text: SQLAlchemy's own kind of text can not be sent as JSON.
+        self.name = check_name(name if name is not None else f"{self.table.fullname}", "task table")
         self.keys = tuple(self.mapper.primary_key)
         self.key_names = tuple(self.mapper.get_property_by_column(column).key for column in self.keys)
         self.own = {
@@ -114,6 +116,16 @@ class Shape(Generic[M]):
         if len(key) == 1:
             return str(key[0])
         return ",".join(str(part).replace("\\", "\\\\").replace(",", "\\,") for part in key)
+
+    def key_from(self, row_id: str) -> Key | None:
+        """Return the key of an id as `id_of` tells it; None for a text that is none."""
+        parts = [row_id] if len(self.keys) == 1 else parts_of(row_id)
+        if len(parts) != len(self.keys):
+            return None
+        try:
+            return tuple(_part_from(column, part) for column, part in zip(self.keys, parts, strict=True))
+        except (ValueError, TypeError, ArithmeticError, SyntaxError):
+            return None
 
     # --- updates ---------------------------------------------------------------------------------------------------
 
@@ -203,6 +215,33 @@ class Shape(Generic[M]):
             found = [index for index in self.table.indexes if index.name == name]
             made += [str(CreateIndex(index).compile(dialect=dialect)).strip() for index in found]
         return _joined(made)
+
+
+def parts_of(row_id: str) -> list[str]:
+    """Return the parts of a composite key's text.
+
+    >>> parts_of("a\\\\,b,2")
+    ['a,b', '2']
+    """
+    parts, letters = [""], iter(row_id)
+    for letter in letters:
+        if letter == ",":
+            parts.append("")
+        else:
+            parts[-1] += next(letters, "") if letter == "\\" else letter
+    return parts
+
+
+def _part_from(column: Any, text: str) -> Any:
+    try:
+        kind = column.type.python_type
+    except NotImplementedError:
+        return text
+    if kind is str:
+        return text
+    if kind is bytes:
+        return ast.literal_eval(text)
+    return kind.fromisoformat(text) if hasattr(kind, "fromisoformat") else kind(text)
 
 
 def _joined(statements: Sequence[str]) -> str:

@@ -56,6 +56,16 @@ class TableSource(Generic[M]):
         self._on_cancel: set[Callable[[], None]] = set()
 
     @property
+    def gate(self) -> Gate:
+        """The way to the database."""
+        return self._gate
+
+    @property
+    def rows(self) -> Rows[M]:
+        """Its statements."""
+        return self._rows
+
+    @property
     def retry_policy(self) -> RetryPolicy:
         """How often a row may fail, and how long it waits between."""
         return self._judge.retry

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from holdfast.durations import Duration, instant, seconds
 from holdfast.errors import ConfigError, ContentError, LeaseLost, MissingTable, StoreUnavailable, UnknownRow, UsageError
-from holdfast.job.commands import Accepted, Claim, QueueWant, Settlement, Snoozed, Stats, Succeeded, Want
+from holdfast.job.commands import Accepted, Claim, QueueWant, Settlement, Snoozed, Succeeded, Want
 from holdfast.job.ids import shown
 from holdfast.job.retry import RetryPolicy
 from holdfast.job.state import State
@@ -245,7 +245,7 @@ class TaskTable(TableSource[M]):
             raise ContentError(f"limit: expected 1 to {PAGE_MAX:,} rows, found {limit!r}.")
         conditions = [*where]
         if state is not None:
-            conditions.append(self._rows.in_state(*self.shape.words.of(state)))
+            conditions.append(self._rows.is_state(*states_of(state)))
         if after is not None:
             key = self.shape.key_of(after)
             conditions.append(self.shape.keys[0] > key[0] if len(key) == 1 else tuple_(*self.shape.keys) > tuple_(*key))
@@ -278,14 +278,6 @@ class TaskTable(TableSource[M]):
             if word in words.ready:
                 ready.append(first)
         return TableStats(counts, min(ready) / 1_000_000 if ready else None)
-
-    async def beside(self) -> Stats:
-        """The same as the part of a store's statistics that this table is."""
-        found = await self.stats()
-        ready = {} if found.oldest_ready_at is None else {self.name: found.oldest_ready_at}
-        return Stats(
-            queues={self.name: {state.value: count for state, count in found.states.items()}}, oldest_ready_at=ready
-        )
 
     async def stuck(self, older_than: Duration = 0.0, *, limit: int = 100) -> Stuck[M]:
         """List running rows whose lease ended, and waiting ones that were due, at least `older_than` ago. Changes nothing."""
