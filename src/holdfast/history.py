@@ -4,7 +4,9 @@
 engine is written by its workers alone, and a report about it is refused with Conflict. `WorkerRepository` holds the
 configured workers and when each was last heard of. Their promises are shown by `holdfast.testing.contract_history`.
 
-Figures are over what is on record: what retention has purged is no longer counted. Many rows are read in slices, so a long
+Figures of jobs (`worker_stats`, `worker_time_series`, `queue_stats`) are over what is on record: what retention has purged
+is no longer counted. Statistics of attempts (`statistics`, `series`) are kept beside the jobs as they end, so they outlive
+them, and reading them costs the same however many jobs there were. Many rows are read in slices, so a long
 read is no snapshot: it shows no job twice and passes over none that was there all the time, but a job that moves meanwhile
 is seen either before or after its move.
 """
@@ -12,6 +14,7 @@ is seen either before or after its move.
 from __future__ import annotations
 
 import math
+from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
@@ -40,6 +43,7 @@ __all__ = [
     "AuditFilter",
     "AuditLog",
     "AuditPage",
+    "GroupBy",
     "JobFilter",
     "JobPage",
     "JobRepository",
@@ -48,6 +52,11 @@ __all__ = [
     "QueueFigures",
     "QueueStats",
     "SeriesBucket",
+    "Span",
+    "Spread",
+    "Statistics",
+    "StatisticsFilter",
+    "StatisticsPoint",
     "StatusUpdate",
     "WorkerRepository",
     "WorkerStats",
@@ -170,6 +179,84 @@ class AttemptPage(msgspec.Struct, frozen=True, kw_only=True):
     cursor: str = ""
 
 
+# --- statistics ----------------------------------------------------------------------------------------------------
+
+
+class GroupBy(StrEnum):
+    """What statistics are told apart by. OUTCOME: how attempts ended, see `holdfast.job.state.End`."""
+
+    ALL = "all"
+    QUEUE = "queue"
+    TASK = "task"
+    WORKER = "worker"
+    OUTCOME = "outcome"
+
+
+class Span(StrEnum):
+    """How long one point of a series is. Points begin with the minute or hour of UTC."""
+
+    MINUTE = "minute"
+    HOUR = "hour"
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return 60.0 if self is Span.MINUTE else HOUR
+
+
+class StatisticsFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Which attempts of the engine; all given fields must match. Those that ended in the last `hours` hours (SERIES_HOURS),
+    the running one included, by the hours or minutes of UTC. ends: how they ended; none: however."""
+
+    queue: str | None = None
+    task: str | None = None
+    worker: str | None = None
+    ends: tuple[End, ...] = ()
+    hours: int = 0
+
+
+class Spread(msgspec.Struct, frozen=True, kw_only=True):
+    """How long something took, in seconds; all None when there was nothing. p50, p95, p99: from a histogram, at most a fifth
+    off; that share of all took no longer."""
+
+    mean: float | None = None
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+
+
+class Statistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Attempts that ended. name: of the queue, task, worker or outcome; empty for all of them together.
+
+    outcomes: every End, zeros included. failed: attempts that spent a failure. gave_up: those by which their job has failed
+    for good. success_rate: over jobs that ended by one of these attempts: succeeded / (succeeded + gave_up), from 0.0 to
+    1.0; None: there is none. waiting: from ready to claimed. running: from claimed to ended, by the store's clock.
+    """
+
+    name: str = ""
+    total: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    gave_up: int = 0
+    success_rate: float | None = None
+    outcomes: dict[str, int] = {}
+    waiting: Spread = Spread()
+    running: Spread = Spread()
+
+
+class StatisticsPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One minute or hour of attempts that ended in it. at: when it begins, UTC, seconds since the epoch; see Statistics."""
+
+    at: float
+    total: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    gave_up: int = 0
+    success_rate: float | None = None
+    waiting: Spread = Spread()
+    running: Spread = Spread()
+
+
 # --- ports ---------------------------------------------------------------------------------------------------------
 
 
@@ -226,6 +313,14 @@ class JobRepository(Protocol):
 
     async def worker_time_series(self, worker: str = "", hours: int = 0) -> Sequence[SeriesBucket]:
         """The last `hours` hours (SERIES_HOURS), the running one last, each with its figures, empty ones as zeros."""
+        ...
+
+    async def statistics(self, which: StatisticsFilter, by: GroupBy = GroupBy.ALL) -> Sequence[Statistics]:
+        """Attempts that ended, group by group, by name; groups without any are left out. ALL: one, also when it is empty."""
+        ...
+
+    async def series(self, which: StatisticsFilter, span: Span = Span.HOUR) -> Sequence[StatisticsPoint]:
+        """Attempts that ended, minute by minute or hour by hour, empty ones as zeros, the running one last."""
         ...
 
     async def list_failed(self, worker: str = "", limit: int = 0) -> Sequence[Job]:

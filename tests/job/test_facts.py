@@ -20,7 +20,7 @@ NUMBERS = {
     "Canceled": 9, "Paused": 10, "Resumed": 11, "Edited": 12, "Retried": 13, "Replayed": 14, "Deleted": 15, "Purged": 16,
     "Bound": 17, "QueueSaved": 20, "QueueDeleted": 21, "DefinitionSaved": 22, "ScheduleSaved": 23, "WorkerSaved": 24,
     "WorkerDeleted": 25, "InstanceSaved": 26, "InstanceGone": 27, "OperationSaved": 28, "Opened": 29, "KeyLinked": 30,
-    "Audited": 31, "Recorded": 32, "Exported": 33, "DefinitionDeleted": 34,
+    "Audited": 31, "Recorded": 32, "Exported": 33, "DefinitionDeleted": 34, "Figured": 35,
 }  # fmt: skip
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=[kind.__name__ for kind in KINDS])
 

@@ -1,5 +1,7 @@
 """Corners of the ledger that a store's port does not show: bad facts, openings, budgets, what is kept."""
 
+import json
+
 import pytest
 from msgspec.structs import replace
 
@@ -9,6 +11,7 @@ from holdfast.job import draw
 from holdfast.job import facts as f
 from holdfast.job.ledger import Ledger, canonical, execute, fold, validate
 from holdfast.job.ledger.clean import clean, encodable
+from holdfast.job.ledger.folding import trailed
 from holdfast.job.ledger.query import page_of
 from holdfast.job.ledger.settling import DATA_MAX
 from holdfast.job.model import (
@@ -16,6 +19,8 @@ from holdfast.job.model import (
     CRASHES_MAX,
     RELEASES_MAX,
     SNOOZES_MAX,
+    TRAIL_KEPT,
+    TRAIL_MAX,
     Instance,
     InstanceState,
     Job,
@@ -300,3 +305,21 @@ def test_a_search_passes_over_the_places_of_purged_jobs(bench: Bench) -> None:
     bench.do(c.Order(action=c.Delete(hard=True), selection=c.Selection(ids=("b",))))
     page = page_of(bench.ledger, c.JobFilter(), c.Page(newest_first=False))
     assert [job.id for job in page.items] == ["a", "c"]
+
+
+@feature("H6")
+def test_the_trail_of_an_attempt_keeps_the_newest_reports_within_its_bounds() -> None:
+    trail = b""
+    for number in range(TRAIL_KEPT + 20):
+        trail = trailed(trail, float(number), b"%d" % number)
+    assert json.loads(trail) == [[float(number), number] for number in range(20, TRAIL_KEPT + 20)]
+    wide = b'"%s"' % (b"x" * (TRAIL_MAX // 4))
+    for number in range(6):
+        trail = trailed(trail, float(number), wide)
+    assert len(trail) <= TRAIL_MAX
+    assert [at for at, _ in json.loads(trail)] == [3.0, 4.0, 5.0]
+
+
+@pytest.mark.parametrize("value", [b'"%s"' % (b"x" * TRAIL_MAX), b"{not json", b"1,2", b"\xff", b"[" * 3_000])
+def test_what_can_not_stand_in_a_trail_is_left_out_of_it(value: bytes) -> None:
+    assert trailed(b"[[1.0,5]]", 2.0, value) == b"[[1.0,5]]"

@@ -14,6 +14,7 @@ from holdfast import history as h
 from holdfast.errors import UnknownJob
 from holdfast.histories.attempts import LatestAttempts, bad_cursor
 from holdfast.histories.figures import SeriesTally, WorkerTally
+from holdfast.histories.statistics import Groups, Points, Window, wanted
 from holdfast.job.commands import RecordAttempts, RecordJobs, RecordStatuses
 from holdfast.job.ledger.query import matching, stats_of
 from holdfast.job.state import State
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from holdfast.history import AttemptFilter, AttemptPage, JobFilter, JobPage, Page
+    from holdfast.job.figures import Cell, Key, Packed
     from holdfast.job.ledger import Ledger
     from holdfast.job.model import Attempt, Job
 
@@ -29,6 +31,8 @@ R = TypeVar("R")
 
 #: How many numbers one slice of a walk looks at. 5 ms are the bound; measured: 2 ms for the dearest filter.
 SLICE: Final = 2_048
+#: How many minutes or hours of the roll-up one step reads.
+NUMBERS: Final = 8
 
 
 class LedgerAccess(Protocol):
@@ -174,6 +178,38 @@ class LedgerJobs:
                     for attempt in job.attempts:
                         tally.add(attempt)
         return tally.buckets()
+
+    async def statistics(self, which: h.StatisticsFilter, by: h.GroupBy = h.GroupBy.ALL) -> Sequence[h.Statistics]:
+        """Attempts that ended, group by group, from the ledger's roll-up."""
+        window, groups = Window(which, self._store.now()), Groups(by)
+        await self._roll_up(window, which, lambda _, key, cell: groups.add(key, cell))
+        return groups.statistics()
+
+    async def series(self, which: h.StatisticsFilter, span: h.Span = h.Span.HOUR) -> Sequence[h.StatisticsPoint]:
+        """Attempts that ended, minute by minute or hour by hour, from the ledger's roll-up."""
+        window = Window(which, self._store.now(), span)
+        points = Points(window)
+        await self._roll_up(window, which, points.add)
+        return points.series()
+
+    async def _roll_up(
+        self, window: Window, which: h.StatisticsFilter, add: Callable[[int, Key, Cell | Packed], None]
+    ) -> None:
+        """Read what was counted, a few minutes or hours at a time; those of one number in one step."""
+        rollup = self._store.ledger.rollup
+        read = rollup.hour if window.span == h.HOUR else rollup.minute
+
+        def some(numbers: Sequence[int]) -> None:
+            for number in numbers:
+                for key, cell in read(number):
+                    if wanted(which, key):
+                        add(number, key, cell)
+
+        known = await self._store.read(lambda: rollup.numbers(int(window.span)))
+        numbers = [number for number in known if window.first <= number <= window.last]
+        for start in range(0, len(numbers), NUMBERS):
+            await self._store.read(partial(some, numbers[start : start + NUMBERS]))
+            await asyncio.sleep(0)
 
     async def queue_stats(self) -> Sequence[h.QueueStats]:
         """All queues, by name."""

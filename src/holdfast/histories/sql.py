@@ -10,6 +10,7 @@ from holdfast import history as h
 from holdfast.errors import Conflict, UnknownJob, UnknownWorker
 from holdfast.histories.attempts import LatestAttempts
 from holdfast.histories.figures import SeriesTally, WorkerTally
+from holdfast.histories.statistics import Groups, Points, Window, wanted
 from holdfast.job.external import EXTERNAL
 from holdfast.job.model import InstanceState
 from holdfast.job.state import FINAL, State
@@ -19,10 +20,14 @@ if TYPE_CHECKING:
 
     from holdfast.history import AttemptFilter, AttemptPage, JobFilter, JobPage, Page
     from holdfast.job.commands import Stats
+    from holdfast.job.figures import Key, Packed
     from holdfast.job.model import Attempt, Instance, Job, Queue, WorkerConfig
 
 _GONE = (InstanceState.LOST, InstanceState.STOPPED)
 _UNFINISHED = tuple(state for state in State if state not in FINAL)
+
+
+Counted = tuple[int, "Key", "Packed"]  # a minute or an hour, what was counted together, and what was counted
 
 
 class SqlAccess(Protocol):
@@ -46,6 +51,7 @@ class SqlAccess(Protocol):
     async def job_figures(self, worker: str) -> list[tuple[str, State, int, int, float]]: ...
     async def hour_figures(self, worker: str, since: float) -> list[tuple[float, int, int, float]]: ...
     async def elsewhere(self, before: int | None) -> list[Job]: ...
+    async def counted(self, span: int, first: int, queue: str | None, task: str | None) -> list[Counted]: ...
     async def tried(
         self, since: float, before: int | None, *, queue: str | None = None, task: str | None = None, odd: bool = False
     ) -> list[Job]: ...
@@ -142,6 +148,23 @@ class SqlJobs:
                 for attempt in job.past if counted else job.attempts:
                     tally.add(attempt)
         return tally.buckets()
+
+    async def statistics(self, which: h.StatisticsFilter, by: h.GroupBy = h.GroupBy.ALL) -> Sequence[h.Statistics]:
+        """Attempts that ended, group by group, from the roll-up."""
+        window, groups = Window(which, self._store.now()), Groups(by)
+        for number, key, packed in await self._store.counted(int(window.span), window.first, which.queue, which.task):
+            if number <= window.last and wanted(which, key):
+                groups.add(key, packed)
+        return groups.statistics()
+
+    async def series(self, which: h.StatisticsFilter, span: h.Span = h.Span.HOUR) -> Sequence[h.StatisticsPoint]:
+        """Attempts that ended, minute by minute or hour by hour, from the roll-up."""
+        window = Window(which, self._store.now(), span)
+        points = Points(window)
+        for number, key, packed in await self._store.counted(int(window.span), window.first, which.queue, which.task):
+            if wanted(which, key):
+                points.add(number, key, packed)
+        return points.series()
 
     async def queue_stats(self) -> Sequence[h.QueueStats]:
         """All queues, by name."""

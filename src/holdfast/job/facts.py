@@ -98,6 +98,7 @@ class Ended(_JobFact, frozen=True, gc=False, array_like=True, tag=5):
     blamed: bool = False  # this job is held to have killed its process
     suspect: bool = False  # the job is a suspect from now on
     spent: bool = True  # counts against the failure, snooze or release budget
+    heard_at: float | None = None  # when its worker was last heard of; None: it ended the attempt itself, at `at`
 
 
 class Progressed(_JobFact, frozen=True, gc=False, array_like=True, tag=6):
@@ -306,6 +307,25 @@ class Exported(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=33):
     upto: int
 
 
+class Figured(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=35):
+    """Figures of attempts that ended in a minute or an hour. In snapshots alone: in a log the endings themselves tell.
+
+    span: seconds, 60 or 3,600; number: which of them, from the epoch. For the rest see holdfast.job.figures.
+    """
+
+    span: int
+    number: int
+    queue: str
+    task: str
+    outcome: int
+    worker: str
+    n: int
+    waited: int
+    ran: int
+    waits: bytes
+    runs: bytes
+
+
 JobFact = (
     Added | Readied | Claimed | Succeeded | Ended | Progressed | Refused | CancelAsked | Canceled | Paused | Resumed | Edited
     | Retried | Replayed | Deleted | Purged | Bound | Recorded
@@ -314,7 +334,7 @@ Fact = (
     Added | Readied | Claimed | Succeeded | Ended | Progressed | Refused | CancelAsked | Canceled | Paused | Resumed | Edited
     | Retried | Replayed | Deleted | Purged | Bound
     | QueueSaved | QueueDeleted | DefinitionSaved | DefinitionDeleted | ScheduleSaved | WorkerSaved | WorkerDeleted
-    | InstanceSaved | InstanceGone | OperationSaved | Opened | KeyLinked | Audited | Recorded | Exported
+    | InstanceSaved | InstanceGone | OperationSaved | Opened | KeyLinked | Audited | Recorded | Exported | Figured
 )  # fmt: skip
 
 _ENCODER: Final = msgspec.msgpack.Encoder()

@@ -21,6 +21,9 @@ SNOOZES_MAX = 1_000
 RELEASES_MAX = 100
 #: A job keeps its newest attempts; older ones of a long life are dropped from its record (and stay in exported history).
 ATTEMPTS_KEPT = 200
+#: How many reports of progress an attempt keeps, and how many bytes of them.
+TRAIL_KEPT = 50
+TRAIL_MAX = 16 * 1024
 #: Tokens stay below 2**53, so that JavaScript and JSON readers keep them exact.
 EPOCH_BITS = 32
 
@@ -63,6 +66,9 @@ class Attempt(msgspec.Struct, frozen=True, gc=False, array_like=True):
     trace_id: str = ""
     span_id: str = ""
     report: int = 0  # fingerprint of what the worker reported, so that a repeat of the same settle is known
+    queued_at: float | None = None  # when the job had become ready for it; None: not known
+    heartbeat_at: float | None = None  # of one that ended: when its worker was last heard of
+    trail: bytes = b""  # JSON array of [time, progress], oldest first: the newest TRAIL_KEPT, within TRAIL_MAX bytes
 
     @property
     def failed(self) -> bool:

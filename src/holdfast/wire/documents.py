@@ -40,7 +40,11 @@ class CancelDoc(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AttemptDoc(msgspec.Struct, frozen=True, kw_only=True):
-    """One execution of a job. `progress` and `log` are left out while there is none."""
+    """One execution of a job. `progress`, `trail` and `log` are left out while there is none.
+
+    queued_at: when the job had become ready for it. heartbeat_at: when its worker was last heard of. trail: the newest
+    reports of progress, each [time, progress].
+    """
 
     number: int
     token: int
@@ -58,7 +62,10 @@ class AttemptDoc(msgspec.Struct, frozen=True, kw_only=True):
     trace_id: str
     span_id: str
     report: int = 0
+    queued_at: float | None = None
+    heartbeat_at: float | None = None
     progress: Raw | UnsetType = UNSET
+    trail: Raw | UnsetType = UNSET
     log: Raw | UnsetType = UNSET
     opaque: dict[str, bytes] | UnsetType = UNSET
     hidden: tuple[str, ...] | UnsetType = UNSET
@@ -160,7 +167,7 @@ class NewJobDoc(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 #: Longer than any clock runs, in seconds, and still a number in JSON.
 _ENDLESS: Final = 1e300
-_JSON_BYTES: Final = ("payload", "headers", "data", "result", "progress", "log", "opaque", "hidden")
+_JSON_BYTES: Final = ("payload", "headers", "data", "result", "progress", "trail", "log", "opaque", "hidden")
 _RAW: Final = msgspec.json.Decoder(Raw)
 #: What opens fewer levels than this is never too deep, and what surrounds it in a document opens fewer than _DEEPER.
 _DEPTH_SAFE: Final = 500
@@ -217,13 +224,13 @@ def parts_back(doc: Any, *names: str) -> dict[str, Any]:
 def attempt_doc(attempt: Attempt) -> AttemptDoc:
     """Return an attempt as a document."""
     plain: dict[str, Any] = {name: getattr(attempt, name) for name in _ATTEMPT_PLAIN}
-    return AttemptDoc(**plain, **parts_out(attempt, "progress", "log"))
+    return AttemptDoc(**plain, **parts_out(attempt, "progress", "trail", "log"))
 
 
 def attempt_of(doc: AttemptDoc) -> Attempt:
     """Return the attempt of a document."""
     plain: dict[str, Any] = {name: getattr(doc, name) for name in _ATTEMPT_PLAIN}
-    return Attempt(**plain, **parts_back(doc, "progress", "log"))
+    return Attempt(**plain, **parts_back(doc, "progress", "trail", "log"))
 
 
 def retry_doc(policy: RetryPolicy) -> RetryDoc:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from holdfast.job.figures import bucket, unpack
 from holdfast.job.model import Attempt, CancelAsk, Job, OnWait
 from holdfast.job.retry import RetryPolicy
 from holdfast.job.state import FINAL, End, State
@@ -21,7 +22,7 @@ from holdfast.stores.sql.rows import (
     seconds,
 )
 from holdfast.stores.sql.schema import DONE_COLUMNS, END_COLUMNS, JOB_COLUMNS
-from holdfast.stores.sql.stats import MINUTE, Ended, RollUp, bucket, histogram
+from holdfast.stores.sql.stats import MINUTE, Ended, RollUp
 
 times = st.integers(0, 10**16).map(lambda stored: stored / 1e6)
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8)
@@ -139,8 +140,8 @@ def test_figures_of_a_minute_add_up_over_batches() -> None:
     [row] = rollup.rows(5 * MINUTE + 1, [ended()])
     assert row[:4] == (5, "q", "t", 1)
     assert row[6:9] == (3, 10_000, 6_000)
-    assert histogram(row[9]) == {bucket(1_000): 2, bucket(8_000): 1}
-    assert histogram(row[10]) == {bucket(2_000): 3}
+    assert unpack(row[9]) == {bucket(1_000): 2, bucket(8_000): 1}
+    assert unpack(row[10]) == {bucket(2_000): 3}
 
 
 def test_a_new_minute_and_another_task_have_rows_of_their_own() -> None:
@@ -158,7 +159,7 @@ def test_what_was_not_stored_is_taken_back() -> None:
     rollup.take_back(0, lost)
     [row] = rollup.rows(0, [ended()])
     assert row[6:9] == (2, 2_000, 4_000)
-    assert histogram(row[9]) == {bucket(1_000): 2}
+    assert unpack(row[9]) == {bucket(1_000): 2}
 
 
 def test_two_store_objects_never_write_one_row() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from msgspec.structs import replace
 
 from holdfast.job import facts as f
 from holdfast.job.external import EXTERNAL
-from holdfast.job.model import ATTEMPTS_KEPT, Attempt, CancelAsk, Job
+from holdfast.job.model import ATTEMPTS_KEPT, TRAIL_KEPT, TRAIL_MAX, Attempt, CancelAsk, Job
 from holdfast.job.state import FAILURES, FINAL, TRANSITIONS, End, Event, State, step
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 _CLAIM, _SUCCEED, _SUCCEEDED = Event.CLAIM, Event.SUCCEED, End.SUCCEEDED
 _QUEUED, _RUNNING = State.QUEUED, State.RUNNING
 # The two moves of every job's life are looked up once.
+_ENCODE: Final = msgspec.json.Encoder().encode
+_RAW: Final = msgspec.json.Decoder(msgspec.Raw)
+_ENTRIES: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _CLAIMED_STATE, _SUCCEEDED_STATE = TRANSITIONS[_QUEUED, _CLAIM], TRANSITIONS[_RUNNING, _SUCCEED]
 
 
@@ -52,7 +56,9 @@ def _readied(job: Job, fact: f.Readied) -> Job:
 
 def claimed(job: Job, fact: f.Claimed) -> Job:
     """A worker got the job: the next attempt begins."""
-    attempt = Attempt(fact.attempt, fact.token, fact.instance, fact.worker, fact.at, version=fact.version)
+    attempt = Attempt(
+        fact.attempt, fact.token, fact.instance, fact.worker, fact.at, version=fact.version, queued_at=job.queued_at
+    )
     past = job.past if job.last is None else (*job.past, job.last)[-ATTEMPTS_KEPT:]
     return replace(
         job,
@@ -76,6 +82,7 @@ def succeeded(job: Job, fact: f.Succeeded) -> Job:
         log=_joined(last.log, fact.log) if fact.log else last.log,
         trace_id=fact.trace_id,
         span_id=fact.span_id,
+        heartbeat_at=fact.at,
     )
     return replace(
         job,
@@ -129,6 +136,7 @@ def _closed(last: Attempt, fact: f.Ended) -> Attempt:
         trace_id=fact.trace_id,
         span_id=fact.span_id,
         report=fact.report,
+        heartbeat_at=fact.at if fact.heard_at is None else fact.heard_at,
     )
 
 
@@ -144,7 +152,12 @@ def _budgets(job: Job, fact: f.Ended) -> dict[str, Any]:
 
 def _progressed(job: Job, fact: f.Progressed) -> Job:
     last = _last(job)
-    attempt = replace(last, progress=fact.value or last.progress, log=_joined(last.log, fact.log))
+    attempt = replace(
+        last,
+        progress=fact.value or last.progress,
+        log=_joined(last.log, fact.log),
+        trail=trailed(last.trail, fact.at, fact.value) if fact.value else last.trail,
+    )
     data = job.data if fact.data is None else fact.data
     step(job.state, Event.PROGRESS, job.id)
     return replace(job, last=attempt, data=data, updated_at=fact.at)
@@ -249,6 +262,33 @@ def _last(job: Job) -> Attempt:
     if job.last is None:
         raise ValueError(f"job {job.id} is {job.state} and has no attempt")
     return job.last
+
+
+def trailed(trail: bytes, at: float, value: bytes) -> bytes:
+    """Return the trail of an attempt with one more report of progress; the oldest go when it gets too long.
+
+    >>> trailed(b"[[1.0,5]]", 2.0, b"7")
+    b'[[1.0,5],[2.0,7]]'
+    """
+    entry = b"[%b,%b]" % (_ENCODE(at), value)
+    if len(entry) + 2 > TRAIL_MAX or not _is_json(value):
+        return trail  # it is still shown as the last progress
+    longer = _joined(trail, b"[%b]" % entry)
+    entries = longer.count(b"],[") + 1  # never too few; decoded below when there may be too many
+    if entries <= TRAIL_KEPT and len(longer) <= TRAIL_MAX:
+        return longer
+    kept = _ENTRIES.decode(longer)[-TRAIL_KEPT:]
+    while sum(len(bytes(one)) + 1 for one in kept) + 1 > TRAIL_MAX:
+        kept = kept[1:]
+    return b"[%b]" % b",".join(map(bytes, kept))
+
+
+def _is_json(value: bytes) -> bool:
+    try:
+        _RAW.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def _joined(old: bytes, new: bytes) -> bytes:

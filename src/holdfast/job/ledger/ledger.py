@@ -20,6 +20,7 @@ from holdfast.job import facts as f
 from holdfast.job.ledger import folding
 from holdfast.job.ledger.indexes import Indexes
 from holdfast.job.ledger.lines import Line, seq_of, time_of
+from holdfast.job.ledger.rollup import RollUp
 from holdfast.job.state import State
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Ledger:
         self.instances: dict[str, Instance] = {}
         self.operations: dict[str, Operation] = {}
         self.audit: deque[f.Audited] = deque(maxlen=AUDIT_KEPT)
+        self.rollup = RollUp()
         self.epoch = 0
         self.next_seq = 1
         self.stale_refused = 0
@@ -179,10 +181,21 @@ def _succeeded(ledger: Ledger, fact: f.Succeeded) -> None:
     table, seq = ledger.table, fact.seq
     old = table.get(seq) or _missing(fact)
     new = table[seq] = folding.succeeded(old, fact)
+    ledger.rollup.succeeded(old, fact)
     if old.key is None and old.unique is None and old.last is not None:
         ledger.index.succeeded(new, old.last.instance)
     else:
         ledger.index.move(old, new)
+
+
+def _ended(ledger: Ledger, fact: f.Ended) -> None:
+    old = ledger.table.get(fact.seq) or _missing(fact)
+    ledger._apply_to_job(fact)
+    ledger.rollup.ended(old, fact)
+
+
+def _figured(ledger: Ledger, fact: f.Figured) -> None:
+    ledger.rollup.restore(fact)
 
 
 def _missing(fact: f.JobFact) -> NoReturn:
@@ -268,6 +281,7 @@ APPLIES: Final[Mapping[type, Callable[[Ledger, Any], None]]] = {
     f.Added: _added,
     f.Claimed: _claimed,
     f.Succeeded: _succeeded,
+    f.Ended: _ended,
     f.Refused: _refused,
     f.QueueSaved: _queue_saved,
     f.QueueDeleted: _queue_deleted,
@@ -284,4 +298,5 @@ APPLIES: Final[Mapping[type, Callable[[Ledger, Any], None]]] = {
     f.Audited: _audited,
     f.Recorded: _recorded,
     f.Exported: _exported,
+    f.Figured: _figured,
 }

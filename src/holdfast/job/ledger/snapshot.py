@@ -102,6 +102,7 @@ def _rest(ledger: Ledger) -> Iterator[list[f.Fact]]:
     yield list(ledger.audit)
     if ledger.exported is not None:
         yield [f.Exported(True, ledger.exported)]
+    yield from ledger.rollup.facts()
 
 
 def cut(records: Iterable[bytes], part_bytes: int = PART_BYTES) -> Iterator[bytes]:

@@ -76,7 +76,7 @@ def rescue(ledger: Ledger, command: c.Rescue, now: float, draw: Draw) -> Generat
     expired = [seq for seq, until in ledger.index.leases.items() if until <= now][:limit]
     ended: list[c.Settled] = []
     for seq in expired:
-        yield _lost(ledger.table[seq], now, draw, "its lease ended")
+        yield _lost(ledger, ledger.table[seq], now, draw, "its lease ended")
         job = ledger.table[seq]
         ended.append(c.Settled(job.id, job.token, c.Accepted.APPLIED, job.state, job.run_at))
     promoted = yield from promote(ledger, now, limit)
@@ -86,9 +86,18 @@ def rescue(ledger: Ledger, command: c.Rescue, now: float, draw: Draw) -> Generat
     return c.Rescued(len(expired), promoted, pruned, tuple(lost), more, tuple(ended))
 
 
-def _lost(job: Job, now: float, draw: Draw, reason: str) -> f.Ended:
+def _lost(ledger: Ledger, job: Job, now: float, draw: Draw, reason: str) -> f.Ended:
     fact = gone_fact(job, End.LOST, now, draw, blamed=False, suspect=False, reason=reason)
-    return unless_canceled(job, fact)
+    return _last_heard(ledger, job, unless_canceled(job, fact))
+
+
+def _last_heard(ledger: Ledger, job: Job, fact: f.Ended) -> f.Ended:
+    """Add when the worker of a lost attempt was last heard of: by a beat, or by the claim itself."""
+    last = job.last
+    assert last is not None, "a running job has an attempt"
+    known = ledger.beats.get(last.instance) or ledger.instances.get(last.instance)
+    heard_at = last.started_at if known is None else max(last.started_at, known.heartbeat_at)
+    return replace(fact, heard_at=min(heard_at, fact.at))
 
 
 def instance_died(ledger: Ledger, command: c.InstanceDied, now: float, draw: Draw) -> Generator[f.Fact, None, int]:
@@ -111,7 +120,7 @@ def instance_died(ledger: Ledger, command: c.InstanceDied, now: float, draw: Dra
             suspect=guilty or not found,
             reason=f"its process died: {command.detail}",
         )
-        yield unless_canceled(job, fact)
+        yield _last_heard(ledger, job, unless_canceled(job, fact))
     known = ledger.instances.get(command.instance)
     if known is not None and known.state is not InstanceState.LOST:
         yield f.InstanceSaved(replace(known, state=InstanceState.LOST, busy=0))
@@ -139,7 +148,7 @@ def opened(ledger: Ledger, command: c.Open, now: float, draw: Draw) -> Generator
         job = ledger.table[seq]
         owner = ledger.instances.get(job.last.instance) if job.last else None
         if command.alone and (owner is None or owner.local):
-            yield _lost(job, now, draw, "the engine stopped while it ran")
+            yield _lost(ledger, job, now, draw, "the engine stopped while it ran")
             lost += 1
         else:
             ledger.index.leases[seq] = now + command.lease

@@ -20,6 +20,7 @@ import msgspec
 from holdfast.errors import StoreCorrupt, StoreError
 from holdfast.job import facts as f
 from holdfast.job.ledger import Ledger, fold, snapshot
+from holdfast.job.ledger.rollup import RollUp
 from holdfast.stores.journal.frames import facts_of, impossible
 from holdfast.wal import Retirement, plan_retirement, publish_snapshot, read_snapshot, scan
 from holdfast.wal.chain import survey
@@ -60,6 +61,7 @@ class Changes:
         self.old: dict[int, list[f.JobFact]] = {}  # facts about jobs of the snapshot
         self.gone: set[int] = set()  # purged jobs of the snapshot
         self.rest: list[f.Fact] = []  # facts about anything else
+        self.rollup = RollUp()  # what ended
 
     def take(self, fact: f.Fact) -> None:
         """Keep what this fact changes. Raises as `fold`."""
@@ -79,12 +81,12 @@ class Changes:
         job = self.new.get(seq)
         if job is None:
             if type(fact) is f.Purged:
-                self.old.pop(seq, None)
-                self.gone.add(seq)
+                self.gone.add(seq)  # what ended before is still counted
             else:
                 self.old.setdefault(seq, []).append(fact)
             return
         after = fold(job, fact)
+        note(self.rollup, job, fact)
         if after is None:
             del self.new[seq]
         else:
@@ -127,6 +129,7 @@ class Folder:
 
     def _merged(self) -> Iterator[bytes]:
         rest = Ledger()
+        rest.rollup = self.changes.rollup
         yield snapshot.head_record(self.changes.next_seq)
         if self._base:
             yield from self._jobs_of_base(snapshot.Restorer(rest))
@@ -146,10 +149,10 @@ class Folder:
                 restorer.feed(record)
             elif seq in gone:
                 self.changed += 1
-                old.pop(seq, None)
+                _folded(record, old.pop(seq, []), self.changes.rollup)
             elif seq in old:
                 self.changed += 1
-                yield self._count(_folded(record, old.pop(seq)))
+                yield self._count(_folded(record, old.pop(seq), self.changes.rollup))
             else:
                 yield self._count(record)
         restorer.finish()
@@ -171,10 +174,20 @@ class Folder:
         return (jobs, digest.digest()) == (self.jobs, self.digest.digest())
 
 
-def _folded(record: bytes, facts: list[f.JobFact]) -> bytes:
+def note(rollup: RollUp, job: Job, fact: f.JobFact) -> None:
+    """Count an attempt that ended, as a ledger does. job: as it was before."""
+    if type(fact) is f.Succeeded:
+        rollup.succeeded(job, fact)
+    elif type(fact) is f.Ended:
+        rollup.ended(job, fact)
+
+
+def _folded(record: bytes, facts: list[f.JobFact], rollup: RollUp) -> bytes:
     job: Job | None = snapshot.job_of_record(record)
     for fact in facts:
-        job = fold(job, fact)
+        before, job = job, fold(job, fact)
+        if before is not None:
+            note(rollup, before, fact)
     assert job is not None, "what was purged stands in `gone`"
     return snapshot.job_record(job)
 

@@ -193,6 +193,7 @@ class PostgresStore(SqlStore):
         if rows is None:
             rows = await self._postgres.run(lambda: _alone(statement), write=False, single=True)
         looked = self._upkeep.looked(rows)
+        await self._tend_figures()
         if looked.ready:
             self._work.notify()  # the look behind the notifications: those who wait may have missed one
         elif self._queues:

@@ -183,7 +183,15 @@ def plain_attempt(job: Job) -> Attempt | None:
     last = job.last
     if last is None:
         return None
-    return Attempt(job.attempt, job.token, last.instance, last.worker, last.started_at, version=last.version)
+    return Attempt(
+        job.attempt,
+        job.token,
+        last.instance,
+        last.worker,
+        last.started_at,
+        version=last.version,
+        queued_at=None if job.origin == EXTERNAL else job.queued_at,
+    )
 
 
 def _rest(job: Job) -> bytes | None:
@@ -312,7 +320,11 @@ def job_from(row: Row) -> Job:
         worker, version, started_at, _lease, _asked, rest,
     ) = row[:29]  # fmt: skip
     asked = _NO_POLICY if policy is None else _policy_from(bytes(policy))
-    last = None if instance is None else Attempt(attempt, token, instance, worker, started_at / 1e6, version=version)
+    since = None if queued_at is None else queued_at / 1e6
+    last = None
+    if instance is not None:
+        ready_at = since if code < ELSEWHERE else None
+        last = Attempt(attempt, token, instance, worker, started_at / 1e6, version=version, queued_at=ready_at)
     # By place, as in Job: a claim of a hundred pays for each name.
     job = Job(
         seq,
@@ -335,7 +347,7 @@ def job_from(row: Row) -> Job:
         "engine" if code < ELSEWHERE else EXTERNAL,
         created_at / 1e6,
         STATES[code % ELSEWHERE],
-        None if queued_at is None else queued_at / 1e6,
+        since,
         updated_at / 1e6,
         None,
         None,
@@ -392,7 +404,14 @@ def _succeeded(last: Attempt, at: float, duration: float | None, tail: bytes | N
     more = Tail() if tail is None else _tails.decode(tail)
     log = last.log[:-1] + b"," + more.log[1:] if last.log and more.log else last.log or more.log
     return replace(
-        last, end=_END_SUCCEEDED, ended_at=at, duration=duration, log=log, trace_id=more.trace_id, span_id=more.span_id
+        last,
+        end=_END_SUCCEEDED,
+        ended_at=at,
+        duration=duration,
+        log=log,
+        trace_id=more.trace_id,
+        span_id=more.span_id,
+        heartbeat_at=at,
     )
 
 

@@ -42,6 +42,9 @@ TABLES: Final[dict[str, Table]] = {
     "stat": Table(
         ("minute", "queue", "task", "outcome", "instance", "worker", "n", "waited", "ran", "waits", "runs"), key=5
     ),
+    "stat_sum": Table(
+        ("span", "number", "queue", "task", "outcome", "worker", "n", "waited", "ran", "waits", "runs"), key=6
+    ),
     "feed": Table(("seq", "gone")),  # after the column that orders it
     "meta": Table(("name", "value")),
 }

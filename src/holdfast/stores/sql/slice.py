@@ -79,6 +79,7 @@ class Slice:
     def __init__(self) -> None:
         self.ledger = Ledger()
         self.ledger.next_seq = PROVISIONAL
+        self.ledger.rollup.enabled = False  # what ends is counted in the table, see stats.py
         self.loaded: dict[int, Job] = {}
         self.leases: dict[int, float] = {}
 

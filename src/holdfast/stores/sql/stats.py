@@ -9,28 +9,20 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections import Counter
-from math import log2
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-import msgspec
-
-from holdfast.job import facts as f
+from holdfast.job.figures import OUTCOMES, Cell, pack, sample_of
 from holdfast.job.state import End
-from holdfast.stores.sql.rows import micros
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from holdfast.job import facts as f
     from holdfast.job.model import Job
     from holdfast.stores.sql.script import Row, Script, Step
 
 MINUTE: Final = 60_000_000
-#: How an outcome is stored.
-OUTCOMES: Final = {end: number for number, end in enumerate(End, 1)}
 SUCCEEDED: Final = OUTCOMES[End.SUCCEEDED]
-_encode: Final = msgspec.msgpack.Encoder().encode
-_decoder: Final = msgspec.msgpack.Decoder(dict[int, int])
 
 Key = tuple[str, str, int, str, str]  # queue, task, outcome, instance, worker
 
@@ -47,49 +39,23 @@ class Ended(NamedTuple):
     ran: int
 
 
-def bucket(microseconds: int) -> int:
-    """Return the bucket of a duration: each is a fourth root of 2 wide.
-
-    >>> [bucket(n) for n in (0, 1, 2, 1_000_000)]
-    [0, 0, 4, 79]
-    """
-    return int(4 * log2(microseconds)) if microseconds > 1 else 0
-
-
-def histogram(encoded: bytes) -> dict[int, int]:
-    """Return a stored histogram: bucket -> count. Two are merged by adding."""
-    return _decoder.decode(encoded)
-
-
-class _Figures:
-    __slots__ = ("n", "ran", "runs", "waited", "waits")
-
-    def __init__(self) -> None:
-        self.n = self.waited = self.ran = 0
-        self.waits: Counter[int] = Counter()
-        self.runs: Counter[int] = Counter()
-
-    def add(self, ended: Sequence[Ended], sign: int) -> None:
-        waited, ran = [one.waited for one in ended], [one.ran for one in ended]
-        self.n += sign * len(ended)
-        self.waited += sign * sum(waited)
-        self.ran += sign * sum(ran)
-        for counts, values in ((self.waits, waited), (self.runs, ran)):
-            (counts.update if sign > 0 else counts.subtract)(map(bucket, values))
-
-
 class RollUp:
     """The figures of one store object for the minute that runs."""
 
     def __init__(self) -> None:
         self._part = secrets.token_hex(4)  # a process that opens its store again begins new rows
         self._minute = 0
-        self._figures: dict[Key, _Figures] = {}
+        self._figures: dict[Key, Cell] = {}
+        self.used = False  # since somebody set it so
+        self.enabled = True
         self._lock = threading.Lock()
 
     def rows(self, now: int, ended: Sequence[Ended]) -> list[Row]:
         """Add what ended at `now`; return the whole rows of "stat" that it changed."""
         minute = now // MINUTE
+        if not self.enabled:
+            return []
+        self.used = True
         with self._lock:
             if minute != self._minute:
                 self._minute = minute
@@ -104,16 +70,16 @@ class RollUp:
                 return []
             return [self._row(key, figures) for key, figures in self._add(ended, -1).items()]
 
-    def _add(self, ended: Iterable[Ended], sign: int) -> dict[Key, _Figures]:
+    def _add(self, ended: Iterable[Ended], sign: int) -> dict[Key, Cell]:
         groups: dict[Key, list[Ended]] = {}
         for one in ended:
             groups.setdefault(one[:5], []).append(one)
-        changed = {key: self._figures.setdefault(key, _Figures()) for key in groups}
+        changed = {key: self._figures.setdefault(key, Cell()) for key in groups}
         for key, group in groups.items():
-            changed[key].add(group, sign)
+            changed[key].add([one.waited for one in group], [one.ran for one in group], sign)
         return changed
 
-    def _row(self, key: Key, figures: _Figures) -> Row:
+    def _row(self, key: Key, figures: Cell) -> Row:
         queue, task, outcome, instance, worker = key
         part = f"{instance}/{self._part}"
         sums = (figures.n, figures.waited, figures.ran)
@@ -125,8 +91,8 @@ class RollUp:
             part,
             worker,
             *sums,
-            _encode(+figures.waits),
-            _encode(+figures.runs),
+            pack(figures.waits),
+            pack(figures.runs),
         )
 
 
@@ -142,12 +108,9 @@ def ended_of(facts: Sequence[f.Fact], before: Mapping[int, Job]) -> list[Ended]:
     """What the facts say of attempts that ended; `before`: the jobs as they were."""
     found = []
     for fact in facts:
-        if isinstance(fact, f.Succeeded | f.Ended):
-            job = before.get(fact.seq)
-            outcome = SUCCEEDED if isinstance(fact, f.Succeeded) else OUTCOMES[fact.end]
-            if job is not None and job.last is not None:
-                last: Any = job.last
-                waited = 0 if job.queued_at is None else max(0, micros(last.started_at - job.queued_at))
-                ran = max(0, micros(fact.at - last.started_at))
-                found.append(Ended(job.queue, job.task, outcome, last.instance, last.worker, waited, ran))
+        job = before.get(getattr(fact, "seq", 0))
+        sample = None if job is None or job.last is None else sample_of(job, fact)
+        if sample is not None:
+            (queue, task, outcome, worker), instance = sample.key, sample.instance
+            found.append(Ended(queue, task, outcome, instance, worker, sample.waited, sample.ran))
     return found

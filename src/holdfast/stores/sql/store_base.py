@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from holdfast.chance import SystemDraw
 from holdfast.clock import Clock, SystemClock
 from holdfast.errors import StoreClosed
+from holdfast.stores.sql.figures import merge
 from holdfast.stores.sql.script import Step
 from holdfast.stores.sql.slice import Need, carry_out
 from holdfast.stores.wakeups import Signal
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from holdfast.stores.sql.wake import Watch
 
 T = TypeVar("T")
+
+#: Minutes between two looks at the figures by a process in which nothing ends.
+_IDLE_MINUTES: Final = 10
 
 
 class SqlBase:
@@ -35,6 +39,7 @@ class SqlBase:
         self._clock: Clock = clock or SystemClock()
         self._draw: Draw = draw or SystemDraw(self._clock)
         self._open = False
+        self._tended = 0  # in which minute since the epoch figures were merged last
         self._work = Signal()  # work may be ready
         self._ends = Signal()  # jobs have ended
         self._cancel_calls: set[Callable[[], None]] = set()
@@ -78,6 +83,15 @@ class SqlBase:
             raise
         self._tell(steps[0])
         return answer
+
+    async def _tend_figures(self) -> None:
+        """Merge the figures of minutes that are over: once a minute where jobs end, else rarely."""
+        minute, idle = int(self.now() // 60), not self._db.rollup.used
+        if minute - self._tended < (_IDLE_MINUTES if idle else 1):
+            return
+        self._tended, self._db.rollup.used = minute, False
+        while await self._write(merge):
+            pass
 
     async def _read(self, make: Callable[[Step], Script[T]]) -> T:
         """Run a script that only reads; it sees everything that was acknowledged before."""

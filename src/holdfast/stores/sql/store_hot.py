@@ -70,7 +70,9 @@ class HotCalls(SqlBase):
 
     async def rescue(self, limit: int = 1_000) -> c.Rescued:
         """End claims whose lease has passed, promote what is due, prune."""
-        return await self._go_on(await self._write(lambda step: upkeep.rescue(step, limit), repeats=True))
+        rescued = await self._go_on(await self._write(lambda step: upkeep.rescue(step, limit), repeats=True))
+        await self._tend_figures()
+        return rescued
 
     async def _go_on(self, rescued: c.Rescued) -> c.Rescued:
         """Do a batch of a bulk operation that nobody is at: the process that began it died."""

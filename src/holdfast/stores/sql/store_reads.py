@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from holdfast.stores.sql import past, reads
+from holdfast.stores.sql import figures, past, reads
 from holdfast.stores.sql.store_base import SqlBase
 
 if TYPE_CHECKING:
@@ -77,6 +77,10 @@ class ReadCalls(SqlBase):
     async def hour_figures(self, worker: str, since: float) -> list[past.Hour]:
         """Successes of the engine, counted by hour."""
         return await self._read(partial(past.hour_figures, worker=worker, since=since))
+
+    async def counted(self, span: int, first: int, queue: str | None, task: str | None) -> list[figures.Counted]:
+        """What ended in the minutes or hours (span: 60 or 3,600 seconds) from `first` on, counted from the epoch."""
+        return await self._read(partial(figures.counted, span=span, first=first, queue=queue, task=task))
 
     async def tried(
         self, since: float, before: int | None, *, queue: str | None = None, task: str | None = None, odd: bool = False

@@ -74,15 +74,20 @@ def rescue(step: Step, limit: int) -> Script[c.Rescued]:
     """End claims whose lease has passed, promote what is due, forget what retention lets go."""
     db, now = step.db, (yield from step.now())
     text = (
-        "SELECT seq FROM {job} WHERE {is_running} AND lease_until <= ? ORDER BY started_at, prio, run_at, seq LIMIT ?"
+        "SELECT seq, instance FROM {job} WHERE {is_running} AND lease_until <= ?"
+        " ORDER BY started_at, prio, run_at, seq LIMIT ?"
     )
-    expired = [seq for (seq,) in (yield db.q(text, now, limit))]
+    rows = yield db.q(text, now, limit)
+    expired = [seq for seq, _ in rows]
     silent = yield db.q(
         "SELECT id FROM {instance} WHERE (live = 1 AND heartbeat_at + lease <= ?) OR (live = 0 AND heartbeat_at <= ?)",
         now,
         now - micros(GONE_AFTER),
     )
-    need = Need(seqs=expired, instances=[name for (name,) in silent])
+    instances = sorted(
+        {name for (name,) in silent} | {name for _, name in rows}
+    )  # the others tell when they were heard of
+    need = Need(seqs=expired, instances=instances)
     _, done = yield from carry_out(step, c.Rescue(limit=limit), need)
     promoted = done.promoted + (yield from promote(step, limit - done.promoted))
     pruned = yield from prune(step, limit)

@@ -32,7 +32,7 @@ from holdfast.stores.sql.dialects.postgresql_texts import (
 from holdfast.stores.sql.hot import Hot
 from holdfast.stores.sql.links import look
 from holdfast.stores.sql.rows import RUNNING, micros, policy_of, seconds, seconds_or_none, tail_of
-from holdfast.stores.sql.schema import JOB_COLUMNS
+from holdfast.stores.sql.schema import JOB_COLUMNS, TABLES
 from holdfast.stores.sql.script import Statement
 from holdfast.stores.sql.slice import Need, attempts_of, carry_out
 from holdfast.stores.sql.stats import MINUTE, SUCCEEDED, Ended
@@ -53,6 +53,7 @@ _RUNNING_STATE: Final = State.RUNNING
 _NO_RETRY: Final = RetryPolicy()
 _HOLD: Final = OnWait.HOLD
 _NULL: Final = "NULL"
+_NO_FIGURES: Final[list[tuple[()]]] = [()] * len(TABLES["stat"].columns)
 _BEFORE: Final = 4  # columns of a claim's answer before those of the job
 _PRIO, _RUN_AT, _QUEUE, _ATTEMPT, _LEASE = (
     _BEFORE + CLAIMED.index(name) for name in ("prio", "run_at", "queue", "attempt", "lease_until")
@@ -223,7 +224,7 @@ class PostgresHot(Hot):
                 tails if any(tails) else [],
                 self._db.steered(),
                 self._db.shard,
-                *zip(*figures, strict=True),
+                *(zip(*figures, strict=True) if figures else _NO_FIGURES),
                 common,
             ),
         )
@@ -380,7 +381,8 @@ def _plain_claim(row: Row, who: tuple[str, str, str], now: float, own: float) ->
     job = Job(
         seq, job_id, task, queue, payload, -prio, run_at / 1e6, _NO_RETRY, None, key, _HOLD, None, unique, None, (), b"",
         None, "engine", created_at / 1e6, _RUNNING_STATE, queued_at / 1e6, now, None, None, "", None, None, 0, attempt,
-        token, 0, 0, 0, 0, 0, 0, False, Attempt(attempt, token, who[0], who[1], now, version=who[2]),
+        token, 0, 0, 0, 0, 0, 0, False,
+        Attempt(attempt, token, who[0], who[1], now, version=who[2], queued_at=queued_at / 1e6),
     )  # fmt: skip
     return c.Claim(job, job_id, task, queue, token, attempt, lease / 1e6, seq, False, own)
 

@@ -188,6 +188,21 @@ CREATE TABLE IF NOT EXISTS {stat} (
     runs LONGBLOB NOT NULL,
     PRIMARY KEY (minute, queue, task, outcome, instance)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET = utf8mb4;
+-- The same of minutes that are over, and of hours: span seconds long, the number-th since the epoch.
+CREATE TABLE IF NOT EXISTS {stat_sum} (
+    span INT NOT NULL,
+    number BIGINT NOT NULL,
+    queue VARBINARY(400) NOT NULL,
+    task VARBINARY(400) NOT NULL,
+    outcome SMALLINT NOT NULL,
+    worker VARBINARY(2048) NOT NULL,
+    n BIGINT NOT NULL,
+    waited BIGINT NOT NULL,
+    ran BIGINT NOT NULL,
+    waits LONGBLOB NOT NULL,
+    runs LONGBLOB NOT NULL,
+    PRIMARY KEY (span, number, queue, task, outcome, worker)
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET = utf8mb4;
 
 -- What an exporter has not had; gone: a person purged the job. Numbers are given before they become visible, so none is taken
 -- to be the last: a row is read when it is there, and deleted when it was exported.

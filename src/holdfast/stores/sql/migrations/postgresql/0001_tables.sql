@@ -187,6 +187,21 @@ CREATE TABLE {stat} (
     runs bytea NOT NULL,
     PRIMARY KEY (minute, queue, task, outcome, instance)
 ) WITH (fillfactor = 50);
+-- The same of minutes that are over, and of hours: span seconds long, the number-th since the epoch.
+CREATE TABLE {stat_sum} (
+    span integer NOT NULL,
+    number bigint NOT NULL,
+    n bigint NOT NULL,
+    waited bigint NOT NULL,
+    ran bigint NOT NULL,
+    outcome smallint NOT NULL,
+    queue text COLLATE "C" NOT NULL,
+    task text COLLATE "C" NOT NULL,
+    worker text COLLATE "C" NOT NULL,
+    waits bytea NOT NULL,
+    runs bytea NOT NULL,
+    PRIMARY KEY (span, number, queue, task, outcome, worker)
+);
 
 -- What an exporter must look at again: changes of ended jobs, attempts of others, and jobs that a person purged (gone).
 CREATE TABLE {feed} (

@@ -167,6 +167,21 @@ CREATE TABLE {stat} (
     runs BLOB NOT NULL,
     PRIMARY KEY (minute, queue, task, outcome, instance)
 ) WITHOUT ROWID;
+-- The same of minutes that are over, and of hours: span seconds long, the number-th since the epoch.
+CREATE TABLE {stat_sum} (
+    span INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    queue TEXT NOT NULL,
+    task TEXT NOT NULL,
+    outcome INTEGER NOT NULL,
+    worker TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    waited INTEGER NOT NULL,
+    ran INTEGER NOT NULL,
+    waits BLOB NOT NULL,
+    runs BLOB NOT NULL,
+    PRIMARY KEY (span, number, queue, task, outcome, worker)
+) WITHOUT ROWID;
 
 -- What an exporter has not had, in the order in which it became so; gone: a person purged the job.
 CREATE TABLE {feed} (
