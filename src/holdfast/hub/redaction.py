@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _JOB: Final = ("payload", "headers", "data", "result", "opaque")
-_ATTEMPT: Final = ("error", "traceback", "reason", "progress", "log", "opaque")
+_ATTEMPT: Final = ("error", "traceback", "reason", "progress", "trail", "log", "opaque")
 
 
 def _without(doc: Any, *names: str, **more: Any) -> Any:
