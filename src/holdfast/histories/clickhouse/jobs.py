@@ -175,6 +175,14 @@ class ClickhouseJobs:
             tally.add_hour(float(at), int(count), int(succeeded), int(failed), int(timed), float(seconds))
         return tally.buckets()
 
+    async def statistics(self, which: h.StatisticsFilter, by: h.GroupBy = h.GroupBy.ALL) -> Sequence[h.Statistics]:
+        """Attempts that ended: of the last hours, which the store's own roll-up holds, and so not behind."""
+        return await self._store.statistics(which, by)
+
+    async def series(self, which: h.StatisticsFilter, span: h.Span = h.Span.HOUR) -> Sequence[h.StatisticsPoint]:
+        """Attempts that ended, minute by minute or hour by hour; of the store's own roll-up."""
+        return await self._store.series(which, span)
+
     async def queue_stats(self) -> Sequence[h.QueueStats]:
         """All queues, by name: what has ended is counted here."""
         where, params = q.condition(h.JobFilter(), _ENDED)
