@@ -187,7 +187,8 @@ class _HistoryBeside:
 
             return ask
 
-        asks = [ask_of(one) for one in (self._history, *self._rows.tables)]
+        sources: list[h.JobRepository | TableJobs] = [self._history, *self._rows.tables]
+        asks = [ask_of(one) for one in sources]
         items, cursor = await merged(
             asks, h.ATTEMPT_LIMIT.of(page.limit), page.cursor, at=lambda record: record.attempt.started_at
         )
