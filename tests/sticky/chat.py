@@ -1,4 +1,4 @@
-"""A chat as tests run it: `python -m tests.sticky.chat DATA ROUTER [NUMBER]` is one worker process of it.
+"""A chat as tests run it: `python -m tests.sticky.chat URL ROUTER NUMBER ON_LOST LEASE` is one worker process of it.
 
 Each message tells where and under which epoch it ran, and which message it was of this state.
 """
@@ -25,6 +25,8 @@ class Talk:
 
 def make_app(url: str, router: str, *, on_lost: str = "rebind", ttl: float = 30.0, **options: Any) -> Holdfast:
     """Return the app."""
+    if url.startswith("journal:"):
+        options["role"] = "client"
     app = Holdfast(url, router=router, **options)
     chat = app.sticky(SERVICE, ttl=ttl, on_lost=on_lost)
 
@@ -50,8 +52,8 @@ def make_app(url: str, router: str, *, on_lost: str = "rebind", ttl: float = 30.
 
 
 if __name__ == "__main__":
-    data, router, number, on_lost = sys.argv[1:5]
-    served = make_app(f"journal:{data}", router, role="client", on_lost=on_lost)
+    url, router, number, on_lost, lease = sys.argv[1:6]
+    served = make_app(url, router, on_lost=on_lost)
     print("started", flush=True)
     pod = None if number == "-" else int(number)
-    sys.exit(served.run({"chat": 20}, lease=LEASE, pod=pod, grace=10.0, worker="chat"))
+    sys.exit(served.run({"chat": 20}, lease=float(lease), pod=pod, grace=10.0, worker="chat"))

@@ -1,4 +1,4 @@
-"""A node, a Redis and worker processes, all real, all ended with the test."""
+"""A node or a database, a Redis and worker processes, all real, all ended with the test."""
 
 import asyncio
 import signal
@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, Self
@@ -13,9 +14,11 @@ from typing import Any, Final, Self
 import msgspec
 
 from holdfast import Holdfast
+from holdfast.clock import SystemClock
+from holdfast.connect import make_store
 from holdfast.job.model import Job
 from tests.node.processes import LIMIT, ROOT, NodeProcess, environment, eventually
-from tests.sticky.chat import SERVICE, make_app
+from tests.sticky.chat import LEASE, SERVICE, make_app
 from tests.support.servers import redis
 
 #: Seconds within which everything must have ended; nothing waits so long unless it is broken.
@@ -23,10 +26,22 @@ PATIENCE: Final = 120.0
 
 
 class Pods:
-    """The parts; use it in `with`."""
+    """The parts; use it in `with`. store: the URL of a database with our tables; without it a node is started."""
 
-    def __init__(self, folder: Path, *, workers: int = 3, numbered: bool = False, on_lost: str = "rebind") -> None:
+    node: NodeProcess
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        workers: int = 3,
+        numbered: bool = False,
+        on_lost: str = "rebind",
+        store: str = "",
+        lease: float = LEASE,
+    ) -> None:
         redis.need()
+        self._store, self._lease = store, lease
         self._folder, self._workers, self._numbered, self._on_lost = folder, workers, numbered, on_lost
         self._stack = ExitStack()
         self.processes: dict[int, subprocess.Popen[str]] = {}
@@ -34,8 +49,9 @@ class Pods:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.redis = stack.enter_context(redis.RedisServer(durable=True))
-            self.node = NodeProcess(self._folder / "data", "--no-http", app=None)
-            stack.callback(self.node.kill)
+            if not self._store:
+                self.node = NodeProcess(self._folder / "data", "--no-http", app=None)
+                stack.callback(self.node.kill)
             stack.callback(self._end)
             for number in range(self._workers):
                 self.start(number)
@@ -47,17 +63,22 @@ class Pods:
 
     def app(self) -> Holdfast:
         """A producer."""
-        return make_app(f"journal:{self.node.data}", self.redis.url, role="client", on_lost=self._on_lost)
+        return make_app(self.url, self.redis.url, on_lost=self._on_lost)
+
+    @property
+    def url(self) -> str:
+        """Of the store."""
+        return self._store or f"journal:{self.node.data}"
 
     # --- workers
 
     def start(self, number: int) -> subprocess.Popen[str]:
         """Start a worker process, and wait until it has begun."""
-        given = str(number) if self._numbered else "-"
+        given = (str(number) if self._numbered else "-", self._on_lost, str(self._lease))
         log = (self._folder / f"worker-{number}.log").open("a")
         with log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.sticky.chat", str(self.node.data), self.redis.url, given, self._on_lost],
+                [sys.executable, "-m", "tests.sticky.chat", self.url, self.redis.url, *given],
                 cwd=ROOT,
                 env=environment(),
                 stdout=subprocess.PIPE,
@@ -110,6 +131,12 @@ def _reap(process: subprocess.Popen[str]) -> int:
     return code
 
 
+def migrate(url: str) -> None:
+    """Make the tables of a store."""
+    with ThreadPoolExecutor(1) as thread:  # a loop of its own: the test's own one may run
+        thread.submit(lambda: asyncio.run(make_store(url, clock=SystemClock()).migrate())).result()
+
+
 async def here(app: Holdfast, count: int) -> None:
     """Wait until so many pods have published themselves."""
     router = await app.stickies.router()
@@ -151,4 +178,4 @@ def check_owners(told: list[dict[str, Any]]) -> None:
     assert all(found == sorted(found) for found in epochs.values()), epochs
 
 
-__all__ = ["Pods", "check_owners", "eventually", "here", "results", "send"]
+__all__ = ["Pods", "check_owners", "eventually", "here", "migrate", "results", "send"]

@@ -48,7 +48,7 @@ def _readiness(live: Rows) -> Iterator[str]:
     for job, ready, _ in jobs:
         in_line = job.state is State.QUEUED and job.origin == "engine"
         wanted = in_line and (job.key is None or job.seq in heads)
-        kind = 3 if job.sticky is not None else 2 if job.suspect else 1
+        kind = (3 if job.sticky is not None else 1) + job.suspect
         if ready != (kind if wanted else 0):
             yield f"{job.id} (key {job.key}) is {job.state}, suspect is {job.suspect}, and ready is {ready}"
 
@@ -57,7 +57,7 @@ def _ownership(query: Callable[[str], Rows], prefix: str) -> Iterator[str]:
     """Of a sticky key's line, the head is for the process that the link names, and for no other."""
     links = query(f"SELECT service, lane_key, instance FROM {prefix}link WHERE pod IS NOT NULL")
     owners = {(service, key): instance for service, key, instance in links}
-    for seq, service, key, owner in query(f"SELECT seq, sticky, lane_key, owner FROM {prefix}job WHERE ready = 3"):
+    for seq, service, key, owner in query(f"SELECT seq, sticky, lane_key, owner FROM {prefix}job WHERE ready >= 3"):
         if owner != owners.get((service, key), type(owner)()):
             yield f"job seq {seq} is for {owner!r}, and the link of its key says {owners.get((service, key))!r}"
 

@@ -10,12 +10,12 @@ from holdfast.job import commands as c
 from holdfast.job import facts as f
 from holdfast.job.state import State
 from holdfast.stores.sql.links import load_links
-from holdfast.stores.sql.rows import RUNNING, job_from
+from holdfast.stores.sql.rows import RUNNING, STICKY, STICKY_SUSPECT, job_from
 from holdfast.stores.sql.schema import JOB_COLUMNS
 from holdfast.stores.sql.slice import JOBS, Need, Slice, do, load, with_past
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from holdfast.job.model import Attempt, Job
     from holdfast.stores.sql.script import Row, Script, Step
@@ -77,17 +77,18 @@ def _candidates(step: Step, want: c.Want, epoch: int) -> Script[Slice]:
     part = yield from load(step, Need(queues=names, definitions=True))
     ledger = part.ledger
     ledger.epoch = epoch >> 32
-    for one in want.queues:
+    most = _most(want, slack=_SLACK if ledger.stopped else 0)
+    for name in names:
         for ready in (1, 2):
             text = (
                 f"{JOBS} WHERE queue = ? AND owner = '' AND ready = {ready} ORDER BY prio, run_at, seq LIMIT ? {{skip}}"
             )
-            part.take((yield db.q(text, one.queue, one.limit + _SLACK)))
+            part.take((yield db.q(text, name, most[name])))
+    if want.sticky:
+        yield from _take_own(step, part, want.instance, most)
     keys = sorted({job.key for job in part.loaded.values() if job.key is not None and job.task in ledger.stopped})
     if keys:
         part.take((yield db.q(f"{JOBS} WHERE lane_key {{texts}} AND lane > 0 ORDER BY seq {{lock}}", keys)))
-    if want.sticky:
-        yield from _take_own(step, part, want)
     part.take((yield db.q(f"{JOBS} WHERE {{runs_at}} = ? AND {{is_running}} AND suspect = 1", want.instance)))
     for seq, past in (yield from _past(step, part)).items():
         part.loaded[seq] = with_past(part.loaded[seq], past)
@@ -101,12 +102,20 @@ def _candidates(step: Step, want: c.Want, epoch: int) -> Script[Slice]:
     return part
 
 
-def _take_own(step: Step, part: Slice, want: c.Want) -> Script[None]:
-    """Take what is in line for the process that asks alone; suspects apart, as it may hold but one of them."""
-    text = f"{JOBS} WHERE queue = ? AND owner = ? AND ready = 3 AND suspect = ? ORDER BY prio, run_at, seq LIMIT ? {{skip}}"
+def _most(want: c.Want, slack: int) -> dict[str, int]:
+    """How many jobs of each queue have to be looked at; a queue may be asked twice."""
+    most = dict.fromkeys((one.queue for one in want.queues), slack)
     for one in want.queues:
-        for suspect in (0, 1):
-            part.take((yield step.db.q(text, one.queue, want.instance, suspect, one.limit + _SLACK)))
+        most[one.queue] += max(0, min(one.limit, want.limit))
+    return most
+
+
+def _take_own(step: Step, part: Slice, instance: str, most: Mapping[str, int]) -> Script[None]:
+    """Take what is in line for the process that asks alone; suspects apart, as it may hold but one of them."""
+    text = f"{JOBS} WHERE queue = ? AND sticky IS NOT NULL AND ready = ? AND owner = ? ORDER BY prio, run_at, seq LIMIT ? {{skip}}"
+    for name, count in most.items():
+        for ready in (STICKY, STICKY_SUSPECT):
+            part.take((yield step.db.q(text, name, ready, instance, count)))
 
 
 def _past(step: Step, part: Slice) -> Script[dict[int, list[Any]]]:

@@ -25,14 +25,14 @@ _HEADS: Final = (
 _TAKEN: Final = "SELECT seq FROM {job} WHERE lane_key {texts} AND ready > 0 {lock}"
 _DROP: Final = "UPDATE {job} SET ready = 0 WHERE lane_key {texts} AND ready > 0 AND NOT seq {ints}"
 _RAISE: Final = (
-    "UPDATE {job} SET ready = CASE WHEN sticky IS NOT NULL THEN 3 WHEN suspect = 1 THEN 2 ELSE 1 END"
+    "UPDATE {job} SET ready = CASE WHEN sticky IS NOT NULL THEN 3 + suspect WHEN suspect = 1 THEN 2 ELSE 1 END"
     " WHERE seq {ints} AND ready = 0 AND lane = 1"
 )
 _RAISED: Final = "SELECT queue, max(ready) FROM {job} WHERE seq {ints} AND ready > 0 GROUP BY queue"
 #: The processes that have these keys, whether they live or not.
 _OWN: Final = (
     "UPDATE {job} SET owner = coalesce((SELECT its.instance FROM {link} AS its WHERE its.service = {job}.sticky"
-    " AND its.lane_key = {job}.lane_key AND its.pod IS NOT NULL), '') WHERE lane_key {texts} AND ready = 3"
+    " AND its.lane_key = {job}.lane_key AND its.pod IS NOT NULL), '') WHERE lane_key {texts} AND ready >= 3"
 )
 
 
@@ -56,7 +56,7 @@ def set_heads(step: Step, keys: Collection[str]) -> Script[None]:
     yield db.q(_RAISE, heads)
     raised = yield db.q(_RAISED, heads)
     step.ready |= {queue for queue, _ in raised}
-    if any(ready == STICKY for _, ready in raised):
+    if any(ready >= STICKY for _, ready in raised):
         yield from set_owners(step, wanted)
 
 

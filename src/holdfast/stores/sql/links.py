@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from holdfast.job.ledger import Ledger
     from holdfast.job.model import Job
-    from holdfast.stores.sql.script import Script, Step
+    from holdfast.stores.sql.script import Row, Script, Step
 
 #: How many keys are let go of by one statement.
 _PAGE: Final = 1_000
@@ -29,14 +29,17 @@ _WHO: Final = (
     "SELECT id FROM {instance} WHERE (id = ? AND owns = 1) OR (owns = 0 AND EXISTS"
     " (SELECT 1 FROM {link} AS its WHERE its.instance = {instance}.id AND its.pod >= 0))"
 )
-_MINE: Final = "SELECT 1 FROM {job} WHERE ready = 3 AND queue {texts} AND owner = ? LIMIT 1"
+_MINE: Final = (
+    "SELECT 1 FROM {job} WHERE queue {texts} AND sticky IS NOT NULL AND ready IN (3, 4) AND owner = ? LIMIT 1"
+)
 _OWNERLESS: Final = (
     "SELECT head.sticky, head.lane_key, its.pod, its.instance, its.epoch FROM {job} AS head"
     " LEFT JOIN {link} AS its ON its.service = head.sticky AND its.lane_key = head.lane_key"
-    " WHERE head.ready = 3 AND head.queue {texts} AND head.owner {texts} AND head.sticky {texts}"
+    " WHERE head.queue {texts} AND head.sticky IS NOT NULL AND head.ready IN (3, 4) AND head.owner = ?"
+    " AND head.sticky {texts}"
     " AND NOT EXISTS (SELECT 1 FROM {queue} AS line WHERE line.name = head.queue AND line.paused = 1)"
     " AND NOT EXISTS (SELECT 1 FROM {definition} AS task WHERE task.alias = head.task AND task.stopped = 1)"
-    f" LIMIT {OWNERLESS_MAX}"
+    " LIMIT ?"
 )
 _LINKS: Final = "SELECT lane_key, pod, instance, epoch, service FROM {link}"
 
@@ -52,8 +55,11 @@ def look(step: Step, want: c.Want) -> Script[tuple[bool, tuple[c.KeyLink, ...]]]
     known = {name for (name,) in (yield step.db.q(_WHO, want.instance))}
     owns = want.instance in known
     mine = bool((yield step.db.q(_MINE, queues, want.instance))) if owns else False
-    nobody = ["", *sorted(known - {want.instance} if owns else known | {want.instance})]
-    rows = yield step.db.q(_OWNERLESS, queues, nobody, list(want.sticky))
+    rows: list[Row] = []
+    # One after the other, as there are few: asked for all at once, planners like to walk over the jobs of those who live.
+    for gone in ("", *sorted(known - {want.instance} if owns else known | {want.instance})):
+        if len(rows) < OWNERLESS_MAX:
+            rows += yield step.db.q(_OWNERLESS, queues, gone, list(want.sticky), OWNERLESS_MAX - len(rows))
     return mine, tuple(_key(*row) for row in sorted(rows, key=itemgetter(0, 1)))
 
 
@@ -100,7 +106,7 @@ def bind(step: Step, ledger: Ledger, command: c.Bind) -> Script[list[c.BoundKey]
 
 def _own_anew(step: Step, keys: list[str]) -> Script[None]:
     yield from set_owners(step, keys)
-    text = "SELECT DISTINCT queue FROM {job} WHERE ready = 3 AND lane_key {texts}"
+    text = "SELECT DISTINCT queue FROM {job} WHERE ready >= 3 AND lane_key {texts}"
     step.ready |= {queue for (queue,) in (yield step.db.q(text, keys))}
 
 

@@ -39,9 +39,9 @@ QUEUED, RUNNING, SUCCEEDED = CODES[State.QUEUED], CODES[State.RUNNING], CODES[St
 #: The first of the codes of final states (modulo ELSEWHERE).
 FIRST_FINAL: Final = SUCCEEDED
 
-#: `ready`: not in line, in line, in line as a suspect, in line for the process that has its key (`owner`).
+#: `ready`: not in line, in line, in line as a suspect; the same for the process alone that has the key (`owner`).
 #: `lane`: no part of it, in line, keeps it closed.
-NOT_READY, READY, SUSPECT, STICKY = 0, 1, 2, 3
+NOT_READY, READY, SUSPECT, STICKY, STICKY_SUSPECT = 0, 1, 2, 3, 4
 LANE_NONE, LANE_LINE, LANE_BUSY = 0, 1, 2
 
 _SUCCEEDED_STATE, _QUEUED_STATE, _RUNNING_STATE, _END_SUCCEEDED = (

@@ -9,6 +9,7 @@ import pytest
 
 from holdfast.errors import ContentError
 from holdfast.job.commands import BoundKey, ChangeQueue, KeyLink, LinkFilter, Released
+from holdfast.job.ledger.upkeep import GONE_AFTER
 from holdfast.job.model import InstanceState, Job
 from holdfast.job.state import State
 from holdfast.testing.contract.base import StoreSuite, feature
@@ -207,6 +208,19 @@ class StickyJobs(StoreSuite):
         await asyncio.sleep(0)
         await _bind(h, "k", 1, "i1", 5)
         assert await asyncio.wait_for(waiting, BOUND)
+
+    async def test_the_links_of_a_process_that_is_forgotten_are_forgotten(self, h: StoreHarness) -> None:
+        await _live(h, "i1")
+        await h.add(key="k", sticky=SERVICE)
+        await _bind(h, "k", 1, "i1", 5)
+        await h.lose()
+        h.advance(2 * GONE_AFTER)
+        await h.store.rescue()
+        await _live(h, "i2")
+        assert await h.store.links(LinkFilter()) == []
+        assert (await h.wanted(sticky=SERVICES, instance="i2")).ownerless == (KeyLink(SERVICE, "k"),)
+        assert (await _bind(h, "k", 2, "i2", 1)).accepted
+        assert len(await h.claim_ids(instance="i2", sticky=SERVICES)) == 1
 
     async def test_links_are_read_by_service_key_and_process_in_pages(self, h: StoreHarness) -> None:
         await _live(h, "i1", "i2")

@@ -1,7 +1,7 @@
 -- The tables of Holdfast. Times are microseconds since the epoch, UTC. Columns of fixed width come first: rows are smaller.
 
 -- Jobs that have not ended.
--- owner: of a sticky job that is next in the line of its key (ready = 3), the process that has the key; empty: nobody.
+-- owner: of a sticky job that is next in the line of its key (ready = 3, as a suspect 4), the process that has the key; empty: nobody.
 -- fillfactor: the new version of a claimed row finds room on its own page. Rows come and go fast, so vacuum comes early
 -- and does not rest.
 CREATE TABLE {job} (
@@ -49,7 +49,7 @@ ALTER TABLE {job} ALTER COLUMN payload SET STORAGE EXTERNAL;
 CREATE UNIQUE INDEX {prefix}job_id ON {job} (id);
 CREATE INDEX {prefix}job_ready ON {job} (queue, prio, run_at, seq) WHERE ready = 1;
 CREATE INDEX {prefix}job_suspects ON {job} (queue, prio, run_at, seq) WHERE ready = 2;
-CREATE INDEX {prefix}job_sticky ON {job} (queue, owner, prio, run_at, seq) WHERE ready = 3;
+CREATE INDEX {prefix}job_sticky ON {job} (queue, owner, ready, prio, run_at, seq) WHERE sticky IS NOT NULL;
 CREATE INDEX {prefix}job_due ON {job} (run_at, seq) WHERE state IN (1, 4);
 CREATE INDEX {prefix}job_running ON {job} (instance) WHERE state = 3;
 CREATE INDEX {prefix}job_lane ON {job} (lane_key, lane, seq) WHERE lane_key IS NOT NULL;

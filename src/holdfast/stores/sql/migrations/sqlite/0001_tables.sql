@@ -1,7 +1,7 @@
 -- The tables of Holdfast. Times are microseconds since the epoch, UTC.
 
 -- Jobs that have not ended. AUTOINCREMENT: a number is never given twice, also when the newest job was purged.
--- owner: of a sticky job that is next in the line of its key (ready = 3), the process that has the key; empty: nobody.
+-- owner: of a sticky job that is next in the line of its key (ready = 3, as a suspect 4), the process that has the key; empty: nobody.
 CREATE TABLE {job} (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL,
@@ -37,7 +37,7 @@ CREATE TABLE {job} (
 CREATE UNIQUE INDEX {job}_id ON {job} (id);
 CREATE INDEX {job}_ready ON {job} (queue, prio, run_at, seq) WHERE ready = 1;
 CREATE INDEX {job}_suspects ON {job} (queue, prio, run_at, seq) WHERE ready = 2;
-CREATE INDEX {job}_sticky ON {job} (queue, owner, prio, run_at, seq) WHERE ready = 3;
+CREATE INDEX {job}_sticky ON {job} (queue, owner, ready, prio, run_at, seq) WHERE sticky IS NOT NULL;
 CREATE INDEX {job}_due ON {job} (run_at, seq) WHERE state IN (1, 4);
 CREATE INDEX {job}_running ON {job} (instance, queue) WHERE state = 3;
 CREATE INDEX {job}_lane ON {job} (lane_key, lane, seq) WHERE lane_key IS NOT NULL;
