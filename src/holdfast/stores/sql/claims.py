@@ -112,7 +112,8 @@ def _most(want: c.Want, slack: int) -> dict[str, int]:
 
 def _take_own(step: Step, part: Slice, instance: str, most: Mapping[str, int]) -> Script[None]:
     """Take what is in line for the process that asks alone; suspects apart, as it may hold but one of them."""
-    text = f"{JOBS} WHERE queue = ? AND sticky IS NOT NULL AND ready = ? AND owner = ? ORDER BY prio, run_at, seq LIMIT ? {{skip}}"
+    mine = "queue = ? AND sticky IS NOT NULL AND ready = ? AND owner = ?"
+    text = f"{JOBS} WHERE {mine} ORDER BY prio, run_at, seq LIMIT ? {{skip}}"
     for name, count in most.items():
         for ready in (STICKY, STICKY_SUSPECT):
             part.take((yield step.db.q(text, name, ready, instance, count)))
