@@ -31,7 +31,8 @@ INSERT INTO holdfast_done (seq, id, payload, queue, task, prio, state, ready, ru
     lane, pod_epoch, suspect, attempt, token, worker, version, lease_until, cancel_asked, finished_at, instance, started_at)
 SELECT -n, 'done-' || n, convert_to(repeat('x', 100), 'UTF8'), 'default', 'nothing', 0, 6, 0, at, at, at, at,
        0, 0, 0, 1, 4294967296, 'w', '', 0, 0, at, 'i', at
-  FROM (SELECT n, (extract(epoch FROM now()) * 1e6)::bigint - n * 1000 AS at FROM generate_series(1, {FINISHED}) AS n) AS one;
+  FROM (SELECT n, (extract(epoch FROM now()) * 1e6)::bigint - n::bigint * 1000 AS at
+          FROM generate_series(1, {FINISHED}) AS n) AS one;
 DO $$ DECLARE text text; BEGIN
     FOR text IN SELECT indexdef FROM made WHERE indexdef ~ 'done_(id|ended) ' LOOP EXECUTE text; END LOOP;
 END $$;

@@ -7,12 +7,19 @@ import json
 import resource
 import sys
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 import uvloop
 
 from holdfast import Holdfast
+from holdfast.stores.sql.stats import RollUp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from holdfast.stores.sql.script import Row
+    from holdfast.stores.sql.stats import Ended
 
 BULK: Final = 1_000
 CALLERS: Final = 100
@@ -79,11 +86,47 @@ async def empty(connection: asyncpg.Connection, ran: Ran) -> float:
         seen = ran.count
         await asyncio.sleep(_LOOK_EVERY)
     last = await connection.fetchval("SELECT finished_at FROM holdfast_done ORDER BY seq DESC LIMIT 1")
-    return float(last) / 1e6 if last else 0.0
+    return float(last) / 1e6 if last else time.time()
+
+
+class NoFigures(RollUp):
+    """Statistics that cost nothing and say nothing: one row, made once."""
+
+    row: tuple[Any, ...] | None = None
+
+    def rows(self, now: int, ended: Sequence[Ended]) -> list[Row]:
+        """See RollUp."""
+        if self.row is None:
+            [self.row] = super().rows(now, ended[:1])
+        return [self.row]
+
+
+async def forget(app: Holdfast) -> None:
+    """Let a settle keep nothing: no ended job, no count, no figures. What is left is what running a job needs."""
+    store: Any = (await app._connection.session()).store
+    hot = store._fast
+    head, _, tail = hot._settle.partition("kept AS (")
+    others = ", ".join(f"${number}" + kind for number, kind in KINDS.items())
+    hot._settle = (
+        f"{head.rstrip().rstrip(',')} SELECT count(*), CASE WHEN count(*) < cardinality($1::text::bigint[]) "
+        f"THEN array_agg(seq) END, num_nulls({others}) < 0 FROM gone"
+    )
+    assert "cardinality" in tail, "the settle statement has another form"
+    store._db.rollup = NoFigures()
+
+
+#: What the statement that keeps nothing does not look at.
+KINDS: Final = {
+    7: "::smallint", 8: "::bigint[]", 9: "::text[]", 10: "::text[]", 11: "::smallint[]", 12: "::text[]", 13: "::text[]",
+    14: "::bigint[]", 15: "::bigint[]", 16: "::bigint[]", 17: "::bytea[]", 18: "::bytea[]",
+}  # fmt: skip
 
 
 async def main(url: str, action: str, count: int) -> dict[str, Any]:
-    """Do one action; `drain` ends when no job is left, `both` enqueues meanwhile, `idle` enqueues one each 10 ms."""
+    """Do one action.
+
+    `drain` ends when no job is left, `forget` too and keeps no history, `both` enqueues meanwhile, `idle` one each 10 ms.
+    """
     app, nothing, ran = tasks(url)
     connection = await asyncpg.connect(url)
     try:
@@ -92,6 +135,8 @@ async def main(url: str, action: str, count: int) -> dict[str, Any]:
             work = {"fill": fill, "single": single, "crowd": crowd}[action]
             cpu = time.process_time()
             return {"rate": await work(nothing, count), "cpu": (time.process_time() - cpu) / count * 1e6}
+        if action == "forget":
+            await forget(app)
         cpu = time.process_time()
         async with app.worker():
             if action == "both":

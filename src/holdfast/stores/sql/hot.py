@@ -256,7 +256,7 @@ class Hot:
     def count_successes(self, step: Step, ended: Sequence[Ended]) -> Script[None]:
         """Count successes, and tell of the room that they made."""
         counts = Counter([one.queue for one in ended])
-        yield from step.db.add("tally", [(queue, SUCCEEDED, 0, n) for queue, n in sorted(counts.items())])
+        yield from step.db.add("tally", [(queue, SUCCEEDED, step.db.shard, n) for queue, n in sorted(counts.items())])
         limited = yield step.db.q(
             "SELECT name FROM {queue} WHERE fleet_limit IS NOT NULL AND name {texts}", list(counts)
         )

@@ -334,7 +334,9 @@ def _count(step: Step, pairs: Sequence[tuple[Job | None, Job | None]]) -> Script
         for job, sign in ((old, -1), (new, 1)):
             if job is not None and job.final:
                 counts[job.queue, code_of(job) + (HIDDEN if job.deleted_at is not None else 0)] += sign
-    yield from step.db.add("tally", [(queue, code, 0, n) for (queue, code), n in sorted(counts.items()) if n])
+    yield from step.db.add(
+        "tally", [(queue, code, step.db.shard, n) for (queue, code), n in sorted(counts.items()) if n]
+    )
 
 
 def _tell(step: Step, pairs: Sequence[tuple[Job | None, Job | None]]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.stores.sql.feed import Feeding
 from holdfast.stores.sql.schema import END_COLUMNS, TABLES
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from holdfast.stores.sql.hot import Hot
     from holdfast.stores.sql.script import Row, Script, Step
 
+#: In how many rows processes count that may write at the same time.
+SHARDS: Final = 16
+
 
 class Dialect(ABC):
     """The words of one database, for tables under one prefix."""
@@ -29,6 +32,9 @@ class Dialect(ABC):
     name = ""
     #: Whether other transactions run beside this one, so that rows and names have to be locked.
     locks = True
+
+    #: Where a process counts, of SHARDS: many that end jobs of one queue at a time do not wait for one row.
+    shard = 0
 
     #: The scripts of the hot path. A dialect that can do with fewer statements has its own.
     hot: Hot

@@ -13,12 +13,13 @@ from __future__ import annotations
 import itertools
 import re
 from functools import lru_cache
+from random import randrange
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 from holdfast.errors import StoreUnavailable
-from holdfast.stores.sql.dialects.dialect import Dialect
+from holdfast.stores.sql.dialects.dialect import SHARDS, Dialect
 from holdfast.stores.sql.dialects.mysql_hot import MysqlHot
 from holdfast.stores.sql.rows import micros
 from holdfast.stores.sql.schema import JOB_COLUMNS, TABLES
@@ -65,6 +66,7 @@ class MysqlDialect(Dialect):
         """`clock` is a test's; else the database's counts."""
         super().__init__(prefix)
         self.hot = MysqlHot()
+        self.shard = randrange(SHARDS)
         #: Whether the server is MariaDB; the driver finds out. Their one difference for us is how rows of values are written.
         self.mariadb = True
         self._clock = clock

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 from holdfast.errors import ConfigError
-from holdfast.stores.sql.dialects.dialect import Dialect
 from holdfast.stores.sql.dialects.postgresql_feed import PostgresFeed
+from holdfast.stores.sql.dialects.dialect import SHARDS, Dialect
 from holdfast.stores.sql.dialects.postgresql_hot import PostgresHot
 from holdfast.stores.sql.dialects.postgresql_texts import NOW
 from holdfast.stores.sql.rows import micros
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from holdfast.clock import Clock
     from holdfast.stores.sql.script import Row, Script, Step
 
-#: Processes count in rows of their own, so that they do not wait for each other.
-SHARDS: Final = 16
 #: The first number of our advisory locks ("Hold"); the scope is added to it.
 LOCK_CLASS: Final = 0x486F6C64
 #: How many locks a scope has. Names share them by their hash, so that a batch of any size fits into the server's memory.
