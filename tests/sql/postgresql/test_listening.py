@@ -74,6 +74,22 @@ async def test_a_waiting_worker_is_woken_by_another_process(url: str) -> None:
         assert [claim.id for claim in (await worker.claim(want("default", "i"))).items] == ["one"]
 
 
+async def test_a_process_is_not_woken_by_its_own_news_a_second_time(url: str) -> None:
+    news: list[object] = []
+    other = await asyncpg.connect(url)
+    async with opened(url) as worker:
+        await other.add_listener(worker.channel, lambda *told: news.append(told[-1]))
+        task = await waiting(worker)
+        await worker.enqueue([NewJob(id="one", task="t")])
+        assert await woken(task)
+        seen, ends = (await worker.claim(want("default", "i"))).cursor, worker._ends.count
+        await eventually(lambda: bool(news))
+        await other.execute("SELECT pg_notify($1, 'e')", worker.channel)  # comes behind the worker's own
+        await eventually(lambda: worker._ends.count > ends)
+        assert worker._work.count == seen
+    await other.close()
+
+
 async def test_a_burst_wakes_for_its_last_job_too_though_it_is_announced_once_or_twice(
     server: PostgresServer, url: str
 ) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from random import randrange
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.errors import HoldfastError
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from holdfast.stores.sql.drivers.asyncpg import AsyncpgDriver
-    from holdfast.stores.sql.script import Row, Script, Step
+    from holdfast.stores.sql.script import Row, Step
     from holdfast.stores.wakeups import Signal
 
 logger = logging.getLogger("holdfast.stores.postgresql")
 
+_MARKS: Final = 10**15
 _AGAIN_FIRST: Final = 0.1
 _AGAIN_MAX: Final = 2.0
 #: Seconds between two notifications of a process: short after a pause, longer while they keep coming.
@@ -41,6 +43,8 @@ class Listener:
 
     def __init__(self, driver: AsyncpgDriver, channel: str) -> None:
         self._driver, self.channel = driver, channel
+        #: Goes before what this process sends: it has told its own waiters, and need not ask the database once more.
+        self.mark = str(randrange(_MARKS))
         self._work: Signal | None = None
         self._ends: Signal | None = None
         self._cancel_calls: set[Callable[[], None]] = set()
@@ -152,6 +156,8 @@ class Listener:
 
     def _heard(self, _connection: object, _pid: int, _channel: str, news: object) -> None:
         signs = str(news).partition("r")
+        if signs[0].rstrip("ec") == self.mark:
+            return
         if signs[1] and self._work is not None:
             self._work.notify()
         if "e" in signs[0] and self._ends is not None:
@@ -212,11 +218,6 @@ class Announcer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._closing.wait()
-
-
-def notification(step: Step) -> Script[None]:
-    """The statement that tells others of a step."""
-    yield from step.db.announce(step)
 
 
 async def _let_go(connection: Any) -> None:

@@ -18,7 +18,7 @@ from holdfast.stores.sql.dialects.postgresql import PostgresDialect
 from holdfast.stores.sql.dialects.postgresql_hot import is_plain
 from holdfast.stores.sql.dialects.postgresql_upkeep import PRUNE_BATCH, PostgresUpkeep
 from holdfast.stores.sql.drivers.asyncpg import AsyncpgDriver, PostgresOptions
-from holdfast.stores.sql.notify import Announcer, Listener, notification
+from holdfast.stores.sql.notify import Announcer, Listener
 from holdfast.stores.sql.schema import PREFIX, check_prefix
 from holdfast.stores.sql.script import Statement, Step
 from holdfast.stores.sql.store import SqlStore
@@ -219,7 +219,9 @@ class PostgresStore(SqlStore):
         await self._postgres.run(lambda: _index(self._postgres.db, on=False), single=True, repeats=True)
 
     async def _notify(self, step: Step) -> None:
-        await self._postgres.run(lambda: notification(step), single=True, repeats=True)
+        await self._postgres.run(
+            lambda: self._postgres.db.announce(step, self._listener.mark), single=True, repeats=True
+        )
 
 
 def _index(db: PostgresDialect, *, on: bool) -> Script[None]:

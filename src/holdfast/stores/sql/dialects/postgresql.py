@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 from holdfast.errors import ConfigError
-from holdfast.stores.sql.dialects.postgresql_feed import PostgresFeed
 from holdfast.stores.sql.dialects.dialect import SHARDS, Dialect
+from holdfast.stores.sql.dialects.postgresql_feed import PostgresFeed
 from holdfast.stores.sql.dialects.postgresql_hot import PostgresHot
 from holdfast.stores.sql.dialects.postgresql_texts import NOW
 from holdfast.stores.sql.rows import micros
@@ -256,9 +256,12 @@ class PostgresDialect(Dialect):
 
     # --- news
 
-    def announce(self, step: Step) -> Script[None]:
-        """Notify, inside the transaction: those who listen hear of it when, and only if, it commits."""
-        yield Statement("SELECT pg_notify($1, $2)", (self.channel, news_of(step)))
+    def announce(self, step: Step, sender: str = "") -> Script[None]:
+        """Notify, inside the transaction: those who listen hear of it when, and only if, it commits.
+
+        sender: digits that tell a process that these are its own news, which it knows.
+        """
+        yield Statement("SELECT pg_notify($1, $2)", (self.channel, sender + news_of(step)))
 
 
 def news_of(step: Step) -> str:
