@@ -230,6 +230,7 @@ async def test_an_idle_worker_asks_once_for_a_claim_and_all_upkeep(server: Postg
     async with opened(url) as worker:
         task = await waiting(worker)
         await worker.heartbeat(beat("i"))  # the first writes the record
+        await worker.rescue()  # the first merges figures, which is seldom where no job ends
         task.cancel()
         cursor = (await worker.claim(want("default", "i"))).cursor
         before = len(statements(server))
