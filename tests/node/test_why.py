@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from holdfast.hub.why import Surroundings, explain
+from holdfast.job.commands import KeyLink
 from holdfast.job.model import (
     Attempt,
     CancelAsk,
@@ -42,6 +43,8 @@ def worker(**fields: Any) -> Instance:
 
 
 OFF = Definition(id="d", alias="t", status=TaskStatus.CANCELED)
+STICKY = job(key="k", sticky="svc")
+LINK = KeyLink("svc", "k", 0, "i", 7)
 WAITING: list[tuple[str, Job, Surroundings, str]] = [
     ("next", job(), around(), "next free slot"),
     (
@@ -66,7 +69,13 @@ WAITING: list[tuple[str, Job, Surroundings, str]] = [
         around(line=(job(seq=9, id="r", key="k", state=State.RETRYING),)),
         "waiting for its retry",
     ),
-    ("unbound", job(key="k", sticky="svc"), around(), "'svc'"),
+    ("unbound", job(key="k", sticky="svc"), around(), "no pod of service 'svc' has its key 'k'"),
+    ("unbound", STICKY, around(link=KeyLink("svc", "k", None, "i", 7)), "waits for an owner"),
+    ("owner_gone", STICKY, around(link=KeyLink("svc", "k", 3, "x", 7)), "pod 3 of service 'svc', which had its key"),
+    ("owner_gone", STICKY, around(link=LINK, instances=(worker(state=InstanceState.LOST),)), "is lost"),
+    ("owner_draining", STICKY, around(link=LINK, instances=(worker(state=InstanceState.DRAINING),)), "is stopping"),
+    ("bound", STICKY, around(link=LINK), "Only pod 0 of service 'svc' (worker 'w1' on box, epoch 7) may run it"),
+    ("bound", STICKY, around(link=LINK, instances=(worker(busy=2),)), "it has no free slot"),
     ("suspect", job(suspect=True, crashes=1), around(), "1 of 3"),
     ("no_worker", job(), around(instances=(worker(state=InstanceState.LOST),)), "No worker is running"),
     ("queue_unserved", job(), around(instances=(worker(queues=("mail",)),)), "those that run serve: mail"),

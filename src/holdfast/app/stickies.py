@@ -14,7 +14,7 @@ from holdfast.errors import ConfigError
 from holdfast.sticky.router import Router, RouterOptions
 from holdfast.sticky.service import MAX_KEYS, Sticky
 from holdfast.sticky.steering import Steering
-from holdfast.sticky.watch import StickyCollector, watched
+from holdfast.sticky.watch import StickyCollector, Times, watched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -116,7 +116,12 @@ class Stickies:
         from holdfast.sticky.runtime import Drains, Runtime
 
         router = await self.router()
-        async with Runtime(self.services, router, source, options, self._clock) as runtime:
+        times: dict[str, Times] = getattr(router.executor, "times", {})
+
+        def make() -> StatefulExecutor:
+            return watched(self._make(), self._clock.monotonic, times=times)
+
+        async with Runtime(self.services, router, source, options, self._clock, make_executor=make) as runtime:
             more = msgspec.structs.replace(
                 hooks,
                 middleware=(runtime.around, *hooks.middleware),

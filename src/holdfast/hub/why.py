@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from holdfast.errors import UnknownTask
-from holdfast.job.commands import JobFilter, Page
+from holdfast.job.commands import JobFilter, LinkFilter, Page
 from holdfast.job.model import CRASHES_MAX, InstanceState
 from holdfast.job.state import End, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from holdfast.job.commands import KeyLink
     from holdfast.job.model import Definition, Instance, Job, Queue
     from holdfast.store import Store
 
@@ -32,7 +33,10 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
-    """What decides whether a job runs, besides itself. `line`: unfinished jobs of its key, in order of acceptance."""
+    """What decides whether a job runs, besides itself. `line`: unfinished jobs of its key, in order of acceptance.
+
+    link: who has the key of a sticky job; None: nobody yet.
+    """
 
     now: float
     queue: Queue | None = None
@@ -40,6 +44,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     line: tuple[Job, ...] = ()
     instances: tuple[Instance, ...] = ()
     definition: Definition | None = None
+    link: KeyLink | None = None
 
 
 async def look(store: Store, job: Job) -> Surroundings:
@@ -50,6 +55,9 @@ async def look(store: Store, job: Job) -> Surroundings:
     if job.key is not None and job.state is State.QUEUED:
         page = await store.find(JobFilter(key=job.key, states=_IN_LINE), Page(limit=_LINE_LOOK, newest_first=False))
         line = tuple(one for one in page.items if one.id != job.id)
+    link: KeyLink | None = None
+    if job.sticky is not None and job.state is State.QUEUED and store.capabilities.sticky:
+        link = next(iter(await store.links(LinkFilter(service=job.sticky, key=job.key))), None)
     try:
         definition = await store.definition(job.task)
     except UnknownTask:
@@ -61,6 +69,7 @@ async def look(store: Store, job: Job) -> Surroundings:
         line=line,
         instances=tuple(await store.instances()),
         definition=definition,
+        link=link,
     )
 
 
@@ -108,8 +117,8 @@ def _queued(job: Job, around: Surroundings) -> Iterator[Reason]:
     head = _ahead(job, around.line)
     if head is not None:
         yield _reason("key_busy", f"Its key {job.key!r} runs one job at a time, and job {head.id} is {_doing(head)}.")
-    if job.sticky is not None and job.pod is None:
-        yield _reason("unbound", f"No pod of service {job.sticky!r} owns its key {job.key!r} yet.")
+    if job.sticky is not None:
+        yield _owned(job, around)
     if job.suspect:
         yield _reason(
             "suspect",
@@ -117,6 +126,25 @@ def _queued(job: Job, around: Surroundings) -> Iterator[Reason]:
             "runs only where no other suspect does.",
         )
     yield from _without_worker(job, around.instances)
+
+
+def _owned(job: Job, around: Surroundings) -> Reason:
+    """Who has the key of a sticky job, and what that process is doing."""
+    link = around.link
+    if link is None or link.pod is None:
+        return _reason("unbound", f"It waits for an owner: no pod of service {job.sticky!r} has its key {job.key!r}.")
+    owner = next((one for one in around.instances if one.id == link.instance), None)
+    who = f"pod {link.pod} of service {job.sticky!r}"
+    if owner is None or owner.state not in _ALIVE:
+        how = "is gone" if owner is None else f"is {owner.state}"
+        return _reason("owner_gone", f"It waits for another owner: {who}, which had its key {job.key!r}, {how}.")
+    if owner.state is InstanceState.DRAINING:
+        return _reason(
+            "owner_draining", f"It waits for another owner: {who}, which has its key {job.key!r}, is stopping."
+        )
+    doing = "has no free slot" if owner.slots and owner.busy >= owner.slots else "has free slots"
+    at = f"worker {owner.worker!r}{f' on {owner.host}' if owner.host else ''}, epoch {link.epoch}"
+    return _reason("bound", f"Only {who} ({at}) may run it, for it has the key {job.key!r}; it {doing}.")
 
 
 def _ahead(job: Job, line: Sequence[Job]) -> Job | None:

@@ -65,8 +65,9 @@ class MemoryExecutor:
     def _live(self, ns: str, service: str) -> dict[int, PodState]:
         known = self._pods.get((ns, service), {})
         now = self.now()
-        for pod in [pod for pod, state in known.items() if state.expires_at <= now]:
-            del known[pod]
+        # Pods publish themselves from threads of their own meanwhile: what is walked over is a copy.
+        for pod in [pod for pod, state in list(known.items()) if state.expires_at <= now]:
+            known.pop(pod, None)
         return known
 
     async def get_service_state(self, ns: str, service: str) -> dict[int, PodState]:

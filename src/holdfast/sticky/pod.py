@@ -12,6 +12,7 @@ from holdfast.router import OVERLOADED, Owner, PodState, RoutingState, ServiceSt
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from holdfast.router import StatefulExecutor
     from holdfast.sticky.router import Router
 
 #: Under this name a process keeps its number; the numbers of all services of a namespace are one line.
@@ -22,7 +23,10 @@ logger: Final = logging.getLogger("holdfast.sticky")
 
 
 class Pod:
-    """Publishes this process for `lease` seconds again and again. keys, busy: shares (0 … 1) of what it can hold and run."""
+    """Publishes this process for `lease` seconds. keys, busy: shares (0 … 1) of what it can hold and run.
+
+    `publish` is called in the worker's loop, and from the heart's thread with an executor of its own.
+    """
 
     def __init__(
         self,
@@ -51,22 +55,22 @@ class Pod:
         assert self._number is not None, "it was published"
         return Owner(self._number, self._instance)
 
-    async def publish(self) -> None:
-        """Tell what this process is doing now, for `lease` seconds. Raises RouterUnavailable."""
-        executor, ns = self._router.executor, self._router.options.namespace
+    async def publish(self, executor: StatefulExecutor | None = None) -> None:
+        """Tell what this process is doing now, for `lease` seconds. Raises RouterUnavailable. executor: not the router's."""
+        executor, ns = executor or self._router.executor, self._router.options.namespace
         if self._number is None:
             self._number = await executor.allocate_pod(ns, NUMBERS, self._instance, self._lease)
         if not self._given:
             keeps = PodState(pod=self._number, instance=self._instance)
             await executor.set_service_state(ns, NUMBERS, keeps, self._lease)
-        await asyncio.gather(*(self._publish(service, self._number) for service in self._services))
+        await asyncio.gather(*(self._publish(executor, service, self._number) for service in self._services))
 
-    async def _publish(self, service: str, number: int) -> None:
+    async def _publish(self, executor: StatefulExecutor, service: str, number: int) -> None:
         load = OVERLOADED * (KEY_FACTOR * self._keys(service) + (1 - KEY_FACTOR) * self._busy())
         state = PodState(
             pod=number, instance=self._instance, state=ServiceState.READY, routing=self.routing, load=round(load, 4)
         )
-        executor, ns = self._router.executor, self._router.options.namespace
+        ns = self._router.options.namespace
         await executor.set_service_state(ns, service, state, self._lease)
         pods = await executor.get_service_state(ns, service)
         found = pods.get(number)

@@ -21,6 +21,7 @@ from holdfast.job.commands import ErrorInfo, Failed, KeyLink, LinkFilter, Releas
 from holdfast.job.model import InstanceState
 from holdfast.router import Owner, Want
 from holdfast.sticky.binder import Binder
+from holdfast.sticky.heart import PodHeart
 from holdfast.sticky.holds import Hold, Holds
 from holdfast.sticky.pod import Pod
 from holdfast.worker.hooks import Observer
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from holdfast.job.commands import Beat, Claims, Signals
     from holdfast.job.commands import Want as JobWant
     from holdfast.job.model import Job
+    from holdfast.router import StatefulExecutor
     from holdfast.sticky.holds import Address
     from holdfast.sticky.router import Router
     from holdfast.sticky.service import Sticky
@@ -58,11 +60,16 @@ class Runtime:
         store: Store,
         options: WorkerOptions,
         clock: Clock,
+        *,
+        make_executor: Callable[[], StatefulExecutor],
     ) -> None:
+        """make_executor: makes another executor on the same links, for the loop of the pod's heart."""
         self._services, self._router, self._store = services, router, store
         self._options, self._clock = options, clock
         self.holds = Holds(clock.monotonic)
         self._pod: Pod | None = None
+        self._make_executor = make_executor
+        self._heart: PodHeart | None = None
         self._started = asyncio.Event()
         self._busy = 0.0
         self._failing: dict[Address, float] = {}  # waiting jobs of these keys fail, if they were made before this time
@@ -77,7 +84,7 @@ class Runtime:
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self._binder.run(), name="holdfast-bind"),
-            loop.create_task(self._publish_for_ever(), name="holdfast-pod"),
+            loop.create_task(self._keep_for_ever(), name="holdfast-keys"),
         ]
         return self
 
@@ -92,6 +99,8 @@ class Runtime:
             # A bound on what may hang, so that a stop ends: what is not told ends by itself with the leases.
             async with asyncio.timeout(self._options.lease):
                 await self._settle_closing()
+                if self._heart is not None:
+                    await self._heart.stop()
                 if self._pod is not None:
                     await self._give_up(list(self.holds))
                     await self._pod.leave()
@@ -136,16 +145,21 @@ class Runtime:
         """A beat was made; `load` is the share of slots in use. Called from the heart's thread."""
         self._busy = load
 
-    async def _publish_for_ever(self) -> None:
+    async def _keep_for_ever(self) -> None:
+        """Publish the pod, and leave that to its heart; then refresh the links again and again."""
         await self._started.wait()
         assert self._pod is not None, "it has started"
+        every = self._options.lease / _BEATS
         while True:
-            wait = self._options.lease / _BEATS
+            wait = every
             try:
-                await self._pod.publish()
+                if self._heart is None:
+                    await self._pod.publish()
+                    self._heart = PodHeart(self._pod, self._make_executor, every=every)
+                    self._heart.start()
                 await self._refresh()
             except (RouterError, StoreError) as error:
-                logger.warning("pod %s could not publish itself: %s", self._pod.number, error)
+                logger.warning("pod %s could not refresh its keys: %s", self._pod.number, error)
                 wait = min(1.0, wait)
             await asyncio.sleep(wait)
 
@@ -215,6 +229,8 @@ class Runtime:
             await self._pod.deny()
         except RouterError as error:
             logger.warning("pod %s could not say that it drains: %s", self._pod.number, error)
+        if self._heart is not None:
+            self._heart.poke()  # it may have been telling what was so before
         me = self._me()
         if me is None:
             return

@@ -66,10 +66,16 @@ class Times:
 class Watched:
     """An executor whose calls are timed, logged and traced. Spans come where OpenTelemetry's API is installed."""
 
-    def __init__(self, executor: StatefulExecutor, monotonic: Callable[[], float], tracer: Any = None) -> None:
+    def __init__(
+        self,
+        executor: StatefulExecutor,
+        monotonic: Callable[[], float],
+        tracer: Any = None,
+        times: dict[str, Times] | None = None,
+    ) -> None:
         self._executor, self._monotonic = executor, monotonic
         self._tracer = _tracer() if tracer is None else tracer
-        self.times: dict[str, Times] = {}
+        self.times: dict[str, Times] = {} if times is None else times
 
     def __getattr__(self, name: str) -> Any:
         """A call of the executor; those of the port are watched."""
@@ -130,9 +136,14 @@ def _tracer() -> Any:
     return import_module("opentelemetry.trace").get_tracer("holdfast")
 
 
-def watched(executor: StatefulExecutor, monotonic: Callable[[], float], tracer: Any = None) -> StatefulExecutor:
-    """Return the front door of an executor."""
-    return cast("StatefulExecutor", Watched(executor, monotonic, tracer))
+def watched(
+    executor: StatefulExecutor,
+    monotonic: Callable[[], float],
+    tracer: Any = None,
+    times: dict[str, Times] | None = None,
+) -> StatefulExecutor:
+    """Return the front door of an executor. times: where its calls are counted, if others count there as well."""
+    return cast("StatefulExecutor", Watched(executor, monotonic, tracer, times))
 
 
 class StickyCollector:

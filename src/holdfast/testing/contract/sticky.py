@@ -127,6 +127,7 @@ class StickyJobs(StoreSuite):
         await h.add(key="k", sticky=SERVICE)
         await _bind(h, "k", 1, "i1", 5)
         await h.beat("i1", state=state)
+        assert await h.claim_ids(sticky=SERVICES) == []
         claims = await h.wanted(sticky=SERVICES, instance="i2")
         assert (claims.items, claims.ownerless) == ((), (KeyLink(SERVICE, "k", 1, "i1", 5),))
         assert not (await _bind(h, "k", 1, "i1", 6)).accepted
