@@ -105,6 +105,11 @@ async def test_status_and_metrics_of_a_node_list_the_tables_of_its_app(tmp_path:
         assert node.stop() == 0
     finally:
         node.kill()
+    # Without a node: whoever works on the rows, the database tells how they stand.
+    shown = holdfast("status", "--data", node.data, "--app", "tests.table.node_app:app", "--json", ORDERS_DB=str(file))
+    assert json.loads(shown.stdout)["queues"]["orders"]["queued"] == 3, shown.stderr
+    shown = holdfast("status", "--data", node.data, "--app", "tests.table.bare_app:app")
+    assert "expected an app with task tables" in shown.stderr
 
 
 # --- holdfast ddl --------------------------------------------------------------------------------------------------

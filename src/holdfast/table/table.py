@@ -122,6 +122,15 @@ class TaskTable(TableSource[M]):
         """Whether its engine is an async one."""
         return self._gate.is_async
 
+    async def let_go(self) -> None:
+        """Close this table and the engine that it was given: for programs that only look."""
+        await self.close()
+        engine = self._gate.given
+        if isinstance(engine, AsyncEngine):
+            await engine.dispose()
+        else:
+            engine.dispose()
+
     # --- new rows --------------------------------------------------------------------------------------------------
 
     async def create(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from holdfast.cli.output import when
 from holdfast.cli.session import Session, shared
+from holdfast.errors import ConfigError, NodeNotRunning
 from holdfast.feed import ExportFigures
 from holdfast.hub.parts import NodeInfo
 from holdfast.hub.why import span
 from holdfast.job.state import State
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from holdfast.job.commands import Stats
 
 #: The older words for the same counts, for programs that know them.
@@ -26,17 +30,20 @@ _OLDER: Final = {
 
 
 @click.command("status")
+@click.option("--app", metavar="MODULE:APP", help="Count the task tables of this app too, read from here.")
 @shared(offline=True)
-def command(session: Session) -> int:
+def command(session: Session, app: str | None) -> int:
     """Show what the node does, and how many jobs are in each state.
 
-    The numbers are the node's own, of this moment. Without a node there are none, unless --offline reads the files.
+    The numbers are the node's own, of this moment. Without a node there are none, unless --offline reads the files. The
+    task tables of an app are listed by the node that runs it; with --app they are shown whoever works on them, and also
+    where there is no node.
     """
-    return session.run(_offline(session) if session.offline else _live(session))
+    return session.run(_offline(session) if session.offline else _live(session, app))
 
 
-async def _live(session: Session) -> int:
-    async with session.node() as store:
+async def _live(session: Session, app: str | None) -> int:
+    async with _beside(session, app) as store:
         stats = await store.stats()
         workers = [one for one in await store.instances() if one.state not in ("lost", "stopped")]
         info = await info_of(store)
@@ -47,6 +54,32 @@ async def _live(session: Session) -> int:
     _show_node(session, info, len(workers))
     _show_counts(session, stats)
     return 0
+
+
+@asynccontextmanager
+async def _beside(session: Session, name: str | None) -> AsyncIterator[Any]:
+    """The store of the node, with the tables of an app beside it; those alone where there is no node."""
+    if name is None:
+        async with session.node() as store:
+            yield store
+        return
+    from holdfast.app import load_app
+
+    app = load_app(name)
+    if not app.tables:
+        raise ConfigError(
+            f"--app: expected an app with task tables, found none in {name}. Write app.tables.append(orders)."
+        )
+    from holdfast.table.beside import store_beside, tables_alone
+
+    async with AsyncExitStack() as stack:
+        for table in app.tables:
+            stack.push_async_callback(table.let_go)
+        try:
+            store = store_beside(await stack.enter_async_context(session.node()), app.tables)
+        except NodeNotRunning:
+            store = tables_alone(*app.tables)
+        yield store
 
 
 async def info_of(store: Any) -> NodeInfo | None:

@@ -1,0 +1,5 @@
+"""An app without task tables."""
+
+from holdfast import Holdfast
+
+app = Holdfast()
