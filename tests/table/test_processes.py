@@ -1,6 +1,7 @@
 """Many processes on one table; a process that is killed in the middle."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -12,11 +13,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from sqlalchemy.engine import URL
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from holdfast.errors import ConfigError
+from holdfast.errors import BadAppModule, ConfigError
 from holdfast.job.state import State
 from holdfast.table import Handle, TaskService, TaskTable
+from holdfast.table.processes import load_service
 from tests.features import feature
 from tests.table.databases import Databases, make_engine
 from tests.table.models import Order, create_all
@@ -128,3 +130,36 @@ async def test_a_served_table_is_drained_by_a_signal_and_the_process_ends_cleanl
         process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(process.wait, PATIENCE) == 0
     assert {row.receipt for row in (await orders.list()).items} == {"served"}
+
+
+@feature("GW5", "G28")
+async def test_a_row_that_kills_its_process_is_convicted_and_its_neighbours_are_done(
+    orders: TaskTable[Order], url: URL
+) -> None:
+    await orders.create([Order(order_id=f"n-{n}") for n in range(6)])
+    environment = {**os.environ, "ORDERS_URL": url.render_as_string(hide_password=False)}
+    command = [sys.executable, "-m", "tests.table.poison"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment) as process:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while (await orders.stats())[State.FAILED] + (await orders.stats())[State.SUCCEEDED] < 6:
+                    assert process.poll() is None
+                    await asyncio.sleep(0.05)
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(process.wait, PATIENCE) == 0
+        finally:
+            process.kill()
+    rows = {row.order_id: row for row in (await orders.list()).items}
+    assert {name for name, row in rows.items() if row.task_state is State.FAILED} == {"n-2"}
+    assert "poison: its process died 3 times" in (rows["n-2"].task_note or "")
+    assert all(row.task_failures <= 1 for name, row in rows.items() if name != "n-2")
+
+
+def test_processes_of_a_service_need_its_name() -> None:
+    engine = create_async_engine("sqlite+aiosqlite:///nowhere.db")
+    service = TaskService(TaskTable(Order, engine), lambda order, handle: None)
+    with pytest.raises(ConfigError, match=r'name="shop.work:service"'):
+        service.serve(processes=2)
+    for name, said in (("work", "expected module:attribute"), ("tests.table.models:Order", "to be a TaskService")):
+        with pytest.raises(BadAppModule, match=said):
+            load_service(name)

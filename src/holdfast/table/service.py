@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from holdfast.store import Source
     from holdfast.table.handle import Handle
     from holdfast.worker.context import Context
+    from holdfast.worker.heart import Heart
     from holdfast.worker.hooks import CallNext, OnError
     from holdfast.worker.once import Pass
 
@@ -38,6 +39,13 @@ CONCURRENCY: Final = 20
 LEASE: Final = 30.0
 INTERVAL: Final = 1.0
 GRACE: Final = 30.0
+_DEFAULTS: Final = {
+    "limit": LIMIT,
+    "concurrency": CONCURRENCY,
+    "lease": LEASE,
+    "interval": INTERVAL,
+    "grace": GRACE,
+}
 
 
 class Listening(Protocol):
@@ -124,7 +132,7 @@ class TaskService(Generic[M]):
         try:
             await self.table.check_lease(options.lease)
             watch = asyncio.create_task(self._watch_leases(options.lease), name="holdfast-table-leases")
-            self._worker = Worker(self._source, self._program, options, self._clock, hooks)
+            self._worker = self.worker(options, hooks=hooks)
             return await self._worker.run()
         finally:
             if watch is not None:
@@ -169,12 +177,22 @@ class TaskService(Generic[M]):
         if task is not None:
             await task
 
-    def serve(self, **options: Any) -> int:
+    def serve(self, *, processes: int | None = None, name: str = "", **options: Any) -> int:
         """Work in a loop of its own until a signal says stop; return the exit code. For scripts; options as in `run`.
 
-        SIGTERM or SIGINT: once drains, twice cancels the runners, three times exits now.
+        SIGTERM or SIGINT: once drains, twice cancels the runners, three times exits now. processes: work in so many
+        processes under this one, which import the service by `name` ("shop.work:service"); a process that dies is
+        replaced, and a row that kills its process is found and fails.
         """
-        return asyncio.run(self._serve(options))
+        if processes is None:
+            return asyncio.run(self._serve(options))
+        from holdfast.table.processes import serve_in_processes
+
+        return asyncio.run(serve_in_processes(self, name, processes, self._options(**{**_DEFAULTS, **options})))
+
+    def worker(self, options: WorkerOptions, heart: Heart | None = None, hooks: Hooks | None = None) -> Worker[M]:
+        """Return a worker of this service's rows, not started yet."""
+        return Worker(self._source, self._program, options, self._clock, hooks or self._hooks, heart=heart)
 
     async def _serve(self, options: dict[str, Any]) -> int:
         with install_signals(self._ask):
