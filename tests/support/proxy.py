@@ -17,9 +17,9 @@ _CHUNK = 65_536
 
 
 class Proxy:
-    """Listens on a free port of the loopback, and passes on to a unix socket (a path) or to a port (a number)."""
+    """Listens on a free port of the loopback, and passes on to a unix socket (a path), a port (a number), or (host, port)."""
 
-    def __init__(self, upstream: str | int) -> None:
+    def __init__(self, upstream: str | int | tuple[str, int]) -> None:
         self._upstream = upstream
         self._server: asyncio.Server | None = None
         self._pairs: set[_Pair] = set()
@@ -81,7 +81,8 @@ class Proxy:
             if isinstance(self._upstream, str):
                 there = await asyncio.open_unix_connection(self._upstream)
             else:
-                there = await asyncio.open_connection("127.0.0.1", self._upstream)
+                place = self._upstream if isinstance(self._upstream, tuple) else ("127.0.0.1", self._upstream)
+                there = await asyncio.open_connection(*place)
         except OSError:
             _reset(writer)
             return

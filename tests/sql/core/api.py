@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from litestar.testing import AsyncTestClient
+import httpx
 
 from holdfast.chance import IdMaker
 from holdfast.hub.api import make_api
@@ -41,7 +41,10 @@ async def api_over(h: StoreHarness) -> AsyncIterator[Api]:
         [Define(alias="mail", queue="post", retry=RetryPolicy(max_attempts=3), timeout=7.0), Define(alias="off")]
     )
     parts = Parts(store=h.store, new_id=IdMaker(h.clock.now), node=info)
-    async with AsyncTestClient(make_api(parts)) as client:
+    # In the loop of the store, which its connections are bound to; Litestar's own test client has one of its own.
+    served: Any = make_api(parts)
+    transport = httpx.ASGITransport(served, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://testserver.local") as client:
         await Api(client, h.store, h.clock).ask("PATCH", "/definitions/off", {"status": "canceled"})  # type: ignore[arg-type]
         yield Api(client, h.store, h.clock)  # type: ignore[arg-type]
     await h.close()

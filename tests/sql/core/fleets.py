@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections import Counter, defaultdict
 from contextlib import ExitStack
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.clock import SystemClock
 from holdfast.connect import make_store
 from holdfast.job.commands import ChangeQueue
 from holdfast.job.model import Job, NewJob
+from holdfast.job.retry import RetryPolicy
 from holdfast.job.state import End, State
-from tests.sql.core.fleet import LIMIT, Fleet
+from tests.sql.core.fleet import LIMIT, Fleet, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 
 async def enqueue(url: str, jobs: Sequence[NewJob], *, limits: dict[str, int | str] | None = None) -> None:
@@ -92,17 +95,22 @@ async def killed_processes_lose_nothing(url: str, folder: Path, *, processes: in
     assert {number for number, _, _ in fleet.lines("done")} == {str(number) for number in range(jobs)}
 
 
-async def restarted_processes_finish_what_they_began(url: str, folder: Path, *, processes: int, jobs: int) -> None:
+async def restarted_processes_finish_what_they_began(
+    url: str, folder: Path, *, processes: int, jobs: int, turns: int = 3
+) -> None:
     """Workers are replaced one after the other under load: each job runs once, and each worker ends well."""
     made = notes(jobs, "shop.slow")
-    await enqueue(url, made)
+    size = jobs // (turns + 1)
     with ExitStack() as stack:
         fleet = stack.enter_context(Fleet(url, folder, processes, "work=4"))
-        for turn in (1, 2, 3):
-            fleet.wait_for("began", turn * jobs // 5)
+        for turn in range(turns):
+            await enqueue(url, made[turn * size : (turn + 1) * size])
+            # It is the only one, and before it runs jobs it has no ear for signals yet.
+            await asyncio.to_thread(eventually, partial(_works, fleet), "a job of the new workers")
             old, fleet = fleet, stack.enter_context(Fleet(url, folder, processes, "work=4"))
             old.process.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(old.process.wait, LIMIT) == 0, old.log()[-4_000:]
+        await enqueue(url, made[turns * size :])
         ended = await finished(url, [job.id for job in made])
         assert len(ended) == jobs, fleet.log()[-4_000:]
     assert {job.state for job in ended} == {State.SUCCEEDED}
@@ -119,6 +127,76 @@ async def a_hogged_process_keeps_its_jobs(url: str, folder: Path, *, lease: floa
         [ended] = await finished(url, ["hog"])
     assert (ended.state, ended.attempt, ended.result) == (State.SUCCEEDED, 1, b"1"), fleet.log()[-4_000:]
     assert len(fleet.lines("hogs")) == 1
+
+
+async def a_frozen_fleet_writes_nothing_stale(url: str, folder: Path, *, jobs: int, freezes: int) -> None:
+    """Processes and their parents stand still until their leases have ended, again and again: others run their jobs, and what
+    they write when they go on is refused where it is late."""
+    made = notes(jobs, "shop.slow")
+    await enqueue(url, made)
+    with Fleet(url, folder, 1, "work=8", lease="1s") as frozen, Fleet(url, folder, 1, "work=1", lease="1s"):
+        for turn in range(1, freezes + 1):
+            frozen.wait_for("done", turn * jobs // (freezes + 2))
+            pids = family(frozen.process.pid)
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            before = _again(frozen)
+            with contextlib.suppress(TimeoutError):  # who stood still between two jobs had nothing to lose
+                async with asyncio.timeout(30.0):
+                    while _again(frozen) == before:  # noqa: ASYNC110 - another process writes to a file
+                        await asyncio.sleep(0.05)
+            for pid in reversed(pids):
+                os.kill(pid, signal.SIGCONT)
+        ended = await finished(url, [job.id for job in made])
+        assert len(ended) == jobs, frozen.log()[-4_000:]
+    assert {job.state for job in ended} == {State.SUCCEEDED}
+    for job in ended:
+        assert [one.number for one in job.attempts] == list(range(1, job.attempt + 1))
+        assert {one.end for one in job.past} <= {End.LOST, End.STALE, End.RELEASED, End.CRASHED}
+    began = Counter((number, attempt) for number, attempt, _ in frozen.lines("began"))
+    assert max(began.values()) == 1, "an attempt began twice"
+    lost = [one for job in ended for one in job.past if one.end in (End.LOST, End.STALE)]
+    assert lost, "no lease ended: the fleet was not frozen while it worked"
+
+
+def _works(fleet: Fleet) -> bool:
+    mine = {str(pid) for pid in family(fleet.process.pid)}
+    return any(pid in mine for _, _, pid in fleet.lines("began"))
+
+
+def _again(fleet: Fleet) -> int:
+    return sum(attempt != "1" for _, attempt, _ in fleet.lines("began"))
+
+
+def family(pid: int) -> list[int]:
+    """A process and those that it started."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += family(int(child))
+    return found
+
+
+async def deaths_of_every_kind_are_counted_and_harm_no_innocent(url: str, folder: Path, *, innocents: int) -> None:
+    """Handlers that end their process in every way end as failed after their attempts; all others succeed."""
+    kinds = ("exit", "signal", "fault", "memory")
+    killers = [
+        NewJob(id=f"die-{kind}", task="shop.die", queue="work", payload=b'{"kind":"%s"}' % kind.encode(), retry=_TWICE)
+        for kind in kinds
+    ]
+    made = notes(innocents, "shop.slow")
+    await enqueue(url, [*killers, *made])
+    with Fleet(url, folder, 2, "work=4", lease="5s") as fleet:
+        ended = {job.id: job for job in await finished(url, [job.id for job in (*killers, *made)])}
+        assert len(ended) == innocents + len(kinds), fleet.log()[-4_000:]
+    for kind in kinds:
+        job = ended[f"die-{kind}"]
+        assert (job.state, job.failures) == (State.FAILED, 2), f"{kind}: {job}"
+        assert Counter(number for number, _, _ in fleet.lines("dies"))[kind] <= job.attempt
+    assert {job.state for job in ended.values() if job.task == "shop.slow"} == {State.SUCCEEDED}
+
+
+_TWICE = RetryPolicy(max_attempts=2, base=0.0, factor=1.0, cap=0.0)
 
 
 async def limits_hold_over_the_fleet(url: str, folder: Path, *, processes: int, jobs: int) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import json
 import random
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from holdfast.clock import SystemClock
 from holdfast.connect import make_store
 from holdfast.errors import DuplicateJob
 from holdfast.job import commands as c
-from holdfast.job.model import NewJob, OnConflict
+from holdfast.job.model import Instance, NewJob, OnConflict
 from holdfast.job.state import State
 
 if TYPE_CHECKING:
@@ -56,8 +57,16 @@ async def uniques(store: Store, name: str, keys: str, rounds: str) -> Any:
         names = [f"key-{number}" for number in range(int(keys))]
         chance.shuffle(names)
         for key in names:
-            action = chance.choice([OnConflict.KEEP, OnConflict.REPLACE, OnConflict.ERROR])
-            job = NewJob(id=f"{name}-{turn}-{key}", task="t", queue="race", unique=key, on_conflict=action, own_id=True)
+            action, priority = chance.choice(list(OnConflict)), chance.randrange(100)
+            job = NewJob(
+                id=f"{name}-{turn}-{key}",
+                task="t",
+                queue="race",
+                priority=priority,
+                unique=key,
+                on_conflict=action,
+                own_id=True,
+            )
             try:
                 [answer] = await store.enqueue([job])
             except DuplicateJob as error:
@@ -65,6 +74,54 @@ async def uniques(store: Store, name: str, keys: str, rounds: str) -> Any:
             else:
                 verdicts.append((str(answer.verdict), key, answer.id))
     return verdicts
+
+
+async def windows(store: Store, name: str, keys: str, seconds: str, jobs: str) -> Any:
+    """Enqueue under unique keys with a window, and run what is ready at once, until so many jobs have ended; say which were
+    new, and which were held to be in somebody's way."""
+    want = c.Want(queues=(c.QueueWant("race", 5),), limit=5, instance=f"i{name}", worker="racer")
+    new, made = [], 0
+    while (await store.stats()).total(State.SUCCEEDED) < int(jobs):
+        made += 1
+        key = f"key-{made % int(keys)}"
+        job = NewJob(
+            id=f"{name}-{made}",
+            task="t",
+            queue="race",
+            unique=key,
+            unique_window=float(seconds) or None,
+            on_conflict=OnConflict.KEEP,
+        )
+        [answer] = await store.enqueue([job])
+        if answer.verdict is c.Verdict.NEW:
+            new.append(answer.id)
+        found = (await store.claim(want)).items
+        await store.settle([c.Settlement(claim, c.Succeeded(b"1")) for claim in found])
+    return new
+
+
+async def clocks(store: Store, name: str, jobs: str) -> Any:
+    """Work while this process's clock is a day ahead, or behind; say what was claimed, and how many claims were lost."""
+    real, ahead = time.time, (0.0, 86_400.0, -86_400.0)[int(name) % 3]
+    time.time = lambda: real() + ahead
+    soon, far = (NewJob(id=f"{kind}-{name}", task="t", queue="race", delay=delay) for kind, delay in _DELAYS.items())
+    await store.enqueue([soon, far])
+    want = c.Want(queues=(c.QueueWant("race", 3),), limit=3, instance=f"i{name}", worker="racer")
+    beat = c.Beat(instance=Instance(id=f"i{name}", worker="racer"))
+    got, lost = [], 0
+    while (await store.stats()).total(State.SUCCEEDED) < int(jobs):
+        claims = await store.claim(want)
+        got += [(claim.id, claim.attempt) for claim in claims.items]
+        await store.heartbeat(beat)
+        lost += (await store.rescue()).lost
+        if claims.items:
+            await store.settle([c.Settlement(claim, c.Succeeded(b"1")) for claim in claims.items])
+        else:
+            await store.wait(["race"], claims.cursor, 0.05)
+    return {"claims": got, "lost": lost}
+
+
+_DELAYS = {"soon": 0.3, "far": 3_600.0}
 
 
 async def ids(store: Store, name: str, count: str) -> Any:
@@ -100,7 +157,9 @@ async def keyed(store: Store, name: str, count: str) -> Any:
                 return {"twice": []}
 
 
-ROLES: dict[str, Callable[..., Awaitable[Any]]] = {"claims": claims, "uniques": uniques, "ids": ids, "keyed": keyed}
+ROLES: dict[str, Callable[..., Awaitable[Any]]] = {
+    "claims": claims, "uniques": uniques, "windows": windows, "ids": ids, "keyed": keyed, "clocks": clocks,
+}  # fmt: skip
 
 
 async def main(url: str, role: str, go: str, name: str, *arguments: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from holdfast.clock import SystemClock
@@ -52,6 +53,46 @@ async def a_unique_key_has_one_holder(url: str, folder: Path, *, racers: int, ke
     store = make_store(url, clock=SystemClock())
     await store.open()
     assert (await store.stats()).total(State.QUEUED) == keys
+    await store.close()
+
+
+async def a_window_has_one_job(url: str, folder: Path, *, racers: int) -> None:
+    """While a key's window is open there is one job of it, though it has ended; the window is as long for all."""
+    said = race(url, folder, "windows", racers, 5, 3_600, 5)
+    assert len([job_id for new in said for job_id in new]) == 5
+
+
+async def an_unfinished_job_keeps_its_key(url: str, folder: Path, *, racers: int, jobs: int = 60) -> None:
+    """Jobs of a unique key follow each other: none was stored before the one that held the key had ended."""
+    said = race(url, folder, "windows", racers, 3, 0, jobs)
+    ids = sorted(job_id for new in said for job_id in new)
+    store = make_store(url, clock=SystemClock())
+    await store.open()
+    found = [job for job in await store.jobs(ids) if job is not None]
+    await store.close()
+    assert len(found) == len(ids) >= jobs
+    for key in {job.unique for job in found}:
+        line = sorted((job for job in found if job.unique == key), key=lambda job: job.seq)
+        for earlier, later in pairwise(line):
+            assert earlier.finished_at is not None, f"{earlier.id} had not ended when {later.id} was stored"
+            assert earlier.finished_at <= later.created_at
+
+
+async def the_clocks_of_workers_change_nothing(url: str, folder: Path, *, jobs: int = 60) -> None:
+    """Workers a day ahead and a day behind: no lease ends early, nothing is due before its time."""
+    store = make_store(url, clock=SystemClock())
+    await store.open()
+    await store.enqueue([NewJob(id=f"job-{number}", task="t", queue="race") for number in range(jobs)])
+    said = race(url, folder, "clocks", 3, jobs + 3)
+    wanted = {f"job-{number}": 1 for number in range(jobs)} | {f"soon-{name}": 1 for name in range(3)}
+    assert Counter(job_id for one in said for job_id, _ in one["claims"]) == wanted
+    assert {attempt for one in said for _, attempt in one["claims"]} == {1}
+    assert [one["lost"] for one in said] == [0, 0, 0]
+    for job in await store.jobs([f"far-{name}" for name in range(3)]):
+        assert job is not None
+        assert job.state is State.SCHEDULED
+        assert abs(job.run_at - job.created_at - 3_600.0) < 0.001
+        assert abs(job.created_at - store.now()) < 600.0, "it was dated by the worker's clock"
     await store.close()
 
 

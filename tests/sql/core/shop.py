@@ -1,8 +1,11 @@
 """The app of whole worker processes on a database. What its handlers did stands in a file that all of them append to."""
 
 import asyncio
+import ctypes
 import os
 import re
+import resource
+import signal
 import time
 from pathlib import Path
 
@@ -58,6 +61,26 @@ async def hog(seconds: float, *, ctx: Context) -> int:
         re.match("(a+)+b", "a" * length)  # twice as long for each further letter
         took = time.monotonic() - begun
     return ctx.attempt
+
+
+@app.task("shop.die", queue="work")
+async def die(kind: str, *, ctx: Context) -> None:
+    """End this process."""
+    note("dies", kind, ctx.attempt, os.getpid())
+    if kind == "exit":
+        os._exit(3)
+    if kind == "signal":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "fault":
+        ctypes.string_at(0)
+    # As much memory as there is: the system ends a process that asks for more than it may have.
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 28, 1 << 28))
+    signal.signal(signal.SIGABRT, signal.SIG_DFL)
+    try:
+        hoard = [bytearray(1 << 24) for _ in range(1_000)]
+    except MemoryError:
+        os.abort()  # what an allocator does that has no way to say no
+    raise AssertionError(f"{len(hoard)} pieces of memory were to be had")
 
 
 @app.task("shop.gate", queue="work")

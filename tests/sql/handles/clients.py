@@ -189,8 +189,7 @@ class PyMysql(Client):
 
     async def open(self, *, autocommit: bool = False) -> None:
         self.tx = pymysql.connect(
-            unix_socket=self.place.socket,
-            user="root",
+            **self.place.login,
             database=self.place.name,
             autocommit=autocommit,
             ssl_disabled=True,
@@ -221,9 +220,7 @@ class Asyncmy(Client):
     database = "mysql"
 
     async def open(self, *, autocommit: bool = False) -> None:
-        self.tx = await asyncmy.connect(
-            unix_socket=self.place.socket, user="root", database=self.place.name, autocommit=autocommit
-        )
+        self.tx = await asyncmy.connect(**self.place.login, database=self.place.name, autocommit=autocommit)
 
     async def open_without_transaction(self) -> None:
         await self.open(autocommit=True)

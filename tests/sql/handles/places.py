@@ -23,7 +23,8 @@ ORDERS = "CREATE TABLE IF NOT EXISTS orders (name VARCHAR(100))"
 class Place(ABC):
     """A database with a user's table, and how to reach it."""
 
-    file = url = socket = name = ""
+    file = url = name = ""
+    login: dict[str, Any] = {}  # noqa: RUF012 - each MySQL place has one of its own
 
     @abstractmethod
     def store(self) -> StoreHarness:
@@ -108,13 +109,15 @@ class MysqlPlace(Place):
 
     def __init__(self) -> None:
         self.name = empty_database()
-        self.socket = str(shared().socket)
+        self.login = shared().login()
 
     def store(self) -> StoreHarness:
         return MysqlDatabase(shared(), self.name)
 
     def alchemy(self, driver: str) -> str:
-        return f"{driver}://root@/{self.name}?unix_socket={self.socket}"
+        if socket := self.login.get("unix_socket"):
+            return f"{driver}://root@/{self.name}?unix_socket={socket}"
+        return shared().url(self.name).replace("mysql:", f"{driver}:")
 
     async def make_orders(self) -> None:
         ask(shared(), self.name, ORDERS)

@@ -6,6 +6,7 @@ import functools
 import warnings
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
 
 import pymysql
 from pymysql.constants import FIELD_TYPE
@@ -106,8 +107,7 @@ def asking(server: MariaDB, database: str | None) -> Iterator[Any]:
     """A connection for statements of a test's own."""
     # Without ssl_disabled the driver reads all the machine's certificates each time: a tenth of a second.
     connection = pymysql.connect(
-        unix_socket=str(server.socket),
-        user="root",
+        **server.login(),
         database=database,
         autocommit=True,
         conv=_CONVERSIONS,
@@ -124,6 +124,12 @@ def _rows(connection: Any, *statements: str) -> list[tuple[Any, ...]]:
         for statement in statements:
             cursor.execute(statement)
         return list(cursor.fetchall())
+
+
+def at_port(url: str, port: int) -> str:
+    """The URL of the same database by way of a port of the loopback."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{port}"))
 
 
 def _text(value: bytes | str) -> str:

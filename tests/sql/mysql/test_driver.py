@@ -25,7 +25,7 @@ from holdfast.stores.sql.drivers.meanings import Meaning
 from holdfast.stores.sql.script import Row, Script, Statement
 from holdfast.stores.sql.store import SqlStore
 from tests.features import feature
-from tests.sql.mysql.harness import DatabaseHarness, ask
+from tests.sql.mysql.harness import DatabaseHarness, ask, at_port
 from tests.support.proxy import Proxy
 from tests.support.servers.mariadb import MariaDB
 
@@ -94,7 +94,7 @@ def kill(server: MariaDB, number: int) -> None:
 
 async def test_the_drivers_own_connection_is_closed_by_a_cancelled_read(server: MariaDB) -> None:
     """What asyncmy 0.2.18 mended: before, the rows of the cancelled query were the answer to the next one."""
-    connection = await asyncmy.connect(unix_socket=str(server.socket), user="root")
+    connection = await asyncmy.connect(**server.login())
     cursor = connection.cursor()
     reading = asyncio.create_task(cursor.execute("SELECT /* cancelled */ 'foreign', SLEEP(30)"))
     number = await shown(server, "SELECT /* cancelled")
@@ -126,9 +126,7 @@ class Rival:
     """A transaction of somebody else, in a thread of its own; heavier than ours, so that we are the victim."""
 
     def __init__(self, server: MariaDB, database: str) -> None:
-        self._connection: Any = pymysql.connect(
-            unix_socket=str(server.socket), user="root", database=database, ssl_disabled=True
-        )
+        self._connection: Any = pymysql.connect(**server.login(), database=database, ssl_disabled=True)
         self.ask("CREATE TEMPORARY TABLE heavy (n INT) ENGINE = InnoDB")
         self.ask("INSERT INTO heavy SELECT seq FROM seq_1_to_5000")
 
@@ -218,14 +216,13 @@ async def test_a_connection_that_is_lost_before_the_commit_is_replaced_and_the_s
 
 async def proxied(proxy: Proxy, url: str, **options: object) -> SqlStore:
     """An open store that reaches its database through a proxy."""
-    database = url.rpartition("/")[2]
-    store = open_mysql(f"mysql://root@127.0.0.1:{proxy.port}/{database}", clock=SystemClock(), **options)
+    store = open_mysql(at_port(url, proxy.port), clock=SystemClock(), **options)
     await store.open()
     return store
 
 
 async def test_an_answer_that_is_lost_after_the_commit_is_an_unknown_outcome(server: MariaDB, url: str) -> None:
-    async with Proxy(str(server.socket)) as proxy:
+    async with Proxy(server.upstream) as proxy:
         store = await proxied(proxy, url, pool_size=1)
         [first] = await store.enqueue([NewJob(id="first", task="t", own_id=True)])
         assert first.job.state is State.QUEUED
@@ -267,7 +264,7 @@ def cut_the_next_commit(proxy: Proxy, store: SqlStore) -> None:
 async def test_an_enqueue_whose_commit_was_not_answered_is_found_by_its_ids_and_not_refused(
     server: MariaDB, url: str, own_id: bool
 ) -> None:
-    async with Proxy(str(server.socket)) as proxy:
+    async with Proxy(server.upstream) as proxy:
         store = await proxied(proxy, url, pool_size=1)
         for number in range(12):
             names = [f"{number}-{part}" for part in range(3)]
@@ -282,7 +279,7 @@ async def test_an_enqueue_whose_commit_was_not_answered_is_found_by_its_ids_and_
 
 
 async def test_a_settle_whose_commit_was_not_answered_is_sent_again_and_accepted(server: MariaDB, url: str) -> None:
-    async with Proxy(str(server.socket)) as proxy:
+    async with Proxy(server.upstream) as proxy:
         store = await proxied(proxy, url, pool_size=1)
         await store.enqueue([NewJob(id="one", task="t")])
         want = Want(queues=(QueueWant("default", 1),), limit=1, instance="i", worker="w")
@@ -300,7 +297,7 @@ async def test_a_settle_whose_commit_was_not_answered_is_sent_again_and_accepted
 async def test_that_the_server_is_away_later_does_not_say_that_nothing_was_stored_before(
     server: MariaDB, url: str
 ) -> None:
-    async with Proxy(str(server.socket)) as proxy:
+    async with Proxy(server.upstream) as proxy:
         store = await proxied(proxy, url, pool_size=1, patience=0.1)
         cut_the_next_commit(proxy, store)
         proxy.refuse()
@@ -314,7 +311,7 @@ async def test_that_the_server_is_away_later_does_not_say_that_nothing_was_store
 
 @feature("TW3")
 async def test_a_server_that_vanished_without_a_word_is_noticed(server: MariaDB, url: str) -> None:
-    async with Proxy(str(server.socket)) as proxy:
+    async with Proxy(server.upstream) as proxy:
         store = await proxied(proxy, url, statement_timeout=0.3, connect_timeout=0.3, patience=0.1)
         proxy.silence()
         async with asyncio.timeout(BOUND):
@@ -354,7 +351,7 @@ async def life(store: SqlStore, number: int) -> None:
 async def test_a_connection_cut_at_any_byte_loses_and_doubles_nothing(
     server: MariaDB, url: str, direction: Any, count: int
 ) -> None:
-    async with Proxy(str(server.socket)) as proxy:
+    async with Proxy(server.upstream) as proxy:
         store = await proxied(proxy, url, pool_size=1)
         before = proxy.carried[direction]
         await life(store, 0)

@@ -15,6 +15,19 @@ async def test_a_unique_key_has_one_holder_whoever_comes_first(url: str, tmp_pat
     await races.a_unique_key_has_one_holder(url, tmp_path, racers=4)
 
 
+async def test_a_window_has_one_job_whoever_runs_it(url: str, tmp_path: Path) -> None:
+    await races.a_window_has_one_job(url, tmp_path, racers=4)
+
+
+async def test_an_unfinished_job_keeps_its_unique_key_until_its_end(url: str, tmp_path: Path) -> None:
+    await races.an_unfinished_job_keeps_its_key(url, tmp_path, racers=4)
+
+
+@feature("T24")
+async def test_workers_whose_clocks_are_a_day_off_change_nothing(url: str, tmp_path: Path) -> None:
+    await races.the_clocks_of_workers_change_nothing(url, tmp_path)
+
+
 async def test_an_own_id_is_taken_once_whoever_comes_first(url: str, tmp_path: Path) -> None:
     await races.an_own_id_is_taken_once(url, tmp_path, racers=4)
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.features import feature
 from tests.sql.core import fleets
 
@@ -18,3 +20,27 @@ async def test_workers_that_are_killed_lose_no_job(url: str, tmp_path: Path) -> 
 @feature("T12", "T13")
 async def test_a8_serial_queues_and_keys_never_overlap_over_a_fleet(url: str, tmp_path: Path) -> None:
     await fleets.limits_hold_over_the_fleet(url, tmp_path, processes=3, jobs=60)
+
+
+@feature("T20")
+@pytest.mark.parametrize("turns", [2, pytest.param(50, marks=pytest.mark.soak)])
+async def test_workers_that_are_replaced_under_load_run_each_job_once(url: str, tmp_path: Path, turns: int) -> None:
+    await fleets.restarted_processes_finish_what_they_began(url, tmp_path, processes=2, jobs=150 * turns, turns=turns)
+
+
+@feature("T19")
+async def test_a_process_that_is_hogged_for_three_leases_keeps_its_job(url: str, tmp_path: Path) -> None:
+    await fleets.a_hogged_process_keeps_its_jobs(url, tmp_path, lease=1.0, leases=3)
+
+
+@feature("TW3")
+@pytest.mark.parametrize("freezes", [2, pytest.param(50, marks=pytest.mark.soak)])
+async def test_a_fleet_that_stood_still_past_its_leases_writes_nothing_stale(
+    url: str, tmp_path: Path, freezes: int
+) -> None:
+    await fleets.a_frozen_fleet_writes_nothing_stale(url, tmp_path, jobs=500 * (freezes + 1), freezes=freezes)
+
+
+@feature("T16")
+async def test_deaths_of_every_kind_are_counted_and_harm_no_innocent(url: str, tmp_path: Path) -> None:
+    await fleets.deaths_of_every_kind_are_counted_and_harm_no_innocent(url, tmp_path, innocents=40)

@@ -6,9 +6,11 @@ import asyncio
 import atexit
 import contextlib
 import functools
+import os
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import psycopg
 
@@ -20,20 +22,24 @@ from holdfast.stores.sql.store import SqlStore
 from holdfast.testing.contract.harness import StoreHarness
 from tests.sql.core.looking import faults_of
 from tests.sql.postgresql.warm import lend
-from tests.support.servers.postgres import PostgresServer, running
+from tests.support.servers.postgres import VARIABLE, GivenPostgres, PostgresServer, running
 
 T = TypeVar("T")
 
 #: Makes a migrated database as empty as a new one; some hundred times faster than another database.
-_EMPTY = "; ".join(f"DELETE FROM {PREFIX}{table}" for table in TABLES if table != "meta")
-_EMPTY += (
+EMPTY = "; ".join(f"DELETE FROM {PREFIX}{table}" for table in TABLES if table != "meta")
+EMPTY += (
     f"; UPDATE {PREFIX}meta SET value = '0' WHERE name = 'export'; DELETE FROM {PREFIX}meta WHERE name ~ '^export_'"
 )
 
 
 @functools.cache
 def shared_server() -> PostgresServer:
-    """Return the one server of this process, started when it is first needed. It does not sync its files."""
+    """Return the one server of this process, started when first needed, without syncs; or the one that was named."""
+    if given := os.environ.get(VARIABLE):
+        named = GivenPostgres(given)
+        atexit.register(named.remove)
+        return named
     stack = contextlib.ExitStack()
     server = stack.enter_context(running(durable=False))
     atexit.register(stack.close)
@@ -81,11 +87,18 @@ class PostgresHarness(DatabaseHarness):
         connection = await pool.take()
         try:
             if await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", f"{PREFIX}meta"):
-                await connection.execute(_EMPTY)
+                await connection.execute(EMPTY)
         finally:
             pool.give(connection)
             await pool.close()
         await super().open()
+
+
+def at_port(url: str, port: int) -> str:
+    """The URL of the same database by way of a port of the loopback, without encryption."""
+    parts = urlsplit(url)
+    login = parts.netloc.rpartition("@")[0]
+    return f"postgresql://{login}@127.0.0.1:{port}{parts.path}?sslmode=disable"
 
 
 def faults_seen(connection: psycopg.Connection[Any]) -> list[str]:

@@ -17,9 +17,10 @@ from holdfast.job import commands as c
 from holdfast.job.model import NewJob
 from holdfast.job.state import State
 from holdfast.store import Store
+from holdfast.stores.sql.drivers.asyncpg import BEGIN
 from tests.features import feature
 from tests.sql.core.dialogue import AWAY, ended_well, insist, life, want
-from tests.sql.postgresql.harness import DatabaseHarness
+from tests.sql.postgresql.harness import DatabaseHarness, at_port
 from tests.support.proxy import Direction, Proxy
 from tests.support.servers.postgres import PostgresServer
 
@@ -37,9 +38,8 @@ async def opened(url: str) -> AsyncIterator[Store]:
 
 def through(proxy: Proxy, url: str, **options: object) -> str:
     """The URL of a database by way of a proxy."""
-    database = url.partition("@/")[2].partition("?")[0]
     query = "&".join(f"{name}={value}" for name, value in options.items())
-    return f"postgresql://postgres@127.0.0.1:{proxy.port}/{database}?sslmode=disable&{query}"
+    return f"{at_port(url, proxy.port)}&{query}"
 
 
 # --- a cut at any byte (T25) ---------------------------------------------------------------------------------------
@@ -47,7 +47,7 @@ def through(proxy: Proxy, url: str, **options: object) -> str:
 
 async def cut_everywhere(server: PostgresServer, url: str, direction: Direction, points: int) -> None:
     """Cut a job's whole life after so and so many bytes, for `points` numbers of bytes: it succeeds once all the same."""
-    async with Proxy(server.socket) as proxy:
+    async with Proxy(server.upstream) as proxy:
         async with opened(through(proxy, url)) as store:
             before = dict(proxy.carried)
             await life(store, "whole", "whole")
@@ -89,7 +89,7 @@ async def test_an_enqueue_whose_commit_was_not_answered_is_found_by_its_ids_and_
         keys = (None, "k", "k")
         return [NewJob(id=f"job-{number}-{part}", task="t", own_id=own_id, key=key) for part, key in enumerate(keys)]
 
-    async with Proxy(server.socket) as proxy, opened(through(proxy, url)) as store:
+    async with Proxy(server.upstream) as proxy, opened(through(proxy, url)) as store:
         answers: list[c.Enqueued] = []
         for number in range(0, 72, 3):
             answers += await insist(lambda number=number: store.enqueue(jobs(number)))  # type: ignore[misc]
@@ -179,7 +179,7 @@ async def test_a_call_waits_a_little_for_a_server_that_restarts_and_then_says_th
 
 async def test_a_statement_that_is_never_answered_is_given_up(server: PostgresServer, url: str) -> None:
     hasty = {"statement_timeout": 0.3, "connect_timeout": 0.3, "patience": 0.1}
-    async with Proxy(server.socket) as proxy, opened(through(proxy, url, **hasty)) as store:
+    async with Proxy(server.upstream) as proxy, opened(through(proxy, url, **hasty)) as store:
         await store.stats()
         proxy.silence()
         with pytest.raises(AWAY):
@@ -187,6 +187,19 @@ async def test_a_statement_that_is_never_answered_is_given_up(server: PostgresSe
         proxy.silence(silent=False)
         [answer] = await insist(lambda: store.enqueue([NewJob(id="unheard", task="t")]))
         assert answer.id == "unheard"
+
+
+async def test_a_process_that_stands_still_in_a_transaction_keeps_its_locks_for_a_moment_only(url: str) -> None:
+    async with opened(url) as frozen, opened(url) as other:
+        await other.enqueue([NewJob(id="one", task="t")])
+        driver = frozen._driver  # type: ignore[attr-defined]
+        connection = await driver.connect()
+        await connection.execute(BEGIN)  # as each of our transactions begins
+        await connection.execute("SELECT FROM holdfast_job FOR UPDATE")
+        order = c.Order(action=c.Cancel(), selection=c.Selection(ids=("one",)), who="ann")
+        answer = await asyncio.wait_for(other.control(order), 60.0)
+        assert answer.done == 1
+        connection.terminate()
 
 
 async def test_a_caller_who_is_cancelled_leaves_a_connection_that_nobody_mistakes(url: str) -> None:
@@ -206,7 +219,7 @@ async def test_a_claim_whose_answer_was_lost_says_that_its_outcome_is_unknown(se
     # Another store enqueues: this one has no notification under way that the cut could hit instead.
     async with opened(url) as producer:
         await producer.enqueue([NewJob(id="one", task="t")])
-    async with Proxy(server.socket) as proxy, opened(through(proxy, url)) as store:
+    async with Proxy(server.upstream) as proxy, opened(through(proxy, url)) as store:
         await store.claim(want("other", "i1"))
         proxy.cut_after("down", 1)
         with pytest.raises(OutcomeUnknown, match="Ask by the job's id"):

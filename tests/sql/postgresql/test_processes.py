@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.features import feature
 from tests.sql.core import fleets, races
 
@@ -13,6 +15,19 @@ async def test_each_attempt_is_handed_out_once_to_four_processes(url: str, tmp_p
 
 async def test_a_unique_key_has_one_holder_whoever_comes_first(url: str, tmp_path: Path) -> None:
     await races.a_unique_key_has_one_holder(url, tmp_path, racers=4)
+
+
+async def test_a_window_has_one_job_whoever_runs_it(url: str, tmp_path: Path) -> None:
+    await races.a_window_has_one_job(url, tmp_path, racers=4)
+
+
+async def test_an_unfinished_job_keeps_its_unique_key_until_its_end(url: str, tmp_path: Path) -> None:
+    await races.an_unfinished_job_keeps_its_key(url, tmp_path, racers=4)
+
+
+@feature("T24")
+async def test_workers_whose_clocks_are_a_day_off_change_nothing(url: str, tmp_path: Path) -> None:
+    await races.the_clocks_of_workers_change_nothing(url, tmp_path)
 
 
 async def test_an_own_id_is_taken_once_whoever_comes_first(url: str, tmp_path: Path) -> None:
@@ -35,3 +50,27 @@ async def test_workers_that_are_killed_lose_no_job(url: str, tmp_path: Path) -> 
 @feature("T12", "T13")
 async def test_a8_serial_queues_and_keys_never_overlap_over_a_fleet(url: str, tmp_path: Path) -> None:
     await fleets.limits_hold_over_the_fleet(url, tmp_path, processes=3, jobs=60)
+
+
+@feature("T20")
+@pytest.mark.parametrize("turns", [2, pytest.param(50, marks=pytest.mark.soak)])
+async def test_workers_that_are_replaced_under_load_run_each_job_once(url: str, tmp_path: Path, turns: int) -> None:
+    await fleets.restarted_processes_finish_what_they_began(url, tmp_path, processes=2, jobs=150 * turns, turns=turns)
+
+
+@feature("T19")
+async def test_a_process_that_is_hogged_for_three_leases_keeps_its_job(url: str, tmp_path: Path) -> None:
+    await fleets.a_hogged_process_keeps_its_jobs(url, tmp_path, lease=1.0, leases=3)
+
+
+@feature("TW3")
+@pytest.mark.parametrize("freezes", [2, pytest.param(50, marks=pytest.mark.soak)])
+async def test_a_fleet_that_stood_still_past_its_leases_writes_nothing_stale(
+    url: str, tmp_path: Path, freezes: int
+) -> None:
+    await fleets.a_frozen_fleet_writes_nothing_stale(url, tmp_path, jobs=500 * (freezes + 1), freezes=freezes)
+
+
+@feature("T16")
+async def test_deaths_of_every_kind_are_counted_and_harm_no_innocent(url: str, tmp_path: Path) -> None:
+    await fleets.deaths_of_every_kind_are_counted_and_harm_no_innocent(url, tmp_path, innocents=40)

@@ -32,6 +32,14 @@ async def test_a_unique_key_has_one_holder_whoever_comes_first(url: str, tmp_pat
     await races.a_unique_key_has_one_holder(url, tmp_path, racers=4)
 
 
+async def test_a_window_has_one_job_whoever_runs_it(url: str, tmp_path: Path) -> None:
+    await races.a_window_has_one_job(url, tmp_path, racers=4)
+
+
+async def test_an_unfinished_job_keeps_its_unique_key_until_its_end(url: str, tmp_path: Path) -> None:
+    await races.an_unfinished_job_keeps_its_key(url, tmp_path, racers=4)
+
+
 async def test_an_own_id_is_taken_once_whoever_comes_first(url: str, tmp_path: Path) -> None:
     await races.an_own_id_is_taken_once(url, tmp_path, racers=4)
 

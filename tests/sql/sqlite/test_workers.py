@@ -23,13 +23,19 @@ async def test_workers_that_are_killed_lose_no_job(url: str, tmp_path: Path) -> 
 
 
 @feature("T20")
-async def test_workers_that_are_replaced_under_load_run_each_job_once(url: str, tmp_path: Path) -> None:
-    await fleets.restarted_processes_finish_what_they_began(url, tmp_path, processes=2, jobs=300)
+@pytest.mark.parametrize("turns", [2, pytest.param(50, marks=pytest.mark.soak)])
+async def test_workers_that_are_replaced_under_load_run_each_job_once(url: str, tmp_path: Path, turns: int) -> None:
+    await fleets.restarted_processes_finish_what_they_began(url, tmp_path, processes=2, jobs=150 * turns, turns=turns)
 
 
 @feature("T19")
 async def test_a_process_that_is_hogged_for_three_leases_keeps_its_job(url: str, tmp_path: Path) -> None:
-    await fleets.a_hogged_process_keeps_its_jobs(url, tmp_path, lease=2.0, leases=3)
+    await fleets.a_hogged_process_keeps_its_jobs(url, tmp_path, lease=1.0, leases=3)
+
+
+@feature("T16")
+async def test_deaths_of_every_kind_are_counted_and_harm_no_innocent(url: str, tmp_path: Path) -> None:
+    await fleets.deaths_of_every_kind_are_counted_and_harm_no_innocent(url, tmp_path, innocents=40)
 
 
 @feature("T12", "T13")

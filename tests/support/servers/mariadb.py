@@ -18,10 +18,14 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
+from urllib.parse import quote, unquote, urlsplit
 
+import pymysql
 import pytest
 
+#: The URL of a server to be used instead of one of our own.
+VARIABLE: Final = "HOLDFAST_TEST_MYSQL_URL"
 _SHARE: Final = Path("/usr/share/mysql")
 #: What the server keeps of itself. The help texts and the sys schema are left out: nobody here asks for them.
 _SYSTEM: Final = ("mysql_system_tables.sql", "mysql_performance_tables.sql", "mysql_system_tables_data.sql")
@@ -111,6 +115,15 @@ class MariaDB:
         login = f"{user}:{password}" if password else user
         return f"mysql://{login}@127.0.0.1:{self.port}/{database}"
 
+    def login(self) -> dict[str, Any]:
+        """How a driver connects to it, as its keywords."""
+        return {"unix_socket": str(self.socket), "user": "root"}
+
+    @property
+    def upstream(self) -> str | tuple[str, int]:
+        """Where a proxy finds it."""
+        return str(self.socket)
+
     @property
     def log(self) -> str:
         """What the server has written about itself."""
@@ -192,11 +205,56 @@ class MariaDB:
             self._log = None
 
 
+class GivenMysql(MariaDB):
+    """A server that somebody else runs, named in the environment: MySQL 8, or another MariaDB. Its account may make databases
+    and users. Tests that kill a server start their own all the same."""
+
+    def __init__(self, url: str) -> None:
+        """`url` as of a store; its database is not used."""
+        parts = urlsplit(url)
+        self._host, self.port = parts.hostname or "127.0.0.1", parts.port or 3306
+        self._user, self._password = unquote(parts.username or "root"), unquote(parts.password or "")
+        self._names = itertools.count(1)
+        self._made: list[str] = []
+
+    def start(self) -> MariaDB:
+        """It runs."""
+        return self
+
+    def new_name(self) -> str:
+        """Return the name of a database that is not there yet; it is dropped at the end."""
+        self._made.append(f"holdfast_test_{os.getpid()}_{next(self._names)}")
+        return self._made[-1]
+
+    def url(self, database: str, user: str = "", password: str = "") -> str:
+        """Return the URL of a database."""
+        user, password = (user, password) if user else (self._user, self._password)
+        login = f"{quote(user)}:{quote(password, safe='')}" if password else quote(user)
+        return f"mysql://{login}@{self._host}:{self.port}/{database}"
+
+    def login(self) -> dict[str, Any]:
+        """How a driver connects to it, as its keywords."""
+        return {"host": self._host, "port": self.port, "user": self._user, "password": self._password}
+
+    @property
+    def upstream(self) -> tuple[str, int]:
+        """Where a proxy finds it."""
+        return self._host, self.port
+
+    def remove(self) -> None:
+        """Drop what was made on it."""
+        with pymysql.connect(**self.login(), autocommit=True) as connection, connection.cursor() as cursor:
+            for name in self._made:
+                cursor.execute(f"DROP DATABASE IF EXISTS {name}")
+
+
 @functools.cache
 def shared() -> MariaDB:
-    """The server of this process of pytest: started when first asked for, killed when the process ends."""
-    need()
-    server = MariaDB()
+    """The server of this process of pytest: started when first asked for, killed when the process ends; or the one given."""
+    given = os.environ.get(VARIABLE)
+    if not given:
+        need()
+    server = GivenMysql(given) if given else MariaDB()
     atexit.register(server.remove)
     return server.start()
 

@@ -19,8 +19,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
 
 #: Another folder of PostgreSQL's programs than the newest of Debian's.
+#: The URL of a server to be used instead of one of our own.
+VARIABLE = "HOLDFAST_TEST_POSTGRESQL_URL"
 BIN_VARIABLE = "HOLDFAST_TEST_POSTGRESQL_BIN"
 _START_SECONDS = 60.0
 _ACCOUNTS = ("postgres", "nobody")
@@ -66,10 +71,10 @@ class PostgresServer:
 
     def create(self) -> None:
         """Make the cluster. Local users are trusted, as `postgres`."""
-        _give_to_account(self.folder)
+        give_to_account(self.folder)
         command = [self._bin / "initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]
         done = subprocess.run(
-            [*_as_account(), *map(str, command), "--no-sync"], capture_output=True, text=True, check=False
+            [*as_account(), *map(str, command), "--no-sync"], capture_output=True, text=True, check=False
         )
         if done.returncode:
             raise NoServer(f"initdb failed: {done.stdout}{done.stderr}")
@@ -79,7 +84,7 @@ class PostgresServer:
         options = [f"--{name}={value}" for name, value in self._settings.items()]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*_as_account(), str(self._bin / "postgres"), "-D", str(self.data), *options],
+                [*as_account(), str(self._bin / "postgres"), "-D", str(self.data), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -126,8 +131,8 @@ class PostgresServer:
         return f"postgresql://{user}@/{database}?host={self.folder}"
 
     @property
-    def socket(self) -> str:
-        """The path of the server's socket."""
+    def upstream(self) -> str | tuple[str, int]:
+        """Where a proxy finds it: the path of the server's socket."""
         return str(self.folder / ".s.PGSQL.5432")
 
     def sql(self, text: str, database: str = "postgres") -> str:
@@ -149,6 +154,53 @@ class PostgresServer:
         name = name or f"test_{os.getpid()}_{next(self._names)}"
         self.sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return self.url(name)
+
+
+class GivenPostgres(PostgresServer):
+    """A server that somebody else runs, named in the environment. Its account may make databases and roles. Tests that kill a
+    server, or read its log, start their own all the same."""
+
+    def __init__(self, url: str) -> None:
+        """`url` as of a store; databases are made beside the one that it names."""
+        self._url = urlsplit(url)
+        self._names = itertools.count(1)
+        self._made: list[str] = []
+
+    def url(self, database: str = "postgres", user: str = "") -> str:
+        """Return the URL of a database."""
+        netloc = self._url.netloc
+        if user:
+            netloc = f"{user}@{netloc.rpartition('@')[2]}"
+        query = self._url.query or "sslmode=prefer"  # never none: tests append to it
+        return urlunsplit(self._url._replace(path=f"/{database}", netloc=netloc, query=query))
+
+    @property
+    def upstream(self) -> tuple[str, int]:
+        """Where a proxy finds it."""
+        return self._url.hostname or "127.0.0.1", self._url.port or 5432
+
+    def sql(self, text: str, database: str = "") -> str:
+        """Run statements, and return the rows of the last: fields separated by |, rows by line ends."""
+        place = self.url(database) if database else urlunsplit(self._url)
+        with psycopg.connect(place, autocommit=True, prepare_threshold=None) as connection:
+            cursor = connection.execute(text.encode())
+            while cursor.nextset():
+                pass
+            rows = cursor.fetchall() if cursor.description else []
+        return "\n".join("|".join(map(str, row)) for row in rows)
+
+    def create_database(self, name: str = "", *, template: str = "template1") -> str:
+        """Make a database, and return its URL; it is dropped at the end."""
+        name = name or f"test_{next(self._names)}"
+        name = f"holdfast_{os.getpid()}_{name}"
+        template = template if template == "template1" else f"holdfast_{os.getpid()}_{template}"
+        self._made.append(name)
+        return super().create_database(name, template=template)
+
+    def remove(self) -> None:
+        """Drop what was made on it."""
+        for name in self._made:
+            self.sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
 @contextlib.contextmanager
@@ -181,13 +233,14 @@ def _account() -> pwd.struct_passwd | None:
     raise NoServer(f"PostgreSQL does not run as root: expected one of the accounts {', '.join(_ACCOUNTS)}, found none")
 
 
-def _give_to_account(folder: Path) -> None:
+def give_to_account(folder: Path) -> None:
+    """Let the account that servers run as own a folder."""
     account = _account()
     if account is not None:
         os.chown(folder, account.pw_uid, account.pw_gid)
 
 
-def _as_account() -> list[str]:
+def as_account() -> list[str]:
     """Return the command that becomes the account, and dies with us where the system can do that."""
     setpriv, account = shutil.which("setpriv"), _account()
     if setpriv is None:

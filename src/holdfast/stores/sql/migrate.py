@@ -153,7 +153,7 @@ def restored(step: Step) -> Script[int]:
 
 
 def _refuse_others(db: Dialect, there: dict[str, frozenset[str]]) -> None:
-    wrong = [table for table, wanted in TABLES.items() if not there.get(table, frozenset()) >= set(wanted.columns)]
+    wrong = [table for table, wanted in TABLES.items() if not there.get(table, frozenset()) >= set(wanted.all)]
     if wrong:
         raise _foreign(db, wrong)
 

@@ -6,7 +6,7 @@ then no connection that still waits is trusted. What may have come while nobody 
 
 Notifications are sent after the commit, by the first step at once and by those that follow closely with one that speaks for
 all: a NOTIFY inside each transaction would make all commits of the server wait for each other. Should the process die in
-between, the workers' own look behind it finds the work.
+between, the workers' own look behind it finds the work. Of many idle processes only as many go as there is work: herd.py.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from random import randrange
+import random
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.errors import HoldfastError
+from holdfast.stores.sql.dialects.postgresql import news_from
 from holdfast.stores.sql.drivers.pool import end
+from holdfast.stores.sql.herd import Herd
 from holdfast.stores.sql.script import Statement
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ class Listener:
     def __init__(self, driver: AsyncpgDriver, channel: str) -> None:
         self._driver, self.channel = driver, channel
         #: Goes before what this process sends: it has told its own waiters, and need not ask the database once more.
-        self.mark = str(randrange(_MARKS))
+        self.mark = str(random.randrange(_MARKS))
         self._work: Signal | None = None
         self._ends: Signal | None = None
         self._cancel_calls: set[Callable[[], None]] = set()
@@ -52,6 +54,8 @@ class Listener:
         self._connection: Any = None
         self._lost = asyncio.Event()
         self._asking = asyncio.Lock()
+        self.herd = Herd(self._wake, random.random)
+        self._told = False  # that nothing is heard through a pooler
         self._asked = 0.0  # when it last answered, by the loop's time
 
     # --- Watch -----------------------------------------------------------------------------------------------------
@@ -64,15 +68,30 @@ class Listener:
         """End, and let the connection go."""
         task, self._task = self._task, None
         self._work = self._ends = None
+        self.herd.stop()
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
 
     async def wait(self, signal: Signal, seen: int, timeout: float) -> bool:
         """Wait for `signal`, and listen meanwhile."""
-        if self._task is None and self._work is not None:
+        if self._task is None and self._work is not None and self._may_listen():
             self._task = asyncio.get_running_loop().create_task(self._listen(), name="holdfast-listen")
         return await signal.wait(seen, timeout)
+
+    def _may_listen(self) -> bool:
+        """Whether LISTEN has a way of its own: a pooler that lends connections for a transaction would lose it."""
+        driver = self._driver
+        if not driver.pooled or driver.options.listen_url:
+            return True
+        if not self._told:
+            self._told = True
+            logger.warning(
+                "%s is a pooler: new work is found by looking for it, every few seconds. Give listen_url= with a URL of the "
+                "server itself to be told at once.",
+                driver.where,
+            )
+        return False
 
     # --- for the store ---------------------------------------------------------------------------------------------
 
@@ -107,7 +126,7 @@ class Listener:
         wait, failures = _AGAIN_FIRST, 0
         while True:
             try:
-                connection = await self._driver.connect()
+                connection = await self._driver.connect_listening()
             except Exception as error:  # noqa: BLE001 - the server is away; the workers' own look goes on meanwhile
                 failures += 1
                 if failures == 1:
@@ -155,20 +174,27 @@ class Listener:
     # --- news ------------------------------------------------------------------------------------------------------
 
     def _heard(self, _connection: object, _pid: int, _channel: str, news: object) -> None:
-        signs = str(news).partition("r")
-        if signs[0].rstrip("ec") == self.mark:
+        text = str(news)
+        body = text.lstrip("0123456789")
+        if text.removesuffix(body) == self.mark:
             return
-        if signs[1] and self._work is not None:
-            self._work.notify()
-        if "e" in signs[0] and self._ends is not None:
+        ended, cancel_asked, done, new = news_from(body)
+        self.herd.called_off(done)
+        if new is not None:
+            self.herd.heard(new)
+        if ended and self._ends is not None:
             self._ends.notify()
-        if "c" in signs[0]:
+        if cancel_asked:
             for call in tuple(self._cancel_calls):
                 call()
 
+    def _wake(self) -> None:
+        if self._work is not None:
+            self._work.notify()
+
     def _tell_all(self) -> None:
         """Anything may have come while nobody listened."""
-        self._heard(None, 0, "", "ecr")
+        self._heard(None, 0, "", "ecr0,,")
 
 
 class Announcer:
@@ -186,7 +212,11 @@ class Announcer:
         pending = self._pending
         if pending is None:
             pending = self._pending = self._fresh()
+        if step.ready:  # a number counts only as long as all are known
+            known = bool(step.jobs) and (bool(pending.jobs) or not pending.ready)
+            pending.jobs = pending.jobs + step.jobs if known else 0
         pending.ready |= step.ready
+        pending.done += step.done
         pending.ended |= step.ended
         pending.cancel_asked |= step.cancel_asked
         if self._task is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -17,7 +18,7 @@ from holdfast.store import Capabilities
 from holdfast.stores.sql.dialects.postgresql import PostgresDialect
 from holdfast.stores.sql.dialects.postgresql_hot import is_plain
 from holdfast.stores.sql.dialects.postgresql_upkeep import PRUNE_BATCH, PostgresUpkeep
-from holdfast.stores.sql.drivers.asyncpg import AsyncpgDriver, PostgresOptions
+from holdfast.stores.sql.drivers.asyncpg import AsyncpgDriver, PostgresOptions, shown
 from holdfast.stores.sql.notify import Announcer, Listener
 from holdfast.stores.sql.schema import PREFIX, check_prefix
 from holdfast.stores.sql.script import Statement, Step
@@ -37,7 +38,7 @@ T = TypeVar("T")
 _CAPABILITIES = Capabilities(durable=True, push=True, many_processes=True, transactional=True, sticky=True)
 #: Options that may stand in the URL as well, for programs that know nothing but a URL.
 _IN_URL = {
-    "prefix": str, "schema": str, "pool_size": int, "statement_cache_size": int,
+    "prefix": str, "schema": str, "listen_url": str, "pool_size": int, "statement_cache_size": int,
     "connect_timeout": float, "statement_timeout": float, "patience": float, "probe_every": float, "probe_limit": float,
 }  # fmt: skip
 
@@ -68,6 +69,26 @@ class PostgresStore(SqlStore):
     def channel(self) -> str:
         """What its notifications are sent on."""
         return self._listener.channel
+
+    async def open(self) -> None:
+        """Connect, and check the schema; and that listening would hear of the same database."""
+        if self._open:
+            return
+        await super().open()
+        if self._postgres.options.listen_url:
+            try:
+                await self._check_listening()
+            except BaseException:
+                await self.close()
+                raise
+
+    async def _check_listening(self) -> None:
+        there = await self._postgres.ask_listening(self._db.q("SELECT value FROM {meta} WHERE name = 'database'"))
+        if [tuple(row) for row in there] != [(self.database_id,)]:
+            raise ConfigError(
+                f"listen_url: expected another way to the database of {self._postgres.where}, found another database at "
+                f"{shown(self._postgres.options.listen_url)}. Name the server that the pooler leads to."
+            )
 
     async def close(self) -> None:
         """Send what is pending, and let everything go."""
@@ -140,11 +161,21 @@ class PostgresStore(SqlStore):
         self._queues = tuple(one.queue for one in want.queues)
         if self._was_in_vain() and not want.sticky:
             return c.Claims((), cursor, self._due)
+        marks = self._listener.herd.before_claim(self._queues)
         claims = await self._write(lambda step: self._fast.claim_single(step, want), single=True)
         if claims is None:
             claims = await self._write(lambda step: self._hot.claim(step, want))
         self._due = claims.next_due
+        if marks and _left_nothing(want, claims):
+            self._tell_done(marks)
         return c.Claims(claims.items, cursor, claims.next_due, claims.ownerless)
+
+    def _tell_done(self, marks: tuple[str, ...]) -> None:
+        """Let other processes that were about to go to the same work stay where they are."""
+        step = self._fresh()
+        step.done = self._listener.herd.saw_the_end(marks)
+        if step.done:
+            self._announcer.tell(step)
 
     async def settle(self, settlements: Sequence[c.Settlement[Job]]) -> list[c.Settled]:
         """End attempts, each on its own."""
@@ -194,6 +225,8 @@ class PostgresStore(SqlStore):
             rows = await self._postgres.run(lambda: _alone(statement), write=False, single=True)
         looked = self._upkeep.looked(rows)
         await self._tend_figures()
+
+        self._listener.herd.others = max(0, looked.processes - 1)
         if looked.ready:
             self._work.notify()  # the look behind the notifications: those who wait may have missed one
         elif self._queues:
@@ -233,6 +266,14 @@ def _index(db: PostgresDialect, *, on: bool) -> Script[None]:
         yield Statement(f"DROP INDEX CONCURRENTLY IF EXISTS {db.named(name, db.schema)}")
     if on and not (there and there[0][0]):
         yield Statement(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {db.tables['done']} (xid, seq)")
+
+
+def _left_nothing(want: c.Want, claims: c.Claims[Job]) -> bool:
+    """Whether a claim could have taken more of each of its queues."""
+    if len(claims.items) >= want.limit:
+        return False
+    taken = Counter(claim.queue for claim in claims.items)
+    return all(taken[one.queue] < one.limit for one in want.queues)
 
 
 def _alone(statement: Statement) -> Script[Sequence[Row]]:

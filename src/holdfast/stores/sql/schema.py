@@ -19,14 +19,21 @@ DONE_COLUMNS: Final = (*JOB_COLUMNS, *END_COLUMNS)
 
 
 class Table(NamedTuple):
-    """A table: its columns, of which the first `key` are the primary key."""
+    """A table: the columns of a row as the code knows it, of which the first `key` are the primary key; `beside` are those
+    that are changed by statements of their own."""
 
     columns: tuple[str, ...]
     key: int = 1
+    beside: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """All columns."""
+        return (*self.columns, *self.beside)
 
 
 TABLES: Final[dict[str, Table]] = {
-    "job": Table(JOB_COLUMNS),
+    "job": Table(JOB_COLUMNS, beside=("owner",)),
     "done": Table(DONE_COLUMNS),
     "attempt": Table(("seq", "number", "body"), key=2),
     "queue": Table(("name", "paused", "fleet_limit", "rescue_after", "body")),

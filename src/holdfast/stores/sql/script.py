@@ -33,12 +33,14 @@ Script = Generator[Statement, list[Row], T]
 class Step:
     """One run of a script: what it is given, and what it did."""
 
-    __slots__ = ("_now", "cancel_asked", "counted", "db", "draw", "ended", "ready")
+    __slots__ = ("_now", "cancel_asked", "counted", "db", "done", "draw", "ended", "jobs", "ready")
 
     def __init__(self, db: Dialect, draw: Draw) -> None:
         self.db, self.draw = db, draw
         self._now: int | None = None
         self.ready: set[str] = set()  # queues that got ready jobs
+        self.jobs = 0  # how many jobs these are, where that is known
+        self.done: tuple[str, ...] = ()  # marks of notifications whose work was seen to be done: see herd.py
         self.ended = False  # whether a job ended
         self.cancel_asked = False  # whether a running job was asked to stop
         self.counted: list[tuple[int, Sequence[Any]]] = []  # what was added to the roll-up: minute, what ended

@@ -10,6 +10,7 @@ class TestMyStore(StoreContract):
 from __future__ import annotations
 
 from holdfast.testing.contract.bulk import BulkControl
+from holdfast.testing.contract.clocks import Clocks
 from holdfast.testing.contract.content import Content
 from holdfast.testing.contract.control import Control, Deleting, Editing, Replays
 from holdfast.testing.contract.definitions import Definitions, DefinitionSwitch
@@ -54,6 +55,7 @@ class StoreContract(
     Schedules,
     Ticks,
     Steering,
+    Clocks,
     Instances,
     WorkerConfigs,
     Retention,

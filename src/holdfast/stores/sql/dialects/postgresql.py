@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from random import randrange
+from random import getrandbits, randrange
 from time import time
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
@@ -23,6 +23,7 @@ from holdfast.stores.sql.dialects.dialect import SHARDS, Dialect
 from holdfast.stores.sql.dialects.postgresql_feed import PostgresFeed
 from holdfast.stores.sql.dialects.postgresql_hot import PostgresHot
 from holdfast.stores.sql.dialects.postgresql_texts import NOW
+from holdfast.stores.sql.herd import News
 from holdfast.stores.sql.rows import micros
 from holdfast.stores.sql.schema import END_COLUMNS, JOB_COLUMNS, TABLES
 from holdfast.stores.sql.script import Statement
@@ -70,7 +71,7 @@ def kind_of(table: str, column: str) -> str:
     """Return the type of a column."""
     if column in _BYTES:
         return "bytea"
-    if column in _TEXTS or (table, column) == ("operation", "state"):
+    if column in _TEXTS or (table, column) in (("operation", "state"), ("job", "owner")):
         return "text"
     if column in _SMALL or column == "state":
         return "smallint"
@@ -265,15 +266,40 @@ class PostgresDialect(Dialect):
 
 
 def news_of(step: Step) -> str:
-    """Return what happened as the text of a notification: e(nded), c(ancel asked), and behind r the queues that got work.
+    """Return what happened as the text of a notification: e(nded), c(ancel asked), d and the marks of done work, and behind r
+    how many jobs came (0: some), the mark of this notification, and the queues.
 
-    Queues are left out when they do not fit; `r` alone means any.
+    Queues are left out when they do not fit: any may be meant then, and nobody counts on the number.
     """
     signs = ("e" if step.ended else "") + ("c" if step.cancel_asked else "")
+    if step.done:
+        signs += f"d{','.join(step.done)};"
     if not step.ready:
         return signs
     queues = "\n".join(sorted(step.ready))
-    return f"{signs}r{queues}" if len(queues.encode()) <= NEWS_MAX else f"{signs}r"
+    if len(queues.encode()) > NEWS_MAX:
+        return f"{signs}r0,,"
+    return f"{signs}r{step.jobs},{getrandbits(40):x},{queues}"
+
+
+def news_from(text: str) -> tuple[bool, bool, tuple[str, ...], News | None]:
+    """Return what a notification says: whether a job ended, whether a cancel was asked, the marks that are done, new work.
+
+    >>> news_from("ecd1f,2a;r3,ff,mail\\nsms")
+    (True, True, ('1f', '2a'), News(queues=frozenset({'mail', 'sms'}), jobs=3, mark='ff'))
+    >>> news_from("e")
+    (True, False, (), None)
+    """
+    signs, is_new, new = text.partition("r")
+    signs, _, done = signs.partition("d")
+    marks = tuple(mark for mark in done.removesuffix(";").split(",") if mark)
+    news = None
+    if is_new:
+        jobs, _, rest = new.partition(",")
+        mark, _, queues = rest.partition(",")
+        names = frozenset(queues.split("\n")) if queues else frozenset[str]()
+        news = News(names, int(jobs) if jobs.isdigit() else 0, mark)
+    return "e" in signs, "c" in signs, marks, news
 
 
 def _last_of_each(rows: Sequence[Row], key: int) -> Sequence[Row]:

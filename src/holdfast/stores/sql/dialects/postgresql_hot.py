@@ -86,6 +86,7 @@ class PostgresHot(Hot):
             answers = yield from self._enqueue_mixed(jobs, ids)
         if answers is not None:
             step.ready |= {new.queue for new in jobs}
+            step.jobs = len(jobs)
         return answers
 
     def _enqueue_alike(self, first: NewJob, jobs: Sequence[NewJob], ids: list[str]) -> Script[list[c.Enqueued] | None]:

@@ -264,7 +264,8 @@ SELECT now,
                         ORDER BY queue, prio, run_at, seq LIMIT 1) IS NOT NULL),
        ended.state, ended.n, (SELECT body FROM {{queue}} WHERE name = ended.queue),
        (SELECT finished_at FROM {{done}} AS done WHERE done.queue = ended.queue AND done.state = ended.state
-         ORDER BY queue, state, finished_at, seq LIMIT 1)
+         ORDER BY queue, state, finished_at, seq LIMIT 1),
+       (SELECT count(*) FROM {{instance}} WHERE live = 1)
   FROM known
   LEFT JOIN (
         SELECT queue, state % 100 AS state, sum(n)::bigint AS n FROM {{tally}} GROUP BY 1, 2 HAVING sum(n) > 0

@@ -33,11 +33,12 @@ _EVER: Final = 1 << 62
 
 class Looked(NamedTuple):
     """What a look found. work: whether upkeep has something to do beside purging plain successes, of which `old` tells the
-    queues and how many there are more than they keep; ready: whether a worker has."""
+    queues and how many there are more than they keep; ready: whether a worker has; processes: how many live."""
 
     work: bool
     ready: bool
     old: tuple[tuple[Queue, int], ...]
+    processes: int
 
 
 class PostgresUpkeep:
@@ -95,7 +96,7 @@ class PostgresUpkeep:
         mixed = {row[6] for row in rows if row[4] == SUCCEEDED + ELSEWHERE}  # records of others count with them
         plain = [row for row in going if row[4] == SUCCEEDED and row[6] not in mixed]
         old = [(body_from(row[6], Queue), row[5]) for row in plain]
-        return Looked(lost or due or len(plain) < len(going), ready, tuple(old))
+        return Looked(lost or due or len(plain) < len(going), ready, tuple(old), rows[0][8])
 
     def prune(self, step: Step, old: Sequence[tuple[Queue, int]]) -> Script[tuple[int, bool]]:
         """Purge plain successes; return how many went, and whether some of them are left that only the rules let go."""
@@ -123,7 +124,7 @@ class PostgresUpkeep:
 
 def _goes(row: Row, now: int) -> bool:
     """Whether retention lets an ended job of this queue and kind go."""
-    code, count, body, first = row[4:]
+    code, count, body, first = row[4:8]
     queue = _UNKNOWN if body is None else body_from(body, Queue)
     if code % ELSEWHERE == SUCCEEDED:
         keep, most = queue.keep_succeeded, queue.keep_succeeded_count

@@ -20,7 +20,7 @@ from asyncmy.converters import conversions
 from holdfast.errors import ConfigError, StoreUnavailable
 from holdfast.stores.sql.drivers.asyncmy_errors import as_ours, meaning_of
 from holdfast.stores.sql.drivers.pool import Pool
-from holdfast.stores.sql.drivers.pooled import Failed, PooledRuns
+from holdfast.stores.sql.drivers.pooled import IDLE_TRANSACTION, Failed, PooledRuns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,8 +38,12 @@ _SESSION: Final = (
     "SET SESSION transaction_isolation = 'READ-COMMITTED', time_zone = '+00:00', "
     "sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
 )
-#: MariaDB before 11.1 knows the isolation under its old name only.
-_SESSION_OLD: Final = _SESSION.replace("transaction_isolation", "tx_isolation")
+#: MariaDB before 11.1 knows the isolation under its old name only. It ends a transaction in which nobody says anything: a
+#: process that stands still would keep its locks, and nobody could rescue its jobs. MySQL has no such setting.
+_SESSION_OLD: Final = (
+    _SESSION.replace("transaction_isolation", "tx_isolation")
+    + f", idle_transaction_timeout = {round(IDLE_TRANSACTION)}"
+)
 #: All statements of a read see one moment: a job that ends meanwhile is found once, live or ended.
 _READ: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION READ ONLY"
 _NAMED_LOCK: Final = "SELECT GET_LOCK("

@@ -6,6 +6,7 @@ repeated after an error stands in drivers/pooled.py.
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -14,8 +15,8 @@ import asyncpg
 
 from holdfast.errors import ConfigError, StoreUnavailable
 from holdfast.stores.sql.drivers.asyncpg_errors import POOLER, as_ours, meaning_of, state_of
-from holdfast.stores.sql.drivers.pool import Pool
-from holdfast.stores.sql.drivers.pooled import Failed, PooledRuns
+from holdfast.stores.sql.drivers.pool import Pool, end
+from holdfast.stores.sql.drivers.pooled import IDLE_TRANSACTION, Failed, PooledRuns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -29,8 +30,15 @@ T = TypeVar("T")
 VERSION_MIN: Final = 14
 #: jit: a plan that has to read a small table whole counts as very dear without `seqscan`, and would be compiled.
 _ONE_PLAN: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "jit": "off"}
-_CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
-_BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
+_FIRST_QUESTION: Final = "SELECT pg_backend_pid(), extract(epoch FROM clock_timestamp())::float8"
+_STATEMENTS: Final = 200
+#: What PostgreSQL does outside of a transaction only.
+_NO_TRANSACTION: Final = re.compile(r"(CREATE|DROP) INDEX CONCURRENTLY")
+#: A process that stands still in a transaction would keep its locks, and nobody could rescue its jobs.
+BEGIN: Final = (
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = "
+    f"{round(IDLE_TRANSACTION * 1_000)}"
+)
 #: All statements of a read see one moment: a job that ends meanwhile is found once, live or ended.
 _BEGIN_READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
@@ -40,12 +48,14 @@ class PostgresOptions:
 
     pool_size: connections of a process and loop. connect_timeout, statement_timeout: seconds until a server that says
     nothing counts as lost. patience: seconds for which a call waits for a server that was there before.
-    statement_cache_size: 0 behind a transaction pooler; found out by itself at the first error that such a pooler makes.
+    statement_cache_size: prepared statements a connection keeps; unless given, 200, and 0 behind a pooler.
     probe_every, probe_limit: seconds between two questions to the listening connection, and until it must have answered.
+    listen_url: where the listening connection goes, when the URL leads to a pooler that lends connections for a transaction.
     """
 
     __slots__ = (
-        "connect_timeout", "patience", "pool_size", "probe_every", "probe_limit", "statement_cache_size", "statement_timeout",
+        "connect_timeout", "listen_url", "patience", "pool_size", "probe_every", "probe_limit", "statement_cache_size",
+        "statement_timeout",
     )  # fmt: skip
 
     def __init__(
@@ -55,14 +65,16 @@ class PostgresOptions:
         connect_timeout: float = 5.0,
         statement_timeout: float = 30.0,
         patience: float = 5.0,
-        statement_cache_size: int = 200,
+        statement_cache_size: int | None = None,
         probe_every: float = 9.0,
         probe_limit: float = 5.0,
+        listen_url: str = "",
     ) -> None:
         self.pool_size, self.connect_timeout = pool_size, connect_timeout
         self.statement_timeout, self.patience = statement_timeout, patience
         self.statement_cache_size = statement_cache_size
         self.probe_every, self.probe_limit = probe_every, probe_limit
+        self.listen_url = listen_url
 
 
 class AsyncpgDriver(PooledRuns[Any]):
@@ -76,6 +88,7 @@ class AsyncpgDriver(PooledRuns[Any]):
         self._pool: Pool[Any] | None = None
         self._hot: Pool[Any] | None = None  # for single statements: they are planned once, see _connect_hot
         self._plans_once = True
+        self.pooled = False  # whether somebody stands between us and the server
 
     @property
     def db(self) -> PostgresDialect:
@@ -90,11 +103,25 @@ class AsyncpgDriver(PooledRuns[Any]):
             return
         pool = self._make_pool(self.connect)
         connection = await pool.take()
-        begin = time.time()
-        self._db.ahead = await connection.fetchval(_CLOCK) - (begin + time.time()) / 2
+        await self._learn(connection)
         pool.give(connection)
         self._pool = pool
         self._hot = self._make_pool(self._connect_hot)
+
+    async def _learn(self, connection: Any) -> None:
+        """See what the server's clock says, and whether the connection leads to the server or to a pooler before it.
+
+        A statement that one client of a transaction pooler prepared is found by another under the same name, and may be a
+        different one: so none are kept, unless we are told that this pooler can do it.
+        """
+        async with connection.transaction():
+            begin = time.time()
+            asked = await connection.prepare(_FIRST_QUESTION, name="")
+            pid, there = await asked.fetchrow()
+            self._db.ahead = there - (begin + time.time()) / 2
+        self.pooled = pid != connection.get_server_pid()
+        if self.options.statement_cache_size is None:
+            self.options.statement_cache_size = 0 if self.pooled else _STATEMENTS
 
     def _make_pool(self, connect: Callable[[], Awaitable[Any]]) -> Pool[Any]:
         options = self.options
@@ -133,12 +160,36 @@ class AsyncpgDriver(PooledRuns[Any]):
             self._plans_once = False
             return await self.connect()
 
+    async def connect_listening(self) -> Any:
+        """Return a connection for LISTEN: past the pooler, if there is one and we were told how."""
+        return await self._connect_to(self.options.listen_url or self._url)
+
+    async def ask_listening(self, statement: Statement) -> list[Any]:
+        """Ask once by the way of the listening connection. Raises in our words."""
+        where = shown(self.options.listen_url or self._url)
+        try:
+            connection = await self.connect_listening()
+        except Exception as error:
+            raise _told(error, where) from error
+        try:
+            rows: list[Any] = await connection.fetch(statement.sql, *statement.args)
+        except asyncpg.UndefinedTableError:
+            return []
+        except Exception as error:
+            raise as_ours(error, where) from error
+        finally:
+            await end(connection)
+        return rows
+
     async def connect(self, **settings: str) -> Any:
         """Return a connection outside the pools. `settings` are the server's."""
+        return await self._connect_to(self._url, **settings)
+
+    async def _connect_to(self, url: str, **settings: str) -> Any:
         connection = await asyncpg.connect(
-            self._url,
+            url,
             timeout=self.options.connect_timeout,
-            statement_cache_size=self.options.statement_cache_size,
+            statement_cache_size=self.options.statement_cache_size or 0,
             max_cached_statement_lifetime=0,
             server_settings={"application_name": "holdfast", **settings},
         )
@@ -164,15 +215,19 @@ class AsyncpgDriver(PooledRuns[Any]):
 
         `repeats`: doing it twice is the same as once, so that an unknown outcome is resolved by doing it again.
         """
-        pool = self._hot if single else self._pool
-        return await self.run_again(lambda: _Run(write=write, single=single), pool, script, repeats=repeats)
+        # A pooler that keeps no statements may hand each message outside a transaction to another connection of its own.
+        apart = single and not self.options.statement_cache_size
+        pool = self._hot if single and not apart else self._pool
+        return await self.run_again(
+            lambda: _Run(write=write, single=single, apart=apart), pool, script, repeats=repeats
+        )
 
     def meaning(self, error: BaseException) -> Meaning:
         """What an error of PostgreSQL's means."""
         return meaning_of(error)
 
     def on_loss(self, error: BaseException) -> None:
-        """A pooler that keeps no statements is recognised by its errors: from now on none are kept."""
+        """A pooler that came to stand there later is recognised by its errors: from now on no statements are kept."""
         if state_of(error) in POOLER:
             self.options.statement_cache_size = 0
             for pool in (self._pool, self._hot):
@@ -186,12 +241,15 @@ class AsyncpgDriver(PooledRuns[Any]):
 
 
 class _Run:
-    """One run of a script on one connection. unknown: a loss now leaves it open whether something was stored."""
+    """One run of a script on one connection. unknown: a loss now leaves it open whether something was stored.
 
-    __slots__ = ("_write", "single", "unknown")
+    apart: each single statement in a transaction of its own.
+    """
 
-    def __init__(self, *, write: bool, single: bool) -> None:
-        self._write, self.single = write, single
+    __slots__ = ("_apart", "_write", "single", "unknown")
+
+    def __init__(self, *, write: bool, single: bool, apart: bool = False) -> None:
+        self._write, self.single, self._apart = write, single, apart
         self.unknown = False
 
     async def through(self, connection: Any, script: Script[T]) -> T:
@@ -199,7 +257,7 @@ class _Run:
         if self.single:
             self.unknown = self._write
             return await self._statements(connection, script)
-        await self._ask(connection, _BEGIN if self._write else _BEGIN_READ)
+        await self._ask(connection, BEGIN if self._write else _BEGIN_READ)
         answer = await self._statements(connection, script)
         self.unknown = self._write
         await self._ask(connection, "COMMIT")
@@ -209,10 +267,21 @@ class _Run:
         try:
             statement = next(script)
             while True:
-                statement = script.send(await self._do(connection, statement))
+                statement = script.send(await self._do_apart(connection, statement))
         except StopIteration as stop:
             answer: T = stop.value
             return answer
+
+    async def _do_apart(self, connection: Any, statement: Statement) -> list[Any]:
+        if not self._apart:
+            return await self._do(connection, statement)
+        if _NO_TRANSACTION.match(statement.sql):
+            await self._ask(connection, statement.sql)  # one message, which goes to one connection
+            return []
+        await self._ask(connection, BEGIN)
+        rows = await self._do(connection, statement)
+        await self._ask(connection, "COMMIT")
+        return rows
 
     async def _do(self, connection: Any, statement: Statement) -> list[Any]:
         try:

@@ -29,6 +29,8 @@ T = TypeVar("T")
 C = TypeVar("C", bound=Connection)
 C_contra = TypeVar("C_contra", bound=Connection, contravariant=True)
 
+#: Seconds for which a server keeps a transaction in which nobody says anything.
+IDLE_TRANSACTION: Final = 5.0
 _TRIES_MAX: Final = 30
 _PAUSE_MAX: Final = 0.1
 _RENEWALS_MAX: Final = 3
