@@ -225,7 +225,6 @@ class PostgresStore(SqlStore):
             rows = await self._postgres.run(lambda: _alone(statement), write=False, single=True)
         looked = self._upkeep.looked(rows)
         await self._tend_figures()
-
         self._listener.herd.others = max(0, looked.processes - 1)
         if looked.ready:
             self._work.notify()  # the look behind the notifications: those who wait may have missed one

@@ -103,8 +103,12 @@ class AsyncpgDriver(PooledRuns[Any]):
             return
         pool = self._make_pool(self.connect)
         connection = await pool.take()
+        kept = self.options.statement_cache_size
         await self._learn(connection)
-        pool.give(connection)
+        if kept is None and self.pooled:
+            pool.drop(connection)  # it was made to keep statements
+        else:
+            pool.give(connection)
         self._pool = pool
         self._hot = self._make_pool(self._connect_hot)
 
@@ -186,10 +190,11 @@ class AsyncpgDriver(PooledRuns[Any]):
         return await self._connect_to(self._url, **settings)
 
     async def _connect_to(self, url: str, **settings: str) -> Any:
+        kept = self.options.statement_cache_size
         connection = await asyncpg.connect(
             url,
             timeout=self.options.connect_timeout,
-            statement_cache_size=self.options.statement_cache_size or 0,
+            statement_cache_size=_STATEMENTS if kept is None else kept,
             max_cached_statement_lifetime=0,
             server_settings={"application_name": "holdfast", **settings},
         )
