@@ -232,9 +232,10 @@ async def test_the_tables_have_the_columns_that_the_code_names(server: MariaDB, 
     for table, known in TABLES.items():
         rows = ask(server, name_of(empty), f"SHOW COLUMNS FROM holdfast_{table}")
         made = [row[0] for row in rows if "GENERATED" not in str(row[5])]
-        assert sorted(made) == sorted(known.all)
+        own = ["pos"] if table == "feed" else []  # the order of commits that an export reads by: of this database alone
+        assert sorted(made) == sorted([*known.all, *own])
         keys = [row[0] for row in rows if row[3] == "PRI"]
-        assert sorted(keys) == sorted(known.columns[: known.key])
+        assert sorted(keys) == sorted(own or known.columns[: known.key])
 
 
 async def test_two_stores_share_a_database_under_other_names(empty: str) -> None:

@@ -195,6 +195,8 @@ async def test_the_tables_have_the_columns_that_the_code_names_and_their_types(u
     wanted = {
         (f"holdfast_{table}", column): kind_of(table, column) for table, known in TABLES.items() for column in known.all
     }
+    # Of this database alone: the transactions that an export reads by.
+    wanted |= dict.fromkeys((("holdfast_done", "xid"), ("holdfast_feed", "xid")), "bigint")
     assert found == wanted
 
 

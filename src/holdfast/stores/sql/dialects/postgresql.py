@@ -75,6 +75,8 @@ def kind_of(table: str, column: str) -> str:
         return "text"
     if column in _SMALL or column == "state":
         return "smallint"
+    if table == "stat_sum" and column in ("span", "number"):
+        return "integer" if column == "span" else "bigint"
     if column in ("attempt", "number"):
         return "integer"
     return "double precision" if column == "duration" else "bigint"
