@@ -109,7 +109,7 @@ def http_problem(status: int, detail: str, field: str = "") -> Problem:
     return Problem(status=status, title=title, detail=detail, code=f"http-{status}", field=field)
 
 
-_FIELD: Final = re.compile(r"(?:job \d+ of \d+: )?([a-z][a-z_.]{0,60}): expected")
+_FIELD: Final = re.compile(r"(?:job \d+ of \d+: )?([a-z][a-z_.]{0,60})(?:: at \$([^:]{0,200}))?: expected")
 _PATH: Final = re.compile(r"- at `(?:key in )?\$\.?([^`]*)`")
 _MISSING: Final = re.compile(r"(?:missing required|unknown) field `([^`]{1,60})`")
 
@@ -122,7 +122,7 @@ def field_of(detail: str) -> str:
     """
     ours = _FIELD.match(detail)
     if ours:
-        return ours[1]
+        return ours[1] + (ours[2] or "")
     path, name = _PATH.search(detail), _MISSING.search(detail)
     return ".".join(part for part in (path[1] if path else "", name[1] if name else "") if part)
 

@@ -1,0 +1,100 @@
+"""T60: nothing that comes from outside is code. A look at the source, and hostile values where values are stored and read."""
+
+import ast
+import pickle
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from holdfast.hub.scopes import Scope
+from tests.hub.site import Site
+
+SOURCE: Final = Path(__file__).parents[2] / "src" / "holdfast"
+#: What turns data into code or objects of any kind.
+MODULES: Final = {"pickle", "marshal", "shelve", "dill", "jsonpickle", "cloudpickle", "yaml", "xmlrpc"}
+CALLS: Final = {"eval", "exec", "compile", "__import__"}
+#: Where a module is imported by its name: the app that the command line names, and tables of ours (commands, adapters).
+IMPORTERS: Final = {
+    "app/loading.py",
+    "cli/commands/ddl.py",
+    "cli/main.py",
+    "connect.py",
+    "sticky/watch.py",
+    "telemetry/otel.py",
+}
+
+
+def trees() -> list[tuple[str, ast.Module]]:
+    return [(str(path.relative_to(SOURCE)), ast.parse(path.read_text())) for path in SOURCE.rglob("*.py")]
+
+
+def test_t60_no_module_that_makes_objects_of_data_is_imported() -> None:
+    found = []
+    for name, tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                found += [(name, alias.name) for alias in node.names if alias.name.split(".")[0] in MODULES]
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in MODULES:
+                found.append((name, node.module or ""))
+    assert found == []
+
+
+def test_t60_no_text_is_run() -> None:
+    found = [
+        (name, node.func.id, node.lineno)
+        for name, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CALLS
+    ]
+    assert found == []
+
+
+def test_t60_modules_are_imported_by_name_in_few_places() -> None:
+    found = {
+        name
+        for name, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr == "import_module"
+    }
+    assert found <= IMPORTERS, found - IMPORTERS
+
+
+def test_t60_yaml_is_read_as_plain_data() -> None:
+    for name, tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("YAML"):
+                assert any(
+                    word.arg == "typ" and ast.literal_eval(word.value) in ("safe", "rt") for word in node.keywords
+                ), name
+
+
+class Bomb:
+    """Runs when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (pytest.fail, ("a stored value was run",))
+
+
+HOSTILE: Final = [
+    pickle.dumps(Bomb(), 0).decode("latin-1"),
+    "__import__('os').system('id')",
+    "{{config}}",
+    "!!python/object/apply:os.system ['id']",
+    {"__class__": "os.system", "__reduce__": ["os.system", ["id"]]},
+    {"py/object": "os.system", "$type": "System.Diagnostics.Process", "__proto__": {"admin": True}},
+    {"constructor": {"prototype": {"x": 1}}},
+    [["cposix\nsystem\n(S'id'\ntR."]],
+]
+
+
+async def test_t60_hostile_values_are_stored_shown_and_given_back_as_they_are(every_site: Site) -> None:
+    site = every_site
+    await site.define("t")
+    jobs = [{"task": "t", "payload": {"v": value}, "headers": {"h": value}} for value in HOSTILE]
+    made = await site.do("POST", "/jobs", jobs)
+    site.token = site.make("reader", Scope.READ_PAYLOAD)
+    for answer, value in zip(made, HOSTILE, strict=True):
+        job = (await site.get(f"/jobs/{answer['id']}"))["job"]
+        assert (job["payload"], job["headers"]) == ({"v": value}, {"h": value})
+    assert (await site.send("GET", "//")).status_code == 200
