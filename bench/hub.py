@@ -60,7 +60,18 @@ def hub(*arguments: str) -> Iterator[tuple[int, str]]:
 def client(port: int, token: str, action: str, count: int, given: str = "") -> dict[str, Any]:
     """Run the client on core 1; return what it says."""
     core = str(1 % (os.cpu_count() or 1))
-    command = ["taskset", "-c", core, sys.executable, "-m", "bench.peers.http_client", str(port), token, action, str(count)]
+    command = [
+        "taskset",
+        "-c",
+        core,
+        sys.executable,
+        "-m",
+        "bench.peers.http_client",
+        str(port),
+        token,
+        action,
+        str(count),
+    ]
     said = subprocess.run(command, cwd=ROOT, input=given, capture_output=True, text=True, check=True)
     answer: dict[str, Any] = json.loads(said.stdout.splitlines()[-1])
     return answer
@@ -103,7 +114,6 @@ async def fill(url: str) -> None:
     from holdfast.clock import SystemClock
     from holdfast.connect import make_store
     from holdfast.job.commands import QueueWant, Settlement, Succeeded, Want
-    from holdfast.job.model import NewJob
 
     store = make_store(url, clock=SystemClock())
     await store.migrate()
@@ -174,7 +184,9 @@ def pages() -> list[Figure]:
                 client(port, token, "pages", 0, "\n".join(asked[:20]))
                 taken = sorted(client(port, token, "pages", 0, "\n".join(asked))["taken"])
                 p95 = 1_000 * taken[int(0.95 * len(taken))]
-                detail = f"{JOBS:,} jobs; median {1_000 * statistics.median(taken):.1f} ms, worst {1_000 * taken[-1]:.1f} ms"
+                detail = (
+                    f"{JOBS:,} jobs; median {1_000 * statistics.median(taken):.1f} ms, worst {1_000 * taken[-1]:.1f} ms"
+                )
                 figures.append(Figure(f"page of 50 by {name}, p95 ms", p95, 50.0, 20.0, detail, less_is_better=True))
     return figures
 

@@ -1,4 +1,4 @@
-"""A client that asks as fast as it is answered: python -m bench.peers.http_client PORT TOKEN ACTION COUNT. Prints one JSON line.
+"""A client that asks as fast as it is answered: python -m bench.peers.http_client PORT TOKEN ACTION COUNT.
 
 singles: COUNT requests with one job each, over 64 connections. batches: COUNT jobs in requests of 1,000, over 4.
 pages: reads paths from standard input, one a line, and asks them in turn over one connection.

@@ -110,6 +110,8 @@ def http_problem(status: int, detail: str, field: str = "") -> Problem:
 
 
 _FIELD: Final = re.compile(r"(?:job \d+ of \d+: )?([a-z][a-z_.]{0,60})(?:: at \$([^:]{0,200}))?: expected")
+#: Messages about pages speak of them as a whole.
+_OF_PAGES: Final = {"bad page cursor": "cursor", "a page has": "limit"}
 _PATH: Final = re.compile(r"- at `(?:key in )?\$\.?([^`]*)`")
 _MISSING: Final = re.compile(r"(?:missing required|unknown) field `([^`]{1,60})`")
 
@@ -120,6 +122,9 @@ def field_of(detail: str) -> str:
     >>> field_of("priority: expected a whole number"), field_of("Expected `int`, got `str` - at `$.jobs[0].priority`")
     ('priority', 'jobs[0].priority')
     """
+    for words, field in _OF_PAGES.items():
+        if detail.startswith(words):
+            return field
     ours = _FIELD.match(detail)
     if ours:
         return ours[1] + (ours[2] or "")
