@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
+    from holdfast.audit import AuditLog
     from holdfast.clock import Clock
     from holdfast.feed import Feed, Sink
-    from holdfast.history import AuditLog, JobRepository, WorkerRepository
+    from holdfast.history import JobRepository, WorkerRepository
     from holdfast.router import StatefulExecutor
     from holdfast.store import Store
     from holdfast.stores.offline import OfflineStore as OfflineStore  # noqa: PLC0414 - for those who may not name an adapter

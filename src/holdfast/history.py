@@ -32,17 +32,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ATTEMPT_LIMIT",
-    "AUDIT_LIMIT",
     "FAILED_LIMIT",
     "JOB_LIMIT",
     "SERIES_HOURS",
     "AttemptFilter",
     "AttemptPage",
     "AttemptRecord",
-    "AuditEntry",
-    "AuditFilter",
-    "AuditLog",
-    "AuditPage",
     "GroupBy",
     "JobFilter",
     "JobPage",
@@ -89,7 +84,6 @@ class Limit(msgspec.Struct, frozen=True):
 JOB_LIMIT: Final = Limit(200, 50)
 ATTEMPT_LIMIT: Final = Limit(200, 50)
 FAILED_LIMIT: Final = Limit(1_000, 100)
-AUDIT_LIMIT: Final = Limit(1_000, 100)
 SERIES_HOURS: Final = Limit(168, 24)
 
 
@@ -329,54 +323,6 @@ class JobRepository(Protocol):
 
     async def queue_stats(self) -> Sequence[QueueStats]:
         """All queues, by name."""
-        ...
-
-
-class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator did. subject: to what. count: to how many. at: seconds since the epoch."""
-
-    who: str
-    action: str
-    subject: str = ""
-    detail: str = ""
-    count: int = 0
-    at: float = 0.0
-
-
-class AuditFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Which entries; all given fields must match. Those from `after` up to `before`, seconds since the epoch."""
-
-    who: str | None = None
-    action: str | None = None
-    after: float | None = None
-    before: float | None = None
-
-    def matches(self, entry: AuditEntry) -> bool:
-        """Whether an entry is one of these."""
-        return (
-            self.who in (None, entry.who)
-            and self.action in (None, entry.action)
-            and (self.after is None or entry.at >= self.after)
-            and (self.before is None or entry.at < self.before)
-        )
-
-
-class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Entries, the newest first, and the cursor of the next page (empty: this was the last)."""
-
-    items: tuple[AuditEntry, ...]
-    cursor: str = ""
-
-
-class AuditLog(Protocol):
-    """Who did what. A store writes an entry in the same step as an operator's action; `record` is for the rest."""
-
-    async def record(self, entry: AuditEntry) -> None:
-        """Write an entry; the store says when. Long texts are cut."""
-        ...
-
-    async def entries(self, which: AuditFilter, page: Page) -> AuditPage:
-        """Entries, the newest first, in keyset pages of AUDIT_LIMIT rows. Raises ContentError for a bad cursor."""
         ...
 
 

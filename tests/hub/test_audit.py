@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from holdfast.audit import AuditEntry, AuditFilter, AuditLog
 from holdfast.errors import ContentError
-from holdfast.history import AuditEntry, AuditFilter, AuditLog
 from holdfast.hub.scopes import Scope
 from holdfast.job.commands import ErrorInfo, Failed, Page
 from tests.features import feature

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlencode
 
+from holdfast.audit import AUDIT_LIMIT, AuditEntry, AuditFilter, AuditPage
 from holdfast.histories.attempts import bad_cursor
-from holdfast.history import AUDIT_LIMIT, AuditEntry, AuditFilter, AuditPage
 from holdfast.job.commands import Audit
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 from litestar import HttpMethod, Request, Response
 from litestar.handlers import HTTPRouteHandler
 
-from holdfast.history import AuditEntry
+from holdfast.audit import AuditEntry
 from holdfast.hub import status
 from holdfast.hub.door import BASE_PATH, ENTRANCE, PRINCIPAL, SESSION, cookie_of
 from holdfast.hub.html import Html, fill

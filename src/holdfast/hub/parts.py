@@ -7,8 +7,9 @@ from typing import Protocol
 
 import msgspec
 
+from holdfast.audit import AuditLog
 from holdfast.feed import ExportFigures
-from holdfast.history import AuditLog, JobRepository, WorkerRepository
+from holdfast.history import JobRepository, WorkerRepository
 from holdfast.hub.events import Ring
 from holdfast.hub.intake import Intake
 from holdfast.hub.repeats import Repeats

@@ -52,11 +52,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from holdfast.app.holdfast import Holdfast
+    from holdfast.audit import AuditLog
     from holdfast.clock import Clock
     from holdfast.config import Settings
     from holdfast.feed import Feed
     from holdfast.histories.export import Exporter
-    from holdfast.history import AuditLog, JobRepository
+    from holdfast.history import JobRepository
     from holdfast.store import Store
     from holdfast.worker.options import Concurrency
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
+from holdfast.audit import AuditFilter, AuditPage
 from holdfast.cli.output import when
 from holdfast.cli.session import Session, shared
 from holdfast.errors import ConfigError
-from holdfast.history import AuditFilter, AuditPage
 from holdfast.job.commands import Page
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from holdfast.audit import AUDIT_LIMIT, AuditEntry, AuditFilter, AuditLog, AuditPage
 from holdfast.errors import NoHistory
-from holdfast.history import AUDIT_LIMIT, AuditEntry, AuditFilter, AuditLog, AuditPage
 from holdfast.hub.refusals import Refusal
 from holdfast.hub.routing import EVENTS, Route
 from holdfast.hub.scopes import Scope, allowed
