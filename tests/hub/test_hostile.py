@@ -1,13 +1,17 @@
 """T60: nothing that comes from outside is code. A look at the source, and hostile values where values are stored and read."""
 
 import ast
+import json
+import logging
 import pickle
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import pytest
 
 from holdfast.hub.scopes import Scope
+from holdfast.telemetry.logs import JsonFormatter
 from tests.hub.site import Site
 
 SOURCE: Final = Path(__file__).parents[2] / "src" / "holdfast"
@@ -98,3 +102,53 @@ async def test_t60_hostile_values_are_stored_shown_and_given_back_as_they_are(ev
         job = (await site.get(f"/jobs/{answer['id']}"))["job"]
         assert (job["payload"], job["headers"]) == ({"v": value}, {"h": value})
     assert (await site.send("GET", "//")).status_code == 200
+
+
+#: What would begin a line of its own in a log, steer a terminal, or turn a text around.
+FORGED: Final = [
+    "x\nadmin logged in",
+    "x\r\n{}",
+    "\x1b[2J\x1b[31m",
+    "\u202etxt",
+    "\u2028line",
+    "\x00",
+    "%s%n",
+    "\ud800",
+]
+
+
+class Breaks(logging.Handler):
+    """Keeps each record as the JSON log and the log for people would write it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(JsonFormatter().format(record))
+
+
+@pytest.mark.parametrize("text", FORGED, ids=ascii)
+async def test_t58_what_broke_is_one_line_of_the_log_and_a_short_word_to_the_caller(
+    site: Site, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken() -> Any:
+        raise RuntimeError(f"secret {text}")
+
+    monkeypatch.setattr(site.store, "stats", broken)
+    handler = Breaks()
+    logger = logging.getLogger("holdfast.hub")
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        query = quote(text.encode("utf-8", "surrogatepass"))
+        answer = await site.send("GET", f"/queues/{query}", headers={"x-request-id": "my-request"})
+        status = await site.send("GET", "/stats", headers={"x-request-id": "my-request"})
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = True
+    assert answer.status_code in (404, 422)
+    assert (status.status_code, "secret" in status.text, "my-request" in status.text) == (500, False, True)
+    [line] = handler.lines
+    assert json.loads(line)["level"] == "error"
+    assert not set(line) & {"\n", "\r", "\x1b", "\u2028", "\x00"}

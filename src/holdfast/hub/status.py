@@ -172,7 +172,7 @@ def _more(count: int, what: str) -> Html:
 def _queues(seen: Look) -> Html:
     if not seen.queues:
         return _empty("No queue yet: one comes into being with its first job.")
-    heads = [("queue", ""), ("", ""), *((state.value, "n") for state in State), ("waits since", "")]
+    heads = [("queue", ""), ("", ""), *((state.value, "n") for state in State), ("oldest waits", "")]
     rows = (_queue(queue, seen) for queue in seen.queues[:ROWS])
     return joined([_table(heads, rows), _more(len(seen.queues), "queues")])
 
