@@ -26,7 +26,7 @@ def place_of(tmp_path: Path) -> Iterator[Callable[[str, str], Place]]:
         if (database, name) not in made:
             makers: dict[str, Callable[[], Place]] = {
                 "sqlite": lambda: SqlitePlace(tmp_path, name),
-                "postgresql": PostgresPlace,
+                "postgresql": lambda: PostgresPlace(bare=name == "bare"),
                 "mysql": MysqlPlace,
             }
             made[database, name] = makers[database]()

@@ -12,6 +12,7 @@ import asyncpg
 from holdfast.testing.contract.harness import StoreHarness
 from tests.sql.mysql.harness import DatabaseHarness as MysqlDatabase
 from tests.sql.mysql.harness import ask, empty_database, give_back
+from tests.sql.postgresql import harness as postgres
 from tests.sql.postgresql.harness import DatabaseHarness as PostgresDatabase
 from tests.sql.postgresql.harness import shared_server
 from tests.sql.sqlite.harness import FileHarness
@@ -79,10 +80,15 @@ class SqlitePlace(Place):
 
 
 class PostgresPlace(Place):
-    """A database of the shared server."""
+    """A database of the shared server, with our tables unless it is to be bare."""
 
-    def __init__(self) -> None:
-        self.url = shared_server().create_database()
+    def __init__(self, *, bare: bool = False) -> None:
+        self._bare = bare
+        self.url = shared_server().create_database() if bare else postgres.empty_database()
+
+    def end(self) -> None:
+        if not self._bare:
+            postgres.give_back(self.url)
 
     def store(self) -> StoreHarness:
         return PostgresDatabase(self.url, auto_migrate=True)

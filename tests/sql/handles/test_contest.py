@@ -1,7 +1,7 @@
 """Five schedulers in five processes on one database, two of them killed: each tick becomes one job."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,11 @@ from tests.sql.handles.test_settle import url_of
 @pytest.fixture(params=["sqlite", "postgresql", "mysql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A database with our tables."""
-    makers = {"sqlite": lambda: SqlitePlace(tmp_path, "ticks"), "postgresql": PostgresPlace, "mysql": MysqlPlace}
+    makers: dict[str, Callable[[], Place]] = {
+        "sqlite": lambda: SqlitePlace(tmp_path, "ticks"),
+        "postgresql": PostgresPlace,
+        "mysql": MysqlPlace,
+    }
     place: Place = makers[request.param]()
 
     async def migrate() -> None:

@@ -5,7 +5,7 @@ import random
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -36,7 +36,11 @@ def url_of(place: Place) -> str:
 
 @pytest.fixture(params=DATABASES)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    makers = {"sqlite": lambda: SqlitePlace(tmp_path, "bank"), "postgresql": PostgresPlace, "mysql": MysqlPlace}
+    makers: dict[str, Callable[[], Place]] = {
+        "sqlite": lambda: SqlitePlace(tmp_path, "bank"),
+        "postgresql": PostgresPlace,
+        "mysql": MysqlPlace,
+    }
     made = makers[request.param]()
     yield made
     if isinstance(made, MysqlPlace):

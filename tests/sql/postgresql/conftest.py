@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from holdfast.clock import SystemClock
-from holdfast.connect import make_store
-from tests.sql.postgresql.harness import DatabaseHarness, apart, shared_server
+from tests.sql.postgresql.harness import DatabaseHarness, migrate, shared_server, template
 from tests.support.servers.postgres import VARIABLE, PostgresServer, programs, running
 
 
@@ -20,18 +17,6 @@ def need() -> None:
         if os.environ.get("CI"):
             pytest.fail("PostgreSQL is not installed: run scripts/servers")
         pytest.skip("PostgreSQL is not installed: run scripts/servers")
-
-
-def migrate(url: str) -> list[str]:
-    """Make the tables."""
-    return apart(lambda: make_store(url, clock=SystemClock()).migrate())
-
-
-@functools.cache
-def template() -> str:
-    """The name of a database with our tables, of which others are copies."""
-    migrate(shared_server().create_database("with_tables"))
-    return "with_tables"
 
 
 @pytest.fixture(scope="session")

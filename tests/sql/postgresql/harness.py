@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import psycopg
+from psycopg import sql
 
-from holdfast.clock import ManualClock
+from holdfast.clock import ManualClock, SystemClock
 from holdfast.stores.sql import open_postgresql
 from holdfast.stores.sql.drivers.asyncpg import AsyncpgDriver
 from holdfast.stores.sql.schema import PREFIX, TABLES
@@ -92,6 +93,45 @@ class PostgresHarness(DatabaseHarness):
             pool.give(connection)
             await pool.close()
         await super().open()
+
+
+def migrate(url: str) -> list[str]:
+    """Make the tables."""
+    return apart(lambda: open_postgresql(url, clock=SystemClock()).migrate())
+
+
+@functools.cache
+def template() -> str:
+    """The name of a database with our tables, of which others are copies."""
+    migrate(shared_server().create_database("with_tables"))
+    return "with_tables"
+
+
+@functools.cache
+def _free() -> list[str]:
+    return []
+
+
+def empty_database() -> str:
+    """Return the URL of a database with our tables and not a row: one that was given back, or a new one."""
+    if _free():
+        return _free().pop()
+    url = shared_server().create_database(template=template())
+    with psycopg.connect(url, autocommit=True) as connection:  # a copy would take itself for the same database
+        connection.execute(f"UPDATE {PREFIX}meta SET value = gen_random_uuid()::text WHERE name = 'database'")
+    return url
+
+
+def give_back(url: str) -> None:
+    """Empty a database for the next one who asks, and drop the tables of the user's."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        others = connection.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE %s", (f"{PREFIX}%",)
+        ).fetchall()
+        for (table,) in others:
+            connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(table)))
+        connection.execute(EMPTY)
+    _free().append(url)
 
 
 def at_port(url: str, port: int) -> str:

@@ -18,7 +18,7 @@ from holdfast.stores.sql.script import Statement, Step
 from holdfast.testing.contract.harness import FIXED
 from tests.features import feature
 from tests.sql.core.dialogue import want
-from tests.sql.postgresql.conftest import template
+from tests.sql.postgresql.harness import template
 from tests.support.servers.postgres import PostgresServer
 
 BATCH: Final = 100
@@ -116,7 +116,7 @@ def whole(own_server: PostgresServer) -> Iterator[dict[str, str]]:
 
 def filled_apart(server: PostgresServer, sizes: tuple[int, int, int]) -> Iterator[dict[str, str]]:
     """The same on the module's own server, whose template has to be made first."""
-    from tests.sql.postgresql.conftest import migrate
+    from tests.sql.postgresql.harness import migrate
 
     migrate(server.create_database("with_tables"))
     yield from filled(server, sizes)
