@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.clock import SystemClock
 from holdfast.connect import feed_of, make_history, open_history
+from holdfast.exporter import Exporter
 from holdfast.histories.clickhouse import embedded
-from holdfast.histories.export import Exporter
 from holdfast.testing.contract_history import HistoryHarness
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from holdfast.errors import StoreUnavailable
-from holdfast.histories.export import Exporter
+from holdfast.exporter import Exporter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

@@ -55,8 +55,8 @@ if TYPE_CHECKING:
     from holdfast.audit import AuditLog
     from holdfast.clock import Clock
     from holdfast.config import Settings
+    from holdfast.exporter import Exporter
     from holdfast.feed import Feed
-    from holdfast.histories.export import Exporter
     from holdfast.history import JobRepository
     from holdfast.store import Store
     from holdfast.worker.options import Concurrency

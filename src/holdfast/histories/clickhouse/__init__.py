@@ -1,6 +1,6 @@
 """History in ClickHouse: what has ended, for as long as it is kept there. What has not ended is read from the store.
 
-An `Exporter` (see `holdfast.histories.export`) brings ended jobs and their attempts here. A row is a version: it is never
+An `Exporter` (see `holdfast.exporter`) brings ended jobs and their attempts here. A row is a version: it is never
 changed, a newer one is added, and reads see the newest (FINAL). So a batch that is sent twice is there once, and a job that
 is taken back (retried, purged by hand) is covered by a version that says so. Roll-ups are worked out anew from the rows for
 the minutes that a batch touched: a materialised view would count a repeated row again, as it sees what comes in and not
