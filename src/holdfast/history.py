@@ -14,18 +14,18 @@ is seen either before or after its move.
 from __future__ import annotations
 
 import math
-from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 from msgspec.structs import replace
 
-from holdfast.errors import ContentError, TooLarge
+from holdfast.errors import ConfigError, ContentError, TooLarge
 from holdfast.job.commands import AttemptRecord, JobFilter, JobPage, Page, StatusUpdate
 from holdfast.job.content import ERROR_MAX, PAYLOAD_MAX, clean_text
 from holdfast.job.ids import check_id, check_key, check_name, check_priority, check_tags
 from holdfast.job.model import Attempt, Job, WorkerConfig
 from holdfast.job.state import FINAL, End, State
+from holdfast.statistics import HOUR, GroupBy, Span, Spread, Statistics, StatisticsFilter, StatisticsPoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ATTEMPT_LIMIT",
     "FAILED_LIMIT",
+    "HOUR",
     "JOB_LIMIT",
     "SERIES_HOURS",
     "AttemptFilter",
@@ -61,7 +62,9 @@ __all__ = [
     "checked_worker",
 ]
 
-HOUR: Final = 3_600.0
+#: How many jobs of a queue a worker may run at once, and how much one queue may count beside the others.
+CONCURRENCY_MAX: Final = 100_000
+WEIGHT_MAX: Final = 1_000
 #: How far back an attempt search looks unless it is told, in seconds.
 SEARCH_WINDOW: Final = 86_400.0
 
@@ -171,84 +174,6 @@ class AttemptPage(msgspec.Struct, frozen=True, kw_only=True):
 
     items: tuple[AttemptRecord, ...]
     cursor: str = ""
-
-
-# --- statistics ----------------------------------------------------------------------------------------------------
-
-
-class GroupBy(StrEnum):
-    """What statistics are told apart by. OUTCOME: how attempts ended, see `holdfast.job.state.End`."""
-
-    ALL = "all"
-    QUEUE = "queue"
-    TASK = "task"
-    WORKER = "worker"
-    OUTCOME = "outcome"
-
-
-class Span(StrEnum):
-    """How long one point of a series is. Points begin with the minute or hour of UTC."""
-
-    MINUTE = "minute"
-    HOUR = "hour"
-
-    @property
-    def seconds(self) -> float:
-        """Its length."""
-        return 60.0 if self is Span.MINUTE else HOUR
-
-
-class StatisticsFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Which attempts of the engine; all given fields must match. Those that ended in the last `hours` hours (SERIES_HOURS),
-    the running one included, by the hours or minutes of UTC. ends: how they ended; none: however."""
-
-    queue: str | None = None
-    task: str | None = None
-    worker: str | None = None
-    ends: tuple[End, ...] = ()
-    hours: int = 0
-
-
-class Spread(msgspec.Struct, frozen=True, kw_only=True):
-    """How long something took, in seconds; all None when there was nothing. p50, p95, p99: from a histogram, at most a fifth
-    off; that share of all took no longer."""
-
-    mean: float | None = None
-    p50: float | None = None
-    p95: float | None = None
-    p99: float | None = None
-
-
-class Statistics(msgspec.Struct, frozen=True, kw_only=True):
-    """Attempts that ended. name: of the queue, task, worker or outcome; empty for all of them together.
-
-    outcomes: every End, zeros included. failed: attempts that spent a failure. gave_up: those by which their job has failed
-    for good. success_rate: over jobs that ended by one of these attempts: succeeded / (succeeded + gave_up), from 0.0 to
-    1.0; None: there is none. waiting: from ready to claimed. running: from claimed to ended, by the store's clock.
-    """
-
-    name: str = ""
-    total: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    gave_up: int = 0
-    success_rate: float | None = None
-    outcomes: dict[str, int] = {}
-    waiting: Spread = Spread()
-    running: Spread = Spread()
-
-
-class StatisticsPoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One minute or hour of attempts that ended in it. at: when it begins, UTC, seconds since the epoch; see Statistics."""
-
-    at: float
-    total: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    gave_up: int = 0
-    success_rate: float | None = None
-    waiting: Spread = Spread()
-    running: Spread = Spread()
 
 
 # --- ports ---------------------------------------------------------------------------------------------------------
@@ -402,10 +327,28 @@ def checked_update(update: StatusUpdate) -> StatusUpdate:
 
 
 def checked_worker(config: WorkerConfig) -> WorkerConfig:
-    """Return a worker's configuration if it may be stored. Raises ConfigError otherwise."""
+    """Return a worker's configuration if it may be stored. Raises ConfigError, which lists every fault, otherwise."""
     check_name(config.name, "worker")
+    faults = []
     for share in config.queues:
         check_name(share.name, "queue")
+        if not 1 <= share.concurrency <= CONCURRENCY_MAX:
+            faults.append(
+                f"queues: {share.name}: concurrency: expected 1 to {CONCURRENCY_MAX:,}, found {share.concurrency:,}."
+            )
+        if not 1 <= share.weight <= WEIGHT_MAX:
+            faults.append(f"queues: {share.name}: weight: expected 1 to {WEIGHT_MAX:,}, found {share.weight:,}.")
+    names = [share.name for share in config.queues]
+    if len(set(names)) < len(names):
+        faults.append(f"queues: expected each queue once, found {', '.join(names)}.")
+    if config.max_attempts is not None and config.max_attempts < 1:
+        faults.append(f"max_attempts: expected 1 or more, found {config.max_attempts}.")
+    if config.timeout is not None and not 0 < config.timeout < math.inf:
+        faults.append(f"timeout: expected seconds above 0, found {config.timeout:g}.")
+    if not 0 <= config.delay < math.inf:
+        faults.append(f"delay: expected 0 seconds or more, found {config.delay:g}.")
+    if faults:
+        raise ConfigError(f"worker {config.name!r} can not be configured so:", faults)
     return config
 
 

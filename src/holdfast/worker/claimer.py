@@ -61,7 +61,6 @@ class Claimer:
         self._instance, self._options, self._clock, self._timing = instance, options, clock, timing
         self._host, self._alarm, self._claimed, self._draw = host, alarm, listeners.claimed, draw
         self._left, self._once, self._heard = left, once, heard
-        self._queues = tuple(lanes.by_name)
         self._polls = Polls(source, options.poll, push=source.capabilities.push, draw=draw)
         self._seen: Claims[Any] | None = None  # the last answer
         self._wake = asyncio.Event()
@@ -81,6 +80,10 @@ class Claimer:
             self.enabled = enabled
             self._polls.wake()
             self._wake.set()
+
+    def look_again(self) -> None:
+        """Ask anew: which queues are served, or how many of their jobs, has changed."""
+        self._wake.set()
 
     async def run(self) -> None:
         """Claim until stopped."""
@@ -180,14 +183,14 @@ class Claimer:
 
     async def _wait_for_work(self, wanted: tuple[QueueWant, ...], claims: Claims[Any]) -> None:
         self._wake.clear()
-        if len(wanted) < len(self._queues):
+        if len(wanted) < len(self._lanes.queues):
             # A lane that was full may have work: its next free slot is a reason to ask.
             self._lanes.on_room = self._wake.set
         now = self._clock.monotonic()
         longest = self._polls.next_at(now) - now
         timeout = self._timeout(claims.next_due, longest)
         timer = self._timing.call_at(now + timeout, self._wake.set)
-        waiting = asyncio.ensure_future(self._source.wait(self._queues, claims.cursor, timeout))
+        waiting = asyncio.ensure_future(self._source.wait(self._lanes.queues, claims.cursor, timeout))
         waiting.add_done_callback(lambda _: self._wake.set())
         try:
             await self._wake.wait()

@@ -14,8 +14,9 @@ from holdfast.job.commands import QueueWant
 from holdfast.worker.options import CLAIM_MAX, SERIAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from holdfast.job.model import QueueShare
     from holdfast.worker.execution import Execution
     from holdfast.worker.options import WorkerOptions
 
@@ -79,7 +80,7 @@ class Lanes:
     """All lanes of a worker."""
 
     def __init__(self, options: WorkerOptions) -> None:
-        self.by_name: Mapping[str, Lane] = {
+        self.by_name: dict[str, Lane] = {
             name: Lane(
                 name,
                 1 if concurrency == SERIAL else int(concurrency),
@@ -88,20 +89,40 @@ class Lanes:
             )
             for name, concurrency in options.queues.items()
         }
-        self._lanes = tuple(self.by_name.values())
         self._strict = options.strict
         self._buffer = options.buffer
-        total = sum(lane.concurrency for lane in self._lanes)
-        self.slots = total if options.slots is None else min(options.slots, total)
-        # Lanes compete only if there are several and their slots together are capped.
-        self._compete = len(self._lanes) > 1 and self.slots < total
-        if len(self._lanes) == 1:
-            self._lanes[0].concurrency = self.slots
-        self.any_serial = any(lane.serial for lane in self._lanes)
+        self._cap = options.slots
+        self._first = {name: (lane.concurrency, lane.weight) for name, lane in self.by_name.items()}
         self.busy = 0
         self.on_room: Callable[[], None] | None = (
             None  # called when a lane may ask for more; set by whoever waits for it
         )
+        self._serve(tuple(self.by_name.values()))
+
+    def _serve(self, lanes: tuple[Lane, ...]) -> None:
+        """Claim from these from now on."""
+        self._lanes = lanes
+        self.queues = tuple(lane.name for lane in lanes)
+        total = sum(lane.concurrency for lane in lanes)
+        self.slots = total if self._cap is None else min(self._cap, total)
+        # Lanes compete only if there are several and their slots together are capped.
+        self._compete = len(lanes) > 1 and self.slots < total
+        if len(lanes) == 1:
+            lanes[0].concurrency = self.slots
+        self.any_serial = any(lane.serial for lane in lanes)
+
+    def configure(self, shares: Sequence[QueueShare]) -> None:
+        """Serve the queues that people named, as they said; those that the worker was started with when they named none.
+
+        What runs goes on, and what was claimed is run: a smaller number counts as jobs end. A serial queue stays so.
+        """
+        wanted = {share.name: (share.concurrency, share.weight) for share in shares} or self._first
+        for name, (concurrency, weight) in wanted.items():
+            lane = self.by_name.get(name)
+            if lane is None:
+                lane = self.by_name[name] = Lane(name, concurrency, serial=False, weight=weight)
+            lane.concurrency, lane.weight = 1 if lane.serial else concurrency, weight
+        self._serve(tuple(self.by_name[name] for name in wanted))
 
     # --- claiming --------------------------------------------------------------------------------------------------
 
@@ -164,15 +185,16 @@ class Lanes:
     def pass_on(self, lane: Lane) -> Execution | None:
         """A job of `lane` has ended: return the buffered one that shall have its slot, or free it and return None."""
         lane.finished += 1
-        if lane.buffer and not self._compete:
+        is_over = lane.busy > lane.concurrency or self.busy > self.slots  # people said that fewer shall run
+        if lane.buffer and not self._compete and not is_over:
             return lane.buffer.popleft()
         lane.busy -= 1
         self.busy -= 1
         return self._pick() if self._compete else None
 
     def _pick(self) -> Execution | None:
-        waiting = [lane for lane in self._lanes if lane.buffer and lane.busy < lane.concurrency]
-        if not waiting:
+        waiting = [lane for lane in self.by_name.values() if lane.buffer and lane.busy < lane.concurrency]
+        if not waiting or self.busy >= self.slots:
             return None
         lane = waiting[0] if self._strict else min(waiting, key=lambda lane: lane.busy / lane.weight)
         self.take(lane)
@@ -180,7 +202,7 @@ class Lanes:
 
     def buffered(self) -> list[Execution]:
         """Take all that is claimed and not started out of the buffers."""
-        found = [execution for lane in self._lanes for execution in lane.buffer]
-        for lane in self._lanes:
+        found = [execution for lane in self.by_name.values() for execution in lane.buffer]
+        for lane in self.by_name.values():
             lane.buffer.clear()
         return found

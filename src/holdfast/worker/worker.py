@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from holdfast.job.commands import Claim, Signals
+    from holdfast.job.model import QueueShare, WorkerConfig
     from holdfast.store import Source
     from holdfast.worker.context import Context, Line
     from holdfast.worker.execution import Execution
@@ -91,6 +92,7 @@ class Worker(Generic[T]):
             monotonic=self._clock.monotonic,
         )
         self._lanes = Lanes(self.options)
+        self._shares: tuple[QueueShare, ...] = ()  # of the configuration that was taken over last
         self._listeners = Listeners(self._hooks.observers)
         self._drain = Drain(grace=self.options.grace, timing=self._timing, monotonic=self._clock.monotonic)
         self._started_at = self._clock.now()
@@ -206,7 +208,7 @@ class Worker(Generic[T]):
             host=socket.gethostname(),
             pid=os.getpid(),
             version=options.version,
-            queues=tuple(lanes.by_name),
+            queues=lanes.queues,
             tasks=tuple(sorted(self._programs.aliases())),
             slots=lanes.slots,
             busy=lanes.busy,
@@ -224,9 +226,19 @@ class Worker(Generic[T]):
     def beaten(self, signals: Signals, sent: float, received: float) -> None:
         """A beat was answered."""
         self._leases.beaten(signals, sent, received)
+        self._configure(signals.config)
         self._claimer.enable(signals.enabled)
         if signals.drain and self._drain.step == 0:
             self._drain.ask(1)
+
+    def _configure(self, config: WorkerConfig | None) -> None:
+        """Take over what people have changed: which queues, how many jobs at once, with which weight."""
+        shares = () if config is None else config.queues
+        if shares != self._shares:
+            self._shares = shares
+            self._lanes.configure(shares)
+            self._claimer.look_again()
+            self._heart.poke()  # its record has changed
 
     def beat_failed(self, error: BaseException) -> None:
         """A beat was not answered."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from msgspec import UNSET, UnsetType
 
 from holdfast.errors import UnknownWorker
+from holdfast.history import checked_worker
 from holdfast.hub.parts import NodeInfo
 from holdfast.hub.routes.people import record
 from holdfast.hub.routing import Route, Scope
-from holdfast.job.model import Instance, WorkerConfig
+from holdfast.job.model import Instance, QueueShare, WorkerConfig
 from holdfast.wire.requests import Names
 
 if TYPE_CHECKING:
@@ -20,14 +24,31 @@ async def list_instances(call: Call) -> list[Instance]:
     return await call.store.instances()
 
 
+class WorkerChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to change of a worker; what is left out stays. Its processes take it over with their next beat.
+
+    queues: which queues, how many jobs at once, which weight; empty: as each process was started. drain: let its processes
+    finish what they run, and end. enabled: whether they take new jobs.
+    """
+
+    queues: tuple[QueueShare, ...] | UnsetType = UNSET
+    max_attempts: int | UnsetType | None = UNSET
+    timeout: float | UnsetType | None = UNSET
+    delay: float | UnsetType = UNSET
+    enabled: bool | UnsetType = UNSET
+    drain: bool | UnsetType = UNSET
+    labels: tuple[str, ...] | UnsetType = UNSET
+
+
 async def list_workers(call: Call) -> list[WorkerConfig]:
-    """List configured workers by name."""
-    return await call.store.workers()
+    """List configured workers by name, each with when it was last heard of."""
+    workers = call.parts.workers
+    return await call.store.workers() if workers is None else list(await workers.list())
 
 
 async def get_worker(call: Call) -> WorkerConfig:
     """Read one worker's configuration."""
-    for config in await call.store.workers():
+    for config in await list_workers(call):
         if config.name == call.path:
             return config
     raise UnknownWorker(f"unknown worker {call.path!r}: no configuration of that name. List the workers to see them.")
@@ -35,8 +56,20 @@ async def get_worker(call: Call) -> WorkerConfig:
 
 async def configure_worker(call: Call) -> WorkerConfig:
     """Make or replace a worker's configuration."""
-    config = await call.store.configure_worker(call.body)
+    config = await call.store.configure_worker(checked_worker(call.body))
     await record(call, "configure_worker", config.name, 1)
+    return config
+
+
+async def change_worker(call: Call) -> WorkerConfig:
+    """Change some of a worker's configuration: its running processes follow."""
+    change: WorkerChange = call.body
+    changes: dict[str, Any] = {
+        name: value for name in change.__struct_fields__ if (value := getattr(change, name)) is not UNSET
+    }
+    known = await get_worker(call)
+    config = await call.store.configure_worker(checked_worker(msgspec.structs.replace(known, **changes)))
+    await record(call, "change_worker", config.name, 1, ", ".join(sorted(changes)))
     return config
 
 
@@ -85,6 +118,15 @@ ROUTES: Final = (
         body=WorkerConfig,
         answer=WorkerConfig,
         summary="Make or replace a worker's configuration",
+    ),
+    Route(
+        method="PATCH",
+        path="/workers/{name}",
+        handle=change_worker,
+        scope=Scope.OPERATE,
+        body=WorkerChange,
+        answer=WorkerConfig,
+        summary="Enable, disable, drain or change a worker; its running processes follow",
     ),
     Route(
         method="DELETE",

@@ -10,9 +10,14 @@ from holdfast.errors import ContentError, NoHistory
 from holdfast.history import (
     SERIES_HOURS,
     AttemptFilter,
+    GroupBy,
     JobRepository,
     QueueStats,
     SeriesBucket,
+    Span,
+    Statistics,
+    StatisticsFilter,
+    StatisticsPoint,
     WorkerRepository,
     WorkerStats,
 )
@@ -79,6 +84,28 @@ class SeriesQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     worker: str = ""
     hours: int = SERIES_HOURS.default
+
+
+class StatisticsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which attempts, of how many hours back (at most 168), and what they are told apart by. end: how they ended."""
+
+    queue: str | None = None
+    task: str | None = None
+    worker: str | None = None
+    end: tuple[End, ...] = ()
+    hours: int = SERIES_HOURS.default
+    by: GroupBy = GroupBy.ALL
+
+
+class PointsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which attempts, of how many hours back (at most 168), minute by minute or hour by hour. end: how they ended."""
+
+    queue: str | None = None
+    task: str | None = None
+    worker: str | None = None
+    end: tuple[End, ...] = ()
+    hours: int = SERIES_HOURS.default
+    span: Span = Span.HOUR
 
 
 class FailedQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -150,6 +177,11 @@ def _workers(call: Call) -> WorkerRepository:
     return call.parts.workers
 
 
+def _check_hours(hours: int) -> None:
+    if not 1 <= hours <= SERIES_HOURS.most:
+        raise ContentError(f"hours: expected 1 to {SERIES_HOURS.most}, found {hours}.")
+
+
 async def find_attempts(call: Call) -> AttemptRows:
     """List attempts of all jobs, the latest start first."""
     query: AttemptQuery = call.query
@@ -170,9 +202,25 @@ async def worker_stats(call: Call) -> WorkerStats:
 async def worker_series(call: Call) -> list[SeriesBucket]:
     """Tell hour by hour how attempts ended; the running hour comes last."""
     query: SeriesQuery = call.query
-    if not 1 <= query.hours <= SERIES_HOURS.most:
-        raise ContentError(f"hours: expected 1 to {SERIES_HOURS.most}, found {query.hours}.")
+    _check_hours(query.hours)
     return list(await _history(call).worker_time_series(query.worker, query.hours))
+
+
+def _statistics_filter(query: StatisticsQuery | PointsQuery) -> StatisticsFilter:
+    _check_hours(query.hours)
+    return StatisticsFilter(queue=query.queue, task=query.task, worker=query.worker, ends=query.end, hours=query.hours)
+
+
+async def statistics(call: Call) -> list[Statistics]:
+    """Count attempts that ended, with how long they waited and ran."""
+    query: StatisticsQuery = call.query
+    return list(await _history(call).statistics(_statistics_filter(query), query.by))
+
+
+async def series(call: Call) -> list[StatisticsPoint]:
+    """Tell minute by minute or hour by hour how attempts ended; the running one comes last."""
+    query: PointsQuery = call.query
+    return list(await _history(call).series(_statistics_filter(query), query.span))
 
 
 async def list_failed(call: Call) -> list[JobDoc]:
@@ -246,6 +294,24 @@ ROUTES: Final = (
         query=SeriesQuery,
         answer=list[SeriesBucket],
         summary="Tell hour by hour how attempts ended",
+    ),
+    Route(
+        method="GET",
+        path="/statistics",
+        handle=statistics,
+        scope=Scope.READ,
+        query=StatisticsQuery,
+        answer=list[Statistics],
+        summary="Count attempts that ended, with how long they waited and ran",
+    ),
+    Route(
+        method="GET",
+        path="/series",
+        handle=series,
+        scope=Scope.READ,
+        query=PointsQuery,
+        answer=list[StatisticsPoint],
+        summary="Tell minute by minute or hour by hour how attempts ended, and how long they took",
     ),
     Route(
         method="GET",

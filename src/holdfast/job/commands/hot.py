@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from holdfast.job.commands.links import KeyLink
-from holdfast.job.model import Instance, Job, NewJob
+from holdfast.job.model import Instance, Job, NewJob, WorkerConfig
 from holdfast.job.state import State
 
 T = TypeVar("T")
@@ -259,6 +259,7 @@ class Signals(msgspec.Struct, frozen=True):
     held: tuple[Held, ...]
     drain: bool = False
     enabled: bool = True
+    config: WorkerConfig | None = None  # of the worker, as people keep it; None: there is none
 
 
 class Rescue(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from holdfast.job import facts as f
 from holdfast.job.ledger.claiming import promote
 from holdfast.job.ledger.lines import end_key, seq_of
 from holdfast.job.ledger.settling import gone_fact, unless_canceled
-from holdfast.job.model import InstanceState
+from holdfast.job.model import InstanceState, WorkerConfig
 from holdfast.job.state import End, State
 
 if TYPE_CHECKING:
@@ -43,9 +43,18 @@ def beat(ledger: Ledger, command: c.Beat, now: float, _draw: Draw) -> Generator[
     ledger.beats[instance.id] = instance
     held = tuple(_extend(ledger, seq, now, command.lease) for seq in ledger.index.running.get(instance.id, ()))
     config = ledger.workers.get(instance.worker)
+    if config is None and instance.worker:
+        # A worker that nobody configured is known from its first beat on, so that its silence is noticed.
+        config = WorkerConfig(name=instance.worker, created_at=now, updated_at=now)
+        yield f.WorkerSaved(config)
+    return signals_of(held, config)
+
+
+def signals_of(held: tuple[c.Held, ...], config: WorkerConfig | None) -> c.Signals:
+    """Return the answer to a beat of a worker with this configuration."""
     if config is None:
         return c.Signals(held)
-    return c.Signals(held, drain=config.drain, enabled=config.enabled)
+    return c.Signals(held, drain=config.drain, enabled=config.enabled, config=config)
 
 
 def _changed(known: Instance, new: Instance) -> bool:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from holdfast.job import commands as c
+from holdfast.job import facts as f
 from holdfast.job.ledger import execute
 from holdfast.job.ledger.upkeep import GONE_AFTER
 from holdfast.stores.sql.lanes import lock_lanes, set_heads
 from holdfast.stores.sql.retention import prune
-from holdfast.stores.sql.rows import micros, seconds
+from holdfast.stores.sql.rows import body_of, micros, seconds
 from holdfast.stores.sql.slice import Need, carry_out, instance_row, load
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ def beat(step: Step, command: c.Beat) -> Script[c.Signals]:
     db, now = step.db, (yield from step.now())
     me = command.instance
     part = yield from load(step, Need(instances=(me.id,), workers=(me.worker,)))
-    _, signals = execute(part.ledger, command, seconds(now), step.draw)
+    facts, signals = execute(part.ledger, command, seconds(now), step.draw)
+    made = [fact.config for fact in facts if isinstance(fact, f.WorkerSaved)]
+    yield from db.insert_missing("worker", [(config.name, body_of(config)) for config in made])
     row = instance_row(part.ledger.instances[me.id], part.ledger.beats[me.id])
     yield from db.upsert("instance", [row])
     yield db.q(_EXTEND, now, micros(command.lease), me.id)

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from holdfast.feed import SPARED
 from holdfast.job import commands as c
-from holdfast.job.ledger.upkeep import GONE_AFTER
+from holdfast.job.ledger.upkeep import GONE_AFTER, signals_of
 from holdfast.job.model import Instance, Queue, WorkerConfig
 from holdfast.stores.sql import upkeep
 from holdfast.stores.sql.dialects.postgresql_texts import BEAT, LOOK, PRUNE
@@ -59,14 +59,11 @@ class PostgresUpkeep:
             return None
         rows = yield self.beat_of(command, record)
         known, worker = rows[0][:2]
-        if not known:
+        if not known or (worker is None and me.worker):
             del self._records[me.id]
             return None
         held = tuple(c.Held(row[2], row[3], row[4], bool(row[5])) for row in rows if row[2] is not None)
-        if worker is None:
-            return c.Signals(held)
-        config = body_from(worker, WorkerConfig)
-        return c.Signals(held, drain=config.drain, enabled=config.enabled)
+        return signals_of(held, None if worker is None else body_from(worker, WorkerConfig))
 
     def beat_of(self, command: c.Beat, record: bytes) -> Statement:
         """The statement of a beat. `record`: the process's as it is stored."""
