@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from holdfast.job.commands import KeyLink
-    from holdfast.job.model import Definition, Instance, Job, Queue
+    from holdfast.job.model import Definition, Instance, Job, Queue, WorkerConfig
     from holdfast.store import Store
 
 BY_TASK: Final = "task"
@@ -45,6 +45,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     instances: tuple[Instance, ...] = ()
     definition: Definition | None = None
     link: KeyLink | None = None
+    workers: tuple[WorkerConfig, ...] = ()
 
 
 async def look(store: Store, job: Job) -> Surroundings:
@@ -70,6 +71,7 @@ async def look(store: Store, job: Job) -> Surroundings:
         instances=tuple(await store.instances()),
         definition=definition,
         link=link,
+        workers=tuple(await store.workers()),
     )
 
 
@@ -125,7 +127,7 @@ def _queued(job: Job, around: Surroundings) -> Iterator[Reason]:
             f"It was running in a process that died ({job.crashes} of {CRASHES_MAX} crashes are held against it), and so "
             "runs only where no other suspect does.",
         )
-    yield from _without_worker(job, around.instances)
+    yield from _without_worker(job, around)
 
 
 def _owned(job: Job, around: Surroundings) -> Reason:
@@ -168,9 +170,10 @@ def _doing(job: Job) -> str:
             return "before it"
 
 
-def _without_worker(job: Job, instances: Sequence[Instance]) -> Iterator[Reason]:
-    """Why no worker takes it: none is there, none serves the queue, none knows the task, none has a free slot."""
-    alive = [one for one in instances if one.state in _ALIVE]
+def _without_worker(job: Job, around: Surroundings) -> Iterator[Reason]:
+    """Why no worker takes it: none is there, none serves the queue, none knows the task, none may, none has a free slot."""
+    off = {config.name for config in around.workers if not config.enabled}
+    alive = [one for one in around.instances if one.state in _ALIVE]
     serving = [one for one in alive if job.queue in one.queues]
     able = [one for one in serving if job.task in one.tasks]
     if not alive:
@@ -181,6 +184,9 @@ def _without_worker(job: Job, instances: Sequence[Instance]) -> Iterator[Reason]
     elif not able:
         names = ", ".join(sorted({one.worker for one in serving}))
         yield _reason("no_handler", f"No worker of queue {job.queue!r} has task {job.task!r}: {names} lack it.")
+    elif all(one.worker in off for one in able):
+        names = ", ".join(sorted({one.worker for one in able}))
+        yield _reason("worker_disabled", f"Every worker that could run it is disabled: {names}. Enable one of them.")
     elif all(one.state is InstanceState.DRAINING for one in able):
         yield _reason("draining", "Every worker that could run it is stopping and takes nothing new.")
     elif all(one.slots and one.busy >= one.slots for one in able):

@@ -12,6 +12,7 @@ from holdfast.cli.output import json_of, shortened, when
 from holdfast.cli.session import Session, shared
 from holdfast.durations import instant
 from holdfast.errors import UnknownJob
+from holdfast.hub.evidence import lines_of, trail_of, with_beat
 from holdfast.hub.why import explain, look
 from holdfast.job.commands import (
     Action,
@@ -98,20 +99,25 @@ def _note(job: Job) -> str:
 
 @command.command("show")
 @click.argument("job_id", metavar="ID")
+@click.option("--attempt", "-a", "number", type=click.IntRange(1), help="All that is known of this attempt.")
 @shared(offline=True)
-def show(session: Session, job_id: str) -> int:
+def show(session: Session, job_id: str, number: int | None) -> int:
     """Show a job with all its attempts, and why it is where it is."""
-    return session.run(_show(session, job_id))
+    return session.run(_show(session, job_id, number))
 
 
-async def _show(session: Session, job_id: str) -> int:
+async def _show(session: Session, job_id: str, number: int | None = None) -> int:
     async with session.store() as store:
         job = await _one(store, job_id)
-        reasons = explain(job, await look(store, job))
+        around = await look(store, job)
+        job = with_beat(job, around.instances)
+        reasons = explain(job, around)
     out = session.out
     if out.as_json:
         out.value({"job": job_doc(job), "why": reasons})
         return 0
+    if number is not None:
+        return _show_attempt(session, job, number)
     out.pairs(_pairs(job))
     out.pairs([("why", " ".join(reason.text for reason in reasons))])
     if job.attempts:
@@ -131,6 +137,45 @@ async def _show(session: Session, job_id: str) -> int:
     if job.last is not None and job.last.traceback and job.state != "succeeded":
         out.line()
         out.line(job.last.traceback)
+    return 0
+
+
+def _show_attempt(session: Session, job: Job, number: int) -> int:
+    """Show what is known of one attempt: who, when, why it ended, what it told."""
+    one = next((one for one in job.attempts if one.number == number), None)
+    if one is None:
+        known = ", ".join(str(one.number) for one in job.attempts) or "none"
+        raise click.UsageError(f"--attempt: expected one that job {job.id} has ({known}), found {number}.")
+    out = session.out
+    waited = None if one.queued_at is None else f"{max(0.0, one.started_at - one.queued_at):.3f} s"
+    out.pairs(
+        [
+            ("job", job.id),
+            ("attempt", one.number),
+            ("end", one.end or "running"),
+            ("reason", one.reason),
+            ("worker", one.worker),
+            ("process", one.instance),
+            ("version", one.version),
+            ("token", one.token),
+            ("waited", waited),
+            ("started", f"{when(one.started_at)} UTC"),
+            ("heard of", f"{when(one.heartbeat_at)} UTC" if one.heartbeat_at else None),
+            ("ended", f"{when(one.ended_at)} UTC" if one.ended_at else None),
+            ("seconds", one.duration),
+            ("trace", one.trace_id),
+            ("span", one.span_id),
+            ("error", f"{one.error_type}: {one.error}" if one.error_type else one.error),
+        ]
+    )
+    rows = [(when(at), "progress", shortened(text, 200)) for at, text in trail_of(one.trail)]
+    rows += [(when(at), level, shortened(text, 200)) for at, level, text in lines_of(one.log)]
+    if rows:
+        out.line()
+        out.table(["at (UTC)", "", "told"], sorted(rows))
+    if one.traceback:
+        out.line()
+        out.line(one.traceback)
     return 0
 
 

@@ -53,7 +53,7 @@ async def _list(session: Session, offline: float | None) -> int:
         configs = [one for one in configs if (at := heard[one.name]) is None or at < now - offline]
         instances = [one for one in instances if one.worker in {config.name for config in configs}]
     if session.out.as_json:
-        session.out.value({"workers": configs, "instances": instances})
+        session.out.value(instances if offline is None else configs)
         return 0
     names = {config.name: config for config in configs}
     rows: list[tuple[Any, ...]] = [_row(one, names.get(one.worker)) for one in instances]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from holdfast.errors import UnknownJob, UnknownTask
+from holdfast.hub.evidence import with_beat
 from holdfast.hub.redaction import without_content
 from holdfast.hub.refusals import Refusal
 from holdfast.hub.routes.people import record, record_nameless
@@ -110,7 +111,8 @@ async def get_job(call: Call) -> JobAnswer:
     if job is None:
         raise UnknownJob(call.path)
     told = job if call.sees_payload else without_content(job)
-    return JobAnswer(job=job_doc(job), why=explain(told, await look(call.store, job)))
+    around = await look(call.store, job)
+    return JobAnswer(job=job_doc(with_beat(job, around.instances)), why=explain(told, around))
 
 
 async def act(call: Call) -> ActionAnswer:

@@ -121,3 +121,18 @@ class WorkerConfigs(StoreSuite):
         signals = await h.beat()
         assert (signals.drain, signals.enabled) == (True, False)
         assert (await h.beat("other", worker="another")).enabled is True
+
+    @feature("H11", "HW9", "HW10")
+    async def test_a_worker_is_known_from_its_first_beat_on_and_is_told_its_configuration(
+        self, h: StoreHarness
+    ) -> None:
+        await h.beat()
+        [known] = await h.store.workers()
+        assert (known.name, known.enabled, known.queues) == ("w", True, ())
+        share = QueueShare(name="a", concurrency=3, weight=2)
+        made = await h.store.configure_worker(WorkerConfig(name="w", queues=(share,), timeout=5.0))
+        assert (await h.beat()).config == made
+        assert (await h.beat()).config == made
+        await h.store.delete_worker("w")
+        assert (await h.beat()).config is not None  # it lives, so it is there again
+        assert [config.name for config in await h.store.workers()] == ["w"]

@@ -14,6 +14,7 @@ from holdfast.testing.contract.clocks import Clocks
 from holdfast.testing.contract.content import Content
 from holdfast.testing.contract.control import Control, Deleting, Editing, Replays
 from holdfast.testing.contract.definitions import Definitions, DefinitionSwitch
+from holdfast.testing.contract.evidence import Evidence
 from holdfast.testing.contract.fleet import Instances, WorkerConfigs
 from holdfast.testing.contract.intake import Duplicates, Intake
 from holdfast.testing.contract.lines import FleetLimits, KeyOrder
@@ -47,6 +48,7 @@ class StoreContract(
     Deleting,
     BulkControl,
     Attempts,
+    Evidence,
     Results,
     Suspects,
     Pages,
