@@ -2,46 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pymysql
 import pytest
 from pymysql.constants import CLIENT
 
-from holdfast.clock import SystemClock
-from holdfast.connect import make_store
-from holdfast.errors import ConfigError, MissingExtra, StoreUnavailable
+from holdfast.errors import ConfigError
 from holdfast.job.model import NewJob
 from holdfast.stores.sql.dialects.mysql import MysqlDialect
 from holdfast.stores.sql.drivers.asyncmy import refuse_old
 from holdfast.stores.sql.migrate import migrations_of
-from holdfast.stores.sql.mysql import MysqlStore
 from holdfast.stores.sql.schema import TABLES
 from tests.features import feature
+from tests.sql.core.opening import Opening, holdfast, make, refusal
 from tests.sql.mysql.harness import ask, at_port
-from tests.support.proxy import Proxy
-from tests.support.servers.mariadb import MariaDB
+from tests.support.servers.mariadb import MariaDB, shared
 
 STEPS = [migration.name for migration in migrations_of(MysqlDialect("holdfast_"))]
 
 
-def make(url: str, **options: object) -> MysqlStore:
-    store = make_store(url, clock=SystemClock(), **options)
-    assert isinstance(store, MysqlStore)
-    return store
+class TestOpening(Opening):
+    scheme, driver, extra, steps = "mysql", "asyncmy", "mysql", STEPS
 
+    async def ask(self, url: str, *statements: str) -> list[tuple[Any, ...]]:
+        return ask(shared(), name_of(url), *statements)
 
-async def refusal(store: MysqlStore) -> str:
-    """Open a store that refuses; return what it says."""
-    with pytest.raises(ConfigError) as caught:
-        await store.open()
-    await store.close()
-    return str(caught.value)
+    def at_port(self, url: str, port: int) -> str:
+        return f"{at_port(url, port)}?patience=5"
 
 
 def name_of(url: str) -> str:
@@ -71,51 +61,9 @@ def test_a_wrong_url_is_told_before_anything_is_connected_to(url: str, said: str
     assert said in str(caught.value)
 
 
-def test_an_unknown_option_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"unknown option retries.*pool_size"):
-        make("mysql://h/db", retries=3)
-
-
 @pytest.mark.parametrize("url", ["mariadb://u@h/db", "mysql+asyncmy://u@h/db", "mysql://u:p%40ss@h/db?ssl=true"])
 def test_other_ways_to_write_the_scheme_are_understood(url: str) -> None:
     make(url)
-
-
-def test_a_missing_driver_names_its_extra() -> None:
-    code = (
-        "import sys; sys.modules['asyncmy'] = None\n"
-        "from holdfast.connect import make_store; from holdfast.clock import SystemClock\n"
-        "make_store('mysql://h/db', clock=SystemClock())"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert MissingExtra.__name__ in done.stderr
-    assert "pip install 'holdfast[mysql]'" in done.stderr
-
-
-async def test_a_server_that_is_not_there_is_told_at_once_and_without_the_password() -> None:
-    store = make("mysql://me:secret@127.0.0.1:1/db")
-    with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1/db does not answer") as caught:
-        await store.open()
-    assert "secret" not in str(caught.value)
-    await store.close()
-
-
-async def test_a_server_that_resets_each_connection_is_unavailable(server: MariaDB, empty: str) -> None:
-    async with Proxy(server.upstream) as proxy:
-        proxy.refuse()
-        store = make(at_port(empty, proxy.port))
-        with pytest.raises(StoreUnavailable):
-            await store.open()
-        await store.close()
-
-
-async def test_a_server_that_says_nothing_is_unavailable_after_the_time_to_connect(server: MariaDB, empty: str) -> None:
-    async with Proxy(server.upstream) as proxy:
-        proxy.silence()
-        store = make(f"{at_port(empty, proxy.port)}?connect_timeout=0.2")
-        with pytest.raises(StoreUnavailable):
-            await store.open()
-        await store.close()
 
 
 async def test_a_database_that_does_not_exist_is_a_setting_to_correct(server: MariaDB) -> None:
@@ -161,29 +109,6 @@ def test_a_newer_server_is_taken(said: str, mariadb: bool) -> None:
 
 
 @feature("T2")
-async def test_a_database_without_tables_is_refused_with_what_to_run(empty: str) -> None:
-    said = await refusal(make(empty))
-    assert "found none of them" in said
-    assert "holdfast migrate" in said
-
-
-@feature("T2")
-async def test_a_store_that_may_migrate_makes_its_tables_once(empty: str) -> None:
-    for expected in (STEPS, []):
-        assert await make(empty).migrate() == expected
-    store = make(empty, auto_migrate=True)
-    await store.open()
-    assert await store.migrate() == []
-    await store.close()
-
-
-@feature("T2")
-async def test_eight_who_migrate_at_once_take_each_step_once(empty: str) -> None:
-    taken = await asyncio.gather(*(make(empty).migrate() for _ in range(8)))
-    assert sorted(taken) == [*[[]] * 7, STEPS]
-
-
-@feature("T2")
 async def test_a_migration_that_was_cut_off_is_taken_again(server: MariaDB, empty: str) -> None:
     await make(empty).migrate()
     gone = ("stat", "slot", "counter", "done")
@@ -194,37 +119,6 @@ async def test_a_migration_that_was_cut_off_is_taken_again(server: MariaDB, empt
     store = make(empty)
     await store.open()
     await store.close()
-
-
-async def test_a_schema_of_a_newer_release_is_refused_and_left_alone(server: MariaDB, empty: str) -> None:
-    await make(empty).migrate()
-    ask(server, name_of(empty), f"UPDATE holdfast_meta SET value = '{len(STEPS) + 1}' WHERE name = 'schema'")
-    assert "newer release" in await refusal(make(empty))
-    assert "newer release" in await refusal(make(empty, auto_migrate=True))
-    with pytest.raises(ConfigError, match="newer release"):
-        await make(empty).migrate()
-
-
-@pytest.mark.parametrize("table", ["holdfast_meta", "holdfast_job"])
-async def test_tables_of_another_application_are_refused_and_left_alone(
-    server: MariaDB, empty: str, table: str
-) -> None:
-    name = name_of(empty)
-    ask(server, name, f"CREATE TABLE {table} (whatever TEXT)", f"INSERT INTO {table} VALUES ('precious')")
-    for store in (make(empty), make(empty, auto_migrate=True)):
-        assert f"found others: {table}" in await refusal(store)
-    with pytest.raises(ConfigError, match="another prefix="):
-        await make(empty).migrate()
-    assert ask(server, name, f"SELECT whatever FROM {table}") == [("precious",)]
-    store = make(empty, prefix="jobs_", auto_migrate=True)
-    await store.open()
-    await store.close()
-
-
-async def test_a_table_that_lost_a_column_is_noticed_when_the_store_is_opened(server: MariaDB, empty: str) -> None:
-    await make(empty).migrate()
-    ask(server, name_of(empty), "ALTER TABLE holdfast_stat RENAME COLUMN n TO m")
-    assert "holdfast_stat" in await refusal(make(empty))
 
 
 async def test_the_tables_have_the_columns_that_the_code_names(server: MariaDB, empty: str) -> None:
@@ -276,20 +170,6 @@ async def test_an_account_without_rights_on_the_database_is_told_so(server: Mari
 # --- holdfast migrate ----------------------------------------------------------------------------------------------
 
 
-async def holdfast(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in an empty folder, without settings from outside."""
-    return await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "holdfast", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=folder,
-        env={name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")},
-        timeout=60,
-    )
-
-
 @feature("T2")
 async def test_migrate_prints_statements_that_make_the_same_tables(server: MariaDB, empty: str, tmp_path: Path) -> None:
     printed = await holdfast(tmp_path, "migrate", "--sql", "--url", empty)
@@ -308,18 +188,3 @@ async def test_migrate_prints_statements_that_make_the_same_tables(server: Maria
     await store.open()
     assert await store.migrate() == []
     await store.close()
-
-
-@feature("T2")
-async def test_migrate_brings_a_database_up_to_date_and_says_what_it_did(empty: str, tmp_path: Path) -> None:
-    for expected in (STEPS[0], "nothing to do"):
-        done = await holdfast(tmp_path, "migrate", "--url", empty)
-        assert done.returncode == 0, done.stderr
-        assert expected in done.stdout
-
-
-async def test_migrate_fails_at_once_when_the_server_is_away(tmp_path: Path) -> None:
-    done = await holdfast(tmp_path, "migrate", "--url", "mysql://127.0.0.1:1/db")
-    assert done.returncode != 0
-    assert "does not answer" in done.stderr
-    assert "Traceback" not in done.stderr
