@@ -306,6 +306,15 @@ async def test_that_the_server_is_away_later_does_not_say_that_nothing_was_store
         proxy.refuse(refusing=False)
         [answer] = await store.enqueue([NewJob(id="one", task="t")])  # it was stored: the id finds it
         assert str(answer.verdict) == "duplicate"
+        want = Want(queues=(QueueWant("default", 1),), limit=1, instance="i", worker="w")
+        [claim] = (await store.claim(want)).items
+        cut_the_next_commit(proxy, store)
+        proxy.refuse()
+        with pytest.raises(OutcomeUnknown):  # a settle is sent again by the driver itself
+            await store.settle([Settlement(claim, Succeeded(b"1"))])
+        proxy.refuse(refusing=False)
+        [settled] = await store.settle([Settlement(claim, Succeeded(b"1"))])
+        assert str(settled.accepted) == "repeated"
         await store.close()
 
 
