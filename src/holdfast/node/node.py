@@ -299,7 +299,7 @@ class Node:
         )
 
     async def _scrape(self) -> bytes:
-        return await self._metrics.scrape(self._store)
+        return await self._metrics.scrape(self._store, self._history)
 
     # --- the worker
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from holdfast.errors import HoldfastError, MissingExtra
 from holdfast.job.commands import Accepted, Crashed, Failed, Replay, Succeeded, TimedOut, Verdict
 from holdfast.job.state import FINAL, End, State
+from holdfast.statistics import GroupBy, StatisticsFilter
 from holdfast.telemetry.observer import StoreObserver
 from holdfast.telemetry.scrape import Page, Reading
 from holdfast.telemetry.source_door import SourceDoor
@@ -28,6 +29,7 @@ from holdfast.worker.hooks import Observer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from holdfast.history import JobRepository
     from holdfast.job.commands import Claims, Ending, Enqueued, Order, Ordered, Settled, Settlement, Want
     from holdfast.store import Source, Store
     from holdfast.telemetry.observer import Gone
@@ -67,12 +69,17 @@ class Metrics(StoreObserver):
         self._generate = prometheus_client.generate_latest
         self._recovery: float | None = None
 
-    async def scrape(self, store: Store) -> bytes:
-        """Return all metrics as Prometheus text (0.0.4). A store that does not answer is shown as queue_store_up 0."""
+    async def scrape(self, store: Store, history: JobRepository | None = None) -> bytes:
+        """Return all metrics as Prometheus text (0.0.4). A store that does not answer is shown as queue_store_up 0.
+
+        history: tells the figures of the running hour as well.
+        """
         self._page.counts = self.tally.read()
         self._page.recovery = self._recovery
         try:
-            self._page.reading = Reading(await store.stats(), tuple(await store.instances()), store.now())
+            hour = () if history is None else await history.statistics(StatisticsFilter(hours=1), GroupBy.QUEUE)
+            stats, instances = await store.stats(), await store.instances()
+            self._page.reading = Reading(stats, tuple(instances), store.now(), tuple(hour))
         except HoldfastError:
             self._page.reading = None
         # Thousands of lines take longer than the loop should wait.

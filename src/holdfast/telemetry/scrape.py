@@ -14,7 +14,8 @@ import msgspec
 from holdfast.job.commands import Stats
 from holdfast.job.model import Instance, InstanceState
 from holdfast.job.state import State
-from holdfast.telemetry.tally import BUCKETS, Counts, Labels
+from holdfast.statistics import Statistics
+from holdfast.telemetry.tally import BUCKETS, OTHER, Counts, Labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,6 +47,7 @@ class Reading(msgspec.Struct, frozen=True):
     stats: Stats
     instances: tuple[Instance, ...]
     now: float
+    hour: tuple[Statistics, ...] = ()  # of the running hour, by queue
 
 
 class Page:
@@ -104,6 +106,36 @@ class Page:
         yield "queue_jobs", "Jobs on record.", ["queue", "state"], by_state
         yield "queue_oldest_ready_seconds", "How long the first ready job has waited.", ["queue"], self._ages()
         yield "queue_workers", "Worker processes.", ["state"], self._workers()
+        yield from self._hour(self.reading.hour)
+
+    def _hour(
+        self, found: tuple[Statistics, ...]
+    ) -> Iterator[tuple[str, str, list[str], Mapping[tuple[str, ...], float]]]:
+        """What ended in the running hour, over the whole fleet. Queues without a name of their own are only counted."""
+        ended = Counter[tuple[str, ...]]()
+        rates: dict[tuple[str, ...], float] = {}
+        times: dict[str, dict[tuple[str, ...], float]] = {"waiting": {}, "running": {}}
+        for one in found:
+            label = self._labels.queue(one.name)
+            for outcome, count in one.outcomes.items():
+                ended[label, outcome] += count
+            if label == OTHER:
+                continue
+            if one.success_rate is not None:
+                rates[label,] = one.success_rate
+            for kind, spread in (("waiting", one.waiting), ("running", one.running)):
+                for percentile in ("50", "95", "99"):
+                    value = getattr(spread, f"p{percentile}")
+                    if value is not None:
+                        times[kind][label, percentile] = value
+        yield "queue_hour_attempts", "Attempts that ended in the running hour of UTC.", ["queue", "outcome"], ended
+        text = "Share of the jobs that ended in the running hour, which succeeded."
+        yield "queue_hour_success_ratio", text, ["queue"], rates
+        labels = ["queue", "percentile"]
+        text = "Percentiles of the time from ready to claimed, of the running hour."
+        yield "queue_hour_waiting_seconds", text, labels, times["waiting"]
+        text = "Percentiles of the time from claimed to ended, of the running hour."
+        yield "queue_hour_running_seconds", text, labels, times["running"]
 
     def _by_state(self, stats: Stats) -> Counter[tuple[str, ...]]:
         found = Counter[tuple[str, ...]]()
