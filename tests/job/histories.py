@@ -266,6 +266,8 @@ class Life:
         ended_at = None if end is None else self.clock.now() + 1.0
         record = Attempt(number, 0, "", "w", self.clock.now(), end, ended_at)
         self.do(c.RecordAttempts((c.AttemptRecord(name, record),)))
+        # An exporter notes how far it is, or is taken away.
+        self.do(c.Export(on=number != 5, upto=number * 20))
 
 
 _DOINGS: Final[dict[Callable[[Life], None], int]] = {

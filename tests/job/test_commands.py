@@ -49,6 +49,11 @@ def test_what_operators_do_is_in_the_audit_trail(bench: Bench) -> None:
     ]
     bench.do(c.ChangeQueue(name="default", who="ann", paused=True))
     assert len(bench.ledger.audit) == 3
+    bench.do(c.Audit(who="ann", action="token_made", subject="ci", detail="for\ud800 builds" + "x" * 2_000, count=1))
+    told = bench.ledger.audit[-1]
+    assert (told.who, told.action, told.subject, told.count) == ("ann", "token_made", "ci", 1)
+    assert told.detail.startswith("for\\ud800 builds")
+    assert len(told.detail) < 1_010
 
 
 @feature("T12", "T13")
@@ -88,6 +93,15 @@ def test_a_selection_names_ids_or_a_filter_and_not_both(bench: Bench) -> None:
 
 
 @feature("G19")
+@pytest.mark.parametrize("delay", [-1.0, float("nan"), float("inf"), 1e300])
+def test_a_replay_that_would_begin_before_now_or_never_is_refused(bench: Bench, delay: float) -> None:
+    bench.add("x")
+    before = canonical(bench.ledger)
+    with pytest.raises(ContentError, match="delay"):
+        bench.do(c.Order(action=c.Replay(delay=delay), selection=c.Selection(ids=("x",))))
+    assert canonical(bench.ledger) == before
+
+
 def test_a_time_and_a_delay_together_are_refused(bench: Bench) -> None:
     with pytest.raises(ContentError, match="found both"):
         bench.add("x", run_at=5.0, delay=5.0)

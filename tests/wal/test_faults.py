@@ -1,5 +1,6 @@
 """T7 of the test plan: every call of the system fails once, and from then on."""
 
+import errno
 import os
 import re
 import shutil
@@ -26,6 +27,11 @@ def test_whatever_call_fails_nothing_is_acknowledged_wrongly_and_a_restart_is_co
 def test_a_few_calls_in_this_process(error: int) -> None:
     for call in (5, 60, 171, 255):
         assert faults.attempt(call, error, forever=False)[1] == []
+
+
+def test_a_disk_that_refuses_everything_from_some_call_of_the_opening_on_is_told_as_ours() -> None:
+    for call in range(1, 61):
+        assert faults.attempt(call, errno.EIO, forever=True)[1] == []
 
 
 @pytest.mark.soak

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from holdfast.wal import layout, segment
 from holdfast.wal.chain import Chain, Notice, survey
-from holdfast.wal.errors import LogDamaged, UnsafeFolder
+from holdfast.wal.errors import LogDamaged, LogIO, UnsafeFolder
 from holdfast.wal.files import calls, created, opened, write_all
 from holdfast.wal.frame import seed_of
 from holdfast.wal.layout import Identity
@@ -106,15 +106,20 @@ class Recovery:
                 except BaseException:
                     writer.close()
                     raise
-        except BaseException:
-            self.close()
+        except BaseException as error:
+            try:
+                self.close()
+            except LogIO as refused:
+                # A descriptor is gone even when its close is refused, so what came first is what counts.
+                error.add_note(str(refused))
             raise
         self._lock.on_fork(log.disown)
         return log
 
     def close(self) -> None:
-        """Give up: let the lock go, change nothing."""
-        self._lock.release()
+        """Give up: let the lock go, change nothing. Raises LogIO; the lock is gone all the same."""
+        with calls(f"{self.files.path}: letting the lock go"):
+            self._lock.release()
 
     def _read_all(self) -> End:
         if self._chain is None or self._chain.end is None:
