@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+import msgspec
 
 from holdfast.app.byname import job_of
 from holdfast.app.schedules import upcoming
@@ -17,7 +18,7 @@ from holdfast.cli.session import Session, shared
 from holdfast.job.ids import check_name
 from holdfast.job.model import CatchUp, Overlap, Schedule, ScheduleStatus
 from holdfast.schedule import steering
-from holdfast.schedule.drafts import read_options
+from holdfast.schedule.drafts import checked, read_options
 from holdfast.schedule.rule import read_rule
 from holdfast.schedule.zones import zone_of
 from holdfast.wire.definitions import schedule_doc
@@ -124,6 +125,7 @@ def next_times(session: Session, name: str | None, count: int, rule: str | None,
         now = session.clock.now()
         read_rule(rule, zone or _DEFAULT)
         tried = Schedule(name="tried", rule=rule, zone=zone or _DEFAULT, task="t", created_at=now)
+        tried = checked(msgspec.structs.replace(tried, status=ScheduleStatus.ACTIVE), now)
         return _tell_times(session, upcoming(tried, now, count), zone or _DEFAULT)
     return session.run(_next(session, name or "", count, zone))
 

@@ -19,7 +19,7 @@ H = SourceHarness[Any]
 class Claiming(SourceSuite):
     """Who gets what, and when."""
 
-    @feature("G22", "B10", "T16")
+    @feature("G22", "B10", "T16", "TW3", "TW5")
     async def test_an_item_is_claimed_with_attempt_1_a_token_and_a_lease(self, h: H) -> None:
         [item_id] = await h.make()
         claim = await h.claim_one()
@@ -57,7 +57,7 @@ class Claiming(SourceSuite):
         await h.claim_one("i1")
         assert await h.claim(instance="i2") == ()
 
-    @feature("T16")
+    @feature("T16", "TW3")
     async def test_many_claimers_at_once_get_each_item_exactly_once(self, h: H) -> None:
         ids = await h.make(100)
         rounds = await asyncio.gather(*(h.claim(7, f"i{n}") for n in range(20)))

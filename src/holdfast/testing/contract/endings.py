@@ -136,7 +136,7 @@ class Endings(SourceSuite):
         h.advance(30.0)
         assert (await h.claim_one()).attempt == 2
 
-    @feature("T19", "G16")
+    @feature("T19", "G16", "TW5")
     async def test_the_first_loss_is_queued_at_once_in_its_old_place(self, h: H) -> None:
         ids = await h.make(2)
         await h.claim(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -87,7 +88,7 @@ class Ticks(StoreSuite):
         assert msgspec.json.decode(job.headers)["schedule"] == "s"
         assert [claim.id for claim in await h.claim(queues=("nightly",))] == [job.id]
 
-    @feature("T31", "TW16")
+    @feature("T31", "TW16", "A29")
     async def test_a29_of_five_schedulers_at_once_one_fires_each_tick(self, h: StoreHarness) -> None:
         await made(h)
         await made(h, "t", cron="*/2 * * * *", zone="Europe/Berlin")
@@ -98,6 +99,30 @@ class Ticks(StoreSuite):
         counts = {one.name: one.count for one in await h.store.schedules()}
         assert counts == {"s": 20, "t": 10}
         assert len(set(await ticks(h))) == 20
+
+    @feature("T31", "T32", "A29")
+    @pytest.mark.parametrize(
+        ("times", "wanted"),
+        [
+            ({"cron": "30 2 * * *"}, ["27 01:30", "28 01:00", "29 00:30", "30 00:30", "31 00:30"]),
+            ({"rule": {"frequency": "weekly", "days_of_week": ["sat", "mon"]}}, ["27 01:30", "29 00:30"]),
+            ({"rule": {"frequency": "monthly", "days_of_month": [-1]}}, ["31 00:30"]),
+        ],
+        ids=["daily", "weekly", "monthly"],
+    )
+    async def test_a29_rules_fire_on_their_days_over_a_change_of_the_clocks_and_once_for_two_schedulers(
+        self, h: StoreHarness, times: dict[str, Any], wanted: list[str]
+    ) -> None:
+        # Half past two in Berlin; on 28 March 2027 it goes from two to three.
+        start = datetime(2027, 3, 26, 1, 30, tzinfo=UTC).timestamp()
+        h.advance(start + 3_600.0 - h.clock.now())
+        if "rule" in times:
+            times = {"rule": {**times["rule"], "starts_at": start}}
+        await made(h, zone="Europe/Berlin", catch_up="all", **times)
+        for _ in range(6):
+            await look(h, 86_400.0 * 0.95, 2)
+        found = [datetime.fromisoformat(tick).astimezone(UTC).strftime("%d %H:%M") for tick in await ticks(h)]
+        assert found == wanted
 
     @feature("TW16")
     async def test_all_schedules_fire_however_many_there_are(self, h: StoreHarness) -> None:
