@@ -139,6 +139,9 @@ async def test_a_connection_to_another_database_is_refused_and_stays_usable(
 async def test_a_connection_to_a_database_without_our_tables_is_refused(
     h: StoreHarness, kind: type[Client], place_of: Callable[[str, str], Place]
 ) -> None:
+    store: Any = h.store
+    await h.add()
+    claim = await h.claim_one()
     bare = place_of(kind.database, "bare")
     await bare.make_orders()
     client = kind(bare)
@@ -147,6 +150,9 @@ async def test_a_connection_to_a_database_without_our_tables_is_refused(
         await client.do("INSERT INTO orders (name) VALUES ('tea')")
         with pytest.raises(UsageError, match="the store's own database"):
             await enqueue(h, client, h.new())
+        with pytest.raises(UsageError, match="the store's own database"):
+            await store.settle_within(client.tx, [Settlement(claim, Succeeded(b"1"))])
+        assert await h.state(claim.id) is State.RUNNING
         await client.commit()
         assert await bare.orders() == ["tea"]
     finally:
@@ -155,6 +161,9 @@ async def test_a_connection_to_a_database_without_our_tables_is_refused(
 
 @feature("T10")
 async def test_a_closed_connection_is_refused(h: StoreHarness, client: Client) -> None:
+    store: Any = h.store
+    running = await h.add()
+    claim = await h.claim_one()
     await enqueue(h, client, h.new())
     await client.rollback()
     await client.close()
@@ -165,7 +174,9 @@ async def test_a_closed_connection_is_refused(h: StoreHarness, client: Client) -
     else:
         with pytest.raises(UsageError, match="found a closed one"):
             await enqueue(h, client, h.new())
-    assert await h.all_jobs() == []
+        with pytest.raises(UsageError, match="found a closed one"):
+            await store.settle_within(client.tx, [Settlement(claim, Succeeded(b"1"))])
+    assert [(job.id, job.state) for job in await h.all_jobs()] == [(running.id, State.RUNNING)]
 
 
 @feature("T10")
