@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from holdfast import Context, Holdfast
+from holdfast import Context, Holdfast, injected
 from holdfast.errors import TaskInactive, UnknownTask
 from holdfast.job.state import End, State
 from holdfast.testing.contract.harness import StoreHarness
@@ -100,7 +100,7 @@ async def test_jobs_that_run_at_the_same_time_each_have_their_own_context(app: H
     both, count = asyncio.Event(), 0
 
     @app.task("echo")
-    async def echo(n: int, *, ctx: Context) -> list[Any]:
+    async def echo(n: int, *, ctx: Context = injected) -> list[Any]:
         nonlocal count
         count += 1
         if count == 5:
@@ -119,7 +119,7 @@ async def test_jobs_that_run_at_the_same_time_each_have_their_own_context(app: H
 @feature("T8", "T17", "T28", "TW18", "TW20")
 async def test_each_attempt_keeps_its_own_lines_in_their_order_and_in_utc(app: Holdfast) -> None:
     @app.task("twice", max_attempts=2, backoff=["0s"])
-    async def twice(*, ctx: Context) -> str:
+    async def twice(*, ctx: Context = injected) -> str:
         ctx.log("first line", level="warning")
         ctx.log(f"second line of attempt {ctx.attempt}")
         if ctx.attempt == 1:
