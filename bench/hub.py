@@ -175,10 +175,9 @@ def pages() -> list[Figure]:
 
     figures = []
     with running() as server:
-        database = server.create_database("hub")
-        url = server.url(database)
+        url = server.create_database("hub")
         asyncio.run(fill(url))
-        server.sql("ANALYZE", database)
+        server.sql("ANALYZE", "hub")
         with hub("hub", "--url", url) as (port, token):
             for name, asked in paths().items():
                 client(port, token, "pages", 0, "\n".join(asked[:20]))
