@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from msgspec.structs import replace
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from holdfast.clock import ManualClock
@@ -67,6 +67,11 @@ class TableHarness(SourceHarness[Order]):
             error=order.task_error or "",
             cancel_asked=row.note.cancel is not None,
         )
+
+    async def snoozed(self, item_id: str, times: int) -> None:
+        """Count as if the row had been put off so many times: the counter is all that is left of it."""
+        statement = update(Order).where(Order.order_id == item_id).values(task_snoozes=times)
+        await self.table.gate.run(lambda connection: connection.execute(statement))
 
     async def ask_cancel(self, item_id: str) -> None:
         """Cancel as a person would."""

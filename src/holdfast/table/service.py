@@ -66,7 +66,8 @@ class TaskService(Generic[M]):
 
     timeout: how long an attempt may take. cancel_grace: how long a runner may take to stop. on_error, middleware, observers:
     as for the worker of jobs. metrics: a `holdfast.telemetry.metrics.Metrics`, which then counts rows as it counts jobs.
-    worker: the name under which its rows show it. clock: for tests.
+    worker: the name under which its rows show it. clock: for tests. logger: takes every failed attempt and every error of
+    the service, unless on_error does.
     Raises ConfigError for a runner of another shape.
     """
 
@@ -84,6 +85,7 @@ class TaskService(Generic[M]):
         worker: str = "service",
         version: str = "",
         clock: Clock | None = None,
+        logger: logging.Logger | logging.LoggerAdapter[Any] | None = None,
     ) -> None:
         if not isinstance(table, TaskTable):
             raise ConfigError(f"service: expected a TaskTable, found {shown(table)}. Write TaskTable(Order, engine).")
@@ -96,6 +98,8 @@ class TaskService(Generic[M]):
         )
         self._source: Source[M] = table if metrics is None else metrics.door(table, table.name)
         listeners = (*observers, *([] if metrics is None else [metrics.worker]))
+        if on_error is None and logger is not None:
+            on_error = _logged_by(logger)
         self._hooks = Hooks(middleware=middleware, on_error=on_error, observers=listeners)
         self._name, self._version, self._clock = worker, version, clock or SystemClock()
         self._worker: Worker[M] | None = None
@@ -266,6 +270,14 @@ class TaskService(Generic[M]):
             logger.warning("%s", error)
         else:
             self._hooks.on_error(self.table.name, None, error)
+
+
+def _logged_by(logger: logging.Logger | logging.LoggerAdapter[Any]) -> OnError:
+    def told(queue: str, item: Any, error: BaseException) -> None:
+        which = "the service" if item is None else f"a row ({item!r:.200})"
+        logger.error("task table %s: %s: %s: %s", queue, which, type(error).__name__, error)
+
+    return told
 
 
 def _is_count(value: object) -> bool:

@@ -118,6 +118,11 @@ class TaskTable(TableSource[M]):
         return self.shape.name
 
     @property
+    def engine(self) -> Engine | AsyncEngine:
+        """The engine that it was given, for statements of your own."""
+        return self._gate.given
+
+    @property
     def is_async(self) -> bool:
         """Whether its engine is an async one."""
         return self._gate.is_async

@@ -114,6 +114,12 @@ class SourceHarness(ABC, Generic[T]):
     async def ask_cancel(self, item_id: str) -> None:
         """Cancel a waiting item, or ask a running one to stop, as a person would."""
 
+    async def snoozed(self, item_id: str, times: int) -> None:
+        """Put an item off so many times. A source that can may count them only: they are told apart by nothing else."""
+        for _ in range(times):
+            answer = await self.settle(await self.claim_one(), Snoozed(0.0))
+            assert answer.state is State.SCHEDULED, answer
+
     # What every source can do.
 
     async def wanted(self, limit: int = 100, instance: str = "i1", **more: Any) -> Claims[T]:
