@@ -2,7 +2,8 @@
 
 Rows are locked first (FOR UPDATE, passing over those that others hold where that is right), then decided about, then
 written with their token and state in the WHERE: one way for all databases. (The plain life of a row has statements of its
-own where an UPDATE returns what it wrote: `claims`, `successes`.) On SQLite the transaction itself is the lock. The words of states stand in the texts as literals, so that plans may count on them.
+own where an UPDATE returns what it wrote: `claims`, `successes`.) On SQLite the transaction itself is the lock.
+The words of states stand in the texts as literals, so that plans may count on them.
 """
 
 from __future__ import annotations
