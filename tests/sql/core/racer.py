@@ -102,8 +102,8 @@ async def windows(store: Store, name: str, keys: str, seconds: str, jobs: str) -
 
 async def clocks(store: Store, name: str, jobs: str) -> Any:
     """Work while this process's clock is a day ahead, or behind; say what was claimed, and how many claims were lost."""
-    real, ahead = time.time, (0.0, 86_400.0, -86_400.0)[int(name) % 3]
-    time.time = lambda: real() + ahead
+    set_clock: Any = time.time  # see fleet.race: everybody who asks for the time in this process asks this one
+    set_clock.ahead = (0.0, 86_400.0, -86_400.0)[int(name) % 3]
     soon, far = (NewJob(id=f"{kind}-{name}", task="t", queue="race", delay=delay) for kind, delay in _DELAYS.items())
     await store.enqueue([soon, far])
     want = c.Want(queues=(c.QueueWant("race", 3),), limit=3, instance=f"i{name}", worker="racer")

@@ -18,6 +18,7 @@ import pytest
 from holdfast.clock import SystemClock
 from holdfast.connect import make_store
 from holdfast.errors import ConfigError
+from holdfast.job import commands as c
 from holdfast.job.model import NewJob
 from holdfast.stores.sql.postgresql import PostgresStore
 from holdfast.testing.contract.claims import Claiming
@@ -108,6 +109,22 @@ async def test_a_pooler_is_recognised_and_no_statement_is_kept_in_its_connection
         pooler = pooled.partition("?")[0]
         with psycopg.connect(pooler, prepare_threshold=None) as asker:
             assert asker.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
+
+
+async def test_what_one_call_sends_is_not_torn_apart_between_the_poolers_connections(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses: list[BaseException] = []
+    monkeypatch.setattr(store._postgres, "on_loss", losses.append)  # it would be repeated, and nobody would see it
+
+    async def life(number: int) -> None:
+        queue = f"q{number % 4}"
+        await store.enqueue([NewJob(id=f"{number}-{part}", task="t", queue=queue) for part in range(5)])
+        claims = await store.claim(want(queue, f"i{number}"))
+        await store.settle([c.Settlement(claim, c.Succeeded(b"1")) for claim in claims.items])
+
+    await asyncio.gather(*(life(number) for number in range(100)))
+    assert losses == []
 
 
 @feature("T2")

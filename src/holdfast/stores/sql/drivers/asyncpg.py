@@ -6,7 +6,6 @@ repeated after an error stands in drivers/pooled.py.
 
 from __future__ import annotations
 
-import re
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -32,8 +31,6 @@ VERSION_MIN: Final = 14
 _ONE_PLAN: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "jit": "off"}
 _FIRST_QUESTION: Final = "SELECT pg_backend_pid(), extract(epoch FROM clock_timestamp())::float8"
 _STATEMENTS: Final = 200
-#: What PostgreSQL does outside of a transaction only.
-_NO_TRANSACTION: Final = re.compile(r"(CREATE|DROP) INDEX CONCURRENTLY")
 #: A process that stands still in a transaction would keep its locks, and nobody could rescue its jobs.
 BEGIN: Final = (
     "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = "
@@ -220,12 +217,8 @@ class AsyncpgDriver(PooledRuns[Any]):
 
         `repeats`: doing it twice is the same as once, so that an unknown outcome is resolved by doing it again.
         """
-        # A pooler that keeps no statements may hand each message outside a transaction to another connection of its own.
-        apart = single and not self.options.statement_cache_size
-        pool = self._hot if single and not apart else self._pool
-        return await self.run_again(
-            lambda: _Run(write=write, single=single, apart=apart), pool, script, repeats=repeats
-        )
+        pool = self._hot if single else self._pool
+        return await self.run_again(lambda: _Run(write=write, single=single), pool, script, repeats=repeats)
 
     def meaning(self, error: BaseException) -> Meaning:
         """What an error of PostgreSQL's means."""
@@ -246,15 +239,12 @@ class AsyncpgDriver(PooledRuns[Any]):
 
 
 class _Run:
-    """One run of a script on one connection. unknown: a loss now leaves it open whether something was stored.
+    """One run of a script on one connection. unknown: a loss now leaves it open whether something was stored."""
 
-    apart: each single statement in a transaction of its own.
-    """
+    __slots__ = ("_write", "single", "unknown")
 
-    __slots__ = ("_apart", "_write", "single", "unknown")
-
-    def __init__(self, *, write: bool, single: bool, apart: bool = False) -> None:
-        self._write, self.single, self._apart = write, single, apart
+    def __init__(self, *, write: bool, single: bool) -> None:
+        self._write, self.single = write, single
         self.unknown = False
 
     async def through(self, connection: Any, script: Script[T]) -> T:
@@ -272,21 +262,10 @@ class _Run:
         try:
             statement = next(script)
             while True:
-                statement = script.send(await self._do_apart(connection, statement))
+                statement = script.send(await self._do(connection, statement))
         except StopIteration as stop:
             answer: T = stop.value
             return answer
-
-    async def _do_apart(self, connection: Any, statement: Statement) -> list[Any]:
-        if not self._apart:
-            return await self._do(connection, statement)
-        if _NO_TRANSACTION.match(statement.sql):
-            await self._ask(connection, statement.sql)  # one message, which goes to one connection
-            return []
-        await self._ask(connection, BEGIN)
-        rows = await self._do(connection, statement)
-        await self._ask(connection, "COMMIT")
-        return rows
 
     async def _do(self, connection: Any, statement: Statement) -> list[Any]:
         try:
