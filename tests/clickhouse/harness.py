@@ -16,6 +16,7 @@ from holdfast.histories.clickhouse import embedded
 from holdfast.testing.contract_history import HistoryHarness
 
 if TYPE_CHECKING:
+    from holdfast.feed import Feed
     from holdfast.testing.contract.harness import StoreHarness
 
 #: A real server, when there is one: clickhouse://user:password@host:8123
@@ -50,15 +51,15 @@ class ClickhouseHarness(HistoryHarness):
         assert workers is not None
         self.history: Any = open_history(url, store=jobs, now=store.store.now)
         self.database = database
-        self.feed = feed_of(store.store)
-        assert self.feed is not None
+        feed = feed_of(store.store)
+        assert feed is not None
+        self.feed: Feed = feed
         self.exporter = Exporter(self.feed, self.history.sink, SystemClock())
         super().__init__(store, self.history.jobs, workers)
 
     async def open(self) -> None:
         await super().open()
         await self.history.open()
-        assert self.feed is not None
         await self.feed.start_export()
 
     async def close(self) -> None:

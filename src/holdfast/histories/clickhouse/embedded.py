@@ -109,7 +109,7 @@ class EmbeddedClient(Client):
 
         try:
             answer = self._connection.query(sql, "JSONCompactEachRow", params=params or None)
-        except chdb.ChdbError as error:
+        except (chdb.ChdbError, RuntimeError) as error:  # it raises another class than it shows
             raise StoreError(f"{self.shown} refused: {str(error)[:2_000]}") from error
         found: bytes = answer.bytes()
         return found

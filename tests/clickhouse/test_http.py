@@ -1,0 +1,144 @@
+"""The history over HTTP: the same contract, and an outage in the middle of an export."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+pytest.register_assert_rewrite("holdfast.testing.contract", "holdfast.testing.contract_history")
+
+from holdfast.clock import SystemClock  # noqa: E402  # the suites' asserts are rewritten before they are imported
+from holdfast.connect import open_history  # noqa: E402
+from holdfast.errors import StoreUnavailable  # noqa: E402
+from holdfast.exporter import Exporter, ExportOptions  # noqa: E402
+from holdfast.feed import Changes  # noqa: E402
+from holdfast.histories.clickhouse import embedded  # noqa: E402
+from holdfast.history import JobFilter  # noqa: E402
+from holdfast.job.state import State  # noqa: E402
+from holdfast.testing.contract_history import JobRepositoryContract, WorkerRepositoryContract  # noqa: E402
+from tests.clickhouse.harness import SERVER, ClickhouseHarness, Engine, fresh_database  # noqa: E402
+from tests.contract.adapters import MemoryHarness  # noqa: E402
+from tests.features import feature  # noqa: E402
+from tests.support.clickhouse_http import FakeClickHouseHttp  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+QUICK = ExportOptions(poll=0.01, retry_first=0.01, retry_most=0.05)
+
+
+class HttpHarness(ClickhouseHarness):
+    """A store, and its history on a FakeClickHouseHttp, or on the server that the environment names."""
+
+    def __init__(self) -> None:
+        self.database = fresh_database()
+        self.front = FakeClickHouseHttp(embedded.acquire(Engine.start()))
+        self.http = MemoryHarness()
+
+    async def open(self) -> None:
+        await self.front.start()
+        place = SERVER or f"clickhouse://127.0.0.1:{self.front.port}"
+        super().__init__(self.http, f"{place}/{self.database}?keep=forever&timeout=10s", self.database)
+        await super().open()
+
+    async def close(self) -> None:
+        await super().close()
+        await self.front.stop()
+        embedded.release()
+
+
+@pytest.fixture
+def history_factory() -> Callable[[], HttpHarness]:
+    return HttpHarness
+
+
+class TestHttp(JobRepositoryContract, WorkerRepositoryContract):
+    pass
+
+
+async def settled(h: HttpHarness, count: int) -> list[str]:
+    ids = await h.store.make(count)
+    for claim in await h.store.claim(count):
+        await h.store.settle(claim, duration=1.0)
+    return ids
+
+
+async def until_exported(h: HttpHarness) -> None:
+    async with asyncio.timeout(60.0):
+        while (await h.feed.export_state()).waiting:  # noqa: ASYNC110 - the exporter of another task tells nobody
+            await asyncio.sleep(0.01)
+
+
+async def counted(h: HttpHarness) -> tuple[int, int, int, int]:
+    """Jobs and attempts as rows, and in the figures."""
+    [[jobs]] = await h.rows("SELECT count() FROM {job} FINAL")
+    [[attempts]] = await h.rows("SELECT count() FROM {attempt} FINAL")
+    [[hours]] = await h.rows("SELECT sum(n) FROM {hour} FINAL")
+    return int(jobs), int(attempts), int(hours), await h.jobs.count(JobFilter(states=(State.SUCCEEDED,)))
+
+
+@feature("H17")
+@pytest.mark.skipif(bool(SERVER), reason="a server that others may use is not stopped")
+async def test_an_outage_in_the_middle_of_an_export_loses_nothing_and_counts_nothing_twice() -> None:
+    h = HttpHarness()
+    await h.open()
+    exporter = Exporter(h.feed, h.history.sink, SystemClock(), QUICK)
+    exporter._limit = 7
+    stopping = asyncio.Event()
+    made = await settled(h, 40)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(exporter.run(stopping))
+        # The rows of attempts come in, and the answer is lost; then those of jobs.
+        for table in ("attempt", "job", "minute"):
+            h.front.lose_next = lambda said, table=table: f"_{table}" in said and "INSERT" in said
+            made += await settled(h, 20)
+            await until_exported(h)
+            assert h.front.lose_next is None
+        await h.front.stop()
+        made += await settled(h, 100)
+        async with asyncio.timeout(30.0):
+            while not exporter.figures.problem:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.01)
+        with pytest.raises(StoreUnavailable, match="ClickHouse at"):
+            await h.jobs.count(JobFilter(states=(State.FAILED,)))
+        assert (await h.jobs.get(made[-1])).state is State.SUCCEEDED  # the store is asked first
+        assert (await exporter.look()).waiting > 0
+        await h.front.start()
+        await until_exported(h)
+        stopping.set()
+    assert await counted(h) == (len(made),) * 4
+    assert exporter.figures.failures > 0
+    assert exporter.figures.problem == ""
+    await h.close()
+
+
+async def test_a_batch_that_is_sent_again_and_again_is_there_once() -> None:
+    h = HttpHarness()
+    await h.open()
+    await settled(h, 5)
+    changes: Changes = await h.feed.changes(10)
+    for _ in range(3):
+        await h.history.sink.write(changes.items)
+    await h.feed.exported(changes.receipt)
+    assert await counted(h) == (5, 5, 5, 5)
+    await h.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://host/db", "clickhouse://"),
+        ("clickhouse://host/db?nonsense=1", "nonsense"),
+        ("clickhouse://host/Bad-Name", "database"),
+        ("clickhouse://host/db?keep=soon", "keep"),
+        ("chdb:", "folder"),
+        (7, "clickhouse://"),
+    ],
+)
+def test_a_url_that_is_no_history_is_refused_and_its_fault_named(url: Any, said: str) -> None:
+    from holdfast.errors import HoldfastError
+
+    with pytest.raises(HoldfastError, match=said):
+        open_history(url, store=None, now=lambda: 0.0)  # type: ignore[arg-type]
