@@ -21,7 +21,7 @@ _TRIES: Final = 5
 
 
 def binary() -> str | None:
-    """Return the path of the server, or None. HOLDFAST_TEST_REDIS_SERVER names another program, of Valkey or of another Redis."""
+    """Return the path of the server, or None. HOLDFAST_TEST_REDIS_SERVER names another one, of Valkey or another Redis."""
     return os.environ.get("HOLDFAST_TEST_REDIS_SERVER") or shutil.which("redis-server") or shutil.which("valkey-server")
 
 
