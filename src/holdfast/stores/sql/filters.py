@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from holdfast.job.commands import JobFilter
 from holdfast.job.ledger.clean import encodable
-from holdfast.job.state import State
+from holdfast.job.state import FINAL, State
 from holdfast.stores.sql.rows import CODES, ELSEWHERE, micros
 from holdfast.stores.sql.schema import DONE_COLUMNS, JOB_COLUMNS
 
@@ -56,7 +56,9 @@ def where(db: Dialect, which: JobFilter, *, ended: bool) -> Where:
     if ended and not which.deleted:
         both("deleted_at IS NULL")
     if which.states:
-        both("state {ints}", _codes(which.states))
+        # The live table holds no ended job and the history no other, so neither is walked for what it can not have.
+        states = tuple(state for state in which.states if (state in FINAL) is ended)
+        both(*(("state {ints}", _codes(states)) if states else ("1 = 0",)))
     for field, column in _SAME.items():
         value = getattr(which, field)
         if value is not None and not storable(value):
