@@ -124,7 +124,9 @@ class Cell:
         self.waited += sign * sum(waited)
         self.ran += sign * sum(ran)
         for counts, values in ((self.waits, waited), (self.runs, ran)):
-            (counts.update if sign > 0 else counts.subtract)(map(bucket, values))
+            # What was claimed and settled together took the same time: it is looked up once.
+            for value, n in Counter(values).items():
+                counts[bucket(value)] += sign * n
 
     def merge(self, other: Cell) -> None:
         """Add what another cell has counted."""

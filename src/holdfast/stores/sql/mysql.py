@@ -119,7 +119,13 @@ class BeatSource:
 
 
 def make_mysql(
-    url: str, *, clock: Clock, draw: Draw | None = None, auto_migrate: bool = False, **options: Any
+    url: str,
+    *,
+    clock: Clock,
+    draw: Draw | None = None,
+    auto_migrate: bool = False,
+    statistics: bool = True,
+    **options: Any,
 ) -> MysqlStore:
     """Return the store of a database, not opened yet.
 
@@ -132,13 +138,14 @@ def make_mysql(
     if unknown:
         raise ConfigError(
             f"mysql: store: unknown option {', '.join(sorted(unknown))}. Expected some of {', '.join(_IN_URL)}, "
-            "auto_migrate."
+            "auto_migrate, statistics."
         )
     prefix = check_prefix(options.pop("prefix", PREFIX))
     steered = None if type(clock) is SystemClock else clock
 
     def make(more: dict[str, Any]) -> MysqlStore:
         db = MysqlDialect(prefix, steered)
+        db.rollup.enabled = statistics
         driver = AsyncmyDriver(place, db, steered, MysqlOptions(**{**options, **more}))
         migrates = auto_migrate and not more
         return MysqlStore(driver, lambda: make({"pool_size": 1}), auto_migrate=migrates, clock=clock, draw=draw)

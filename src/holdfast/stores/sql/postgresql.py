@@ -301,6 +301,7 @@ def make_postgresql(
     clock: Clock,
     draw: Draw | None = None,
     auto_migrate: bool = False,
+    statistics: bool = True,
     **options: Any,
 ) -> PostgresStore:
     """Return the store of a database, not opened yet.
@@ -314,12 +315,13 @@ def make_postgresql(
     if unknown:
         raise ConfigError(
             f"postgresql: store: unknown option {', '.join(sorted(unknown))}. Expected some of {', '.join(_IN_URL)}, "
-            "auto_migrate."
+            "auto_migrate, statistics."
         )
     prefix, schema = check_prefix(options.pop("prefix", PREFIX)), options.pop("schema", "")
 
     def make(more: dict[str, Any]) -> PostgresStore:
         db = PostgresDialect(prefix, schema, None if type(clock) is SystemClock else clock)
+        db.rollup.enabled = statistics
         driver = AsyncpgDriver(url, db, PostgresOptions(**{**options, **more}))
         store = PostgresStore(driver, db, auto_migrate=auto_migrate and not more, clock=clock, draw=draw)
         store._again = lambda: make({"pool_size": 1})

@@ -49,9 +49,11 @@ def make_sqlite(
     prefix: str = PREFIX,
     auto_migrate: bool = True,
     busy_timeout: float = 30.0,
+    statistics: bool = True,
 ) -> SqliteStore:
-    """Return the store of a file, not opened yet."""
+    """Return the store of a file, not opened yet. statistics: whether what ends is counted for statistics and series."""
     db = SqliteDialect(check_prefix(prefix), clock)
+    db.rollup.enabled = statistics
     driver = SqliteDriver(path_of(url), db, clock, busy_timeout=busy_timeout)
     capabilities = Capabilities(durable=True, push=True, many_processes=True, transactional=True, sticky=True)
     watch = Polling(driver.data_version, POLL)
