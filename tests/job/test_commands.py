@@ -93,6 +93,16 @@ def test_a_selection_names_ids_or_a_filter_and_not_both(bench: Bench) -> None:
 
 
 @feature("G19")
+@feature("T4")
+def test_the_texts_of_a_task_are_plain_and_not_endless(bench: Bench) -> None:
+    bench.do(c.DefineAll((c.Define(alias="t", title="t"),)))
+    before = canonical(bench.ledger)
+    with pytest.raises(ConfigError) as caught:
+        bench.do(c.ChangeDefinition(alias="t", title="\x00", description="\ud800", memo="x" * 20_000))
+    assert len(caught.value.faults) == 3
+    assert canonical(bench.ledger) == before
+
+
 @pytest.mark.parametrize("delay", [-1.0, float("nan"), float("inf"), 1e300])
 def test_a_replay_that_would_begin_before_now_or_never_is_refused(bench: Bench, delay: float) -> None:
     bench.add("x")
