@@ -36,12 +36,15 @@ def command() -> None:
 
 @command.command("ls")
 @click.option(
-    "--offline", type=click.FloatRange(0, min_open=True), help="Only workers that were silent for this many seconds."
+    "--offline",
+    "silent",
+    type=click.FloatRange(0, min_open=True),
+    help="Only workers that were silent for this many seconds.",
 )
 @shared()
-def list_workers(session: Session, offline: float | None) -> int:
+def list_workers(session: Session, silent: float | None) -> int:
     """List workers with their live and lately lost processes."""
-    return session.run(_list(session, offline))
+    return session.run(_list(session, silent))
 
 
 async def _list(session: Session, offline: float | None) -> int:
