@@ -52,9 +52,10 @@ class TestCommitOrder:
             seen += await told(h)
             await slowest.aclose()
             seen += await told(h)
-        assert sorted(seen) == sorted(one.id for one in (first, second, third, fourth))
-        assert (await feed(h).export_state()).waiting == 0
+        waiting = (await feed(h).export_state()).waiting
         await h.close()
+        assert sorted(seen) == sorted(one.id for one in (first, second, third, fourth))
+        assert waiting == 0
 
     async def test_one_who_begins_before_it_is_switched_on_and_commits_after_is_told_as_well(
         self, store_factory: Callable[[], StoreHarness]
@@ -70,8 +71,9 @@ class TestCommitOrder:
             await asyncio.sleep(0)  # it may have to wait for the slow one
             await slow.aclose()
             await switching
-        assert set(await told(h)) == {job.id}
+        seen = set(await told(h))
         await h.close()
+        assert seen == {job.id}
 
 
 def done(claim: Claim[Job]) -> Settlement[Job]:
