@@ -294,7 +294,7 @@ async def test_a30_pause_queue_submit_resume_and_cancel_queued_and_running_jobs(
 
 
 @feature("T20", "T23", "A30")
-async def test_a_queue_is_stopped_and_what_runs_is_waited_for(h: StoreHarness) -> None:
+async def test_a_queue_is_stopped_and_what_runs_is_waited_for(h: StoreHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     app = Holdfast()
     app.lend(h.store)
     running, waiting = await h.add(), await h.add()
@@ -304,6 +304,15 @@ async def test_a_queue_is_stopped_and_what_runs_is_waited_for(h: StoreHarness) -
     assert (early.done, early.queues, early.running) == (False, (h.queue,), {h.queue: 1})
     stopping = asyncio.create_task(app.queues.stop(h.queue))
     assert await h.claim_ids(queues=(h.queue, "other")) == [other.id]
+    looks, stats = asyncio.Semaphore(0), h.store.stats
+
+    async def watched() -> Any:
+        looks.release()
+        return await stats()
+
+    monkeypatch.setattr(h.store, "stats", watched)
+    for _ in range(6):  # it looks again and again
+        await asyncio.wait_for(looks.acquire(), PATIENCE)
     assert not stopping.done()
     await h.settle(claim)
     stopped = await asyncio.wait_for(stopping, PATIENCE)
