@@ -323,3 +323,8 @@ def test_the_trail_of_an_attempt_keeps_the_newest_reports_within_its_bounds() ->
 @pytest.mark.parametrize("value", [b'"%s"' % (b"x" * TRAIL_MAX), b"{not json", b"1,2", b"\xff", b"[" * 3_000])
 def test_what_can_not_stand_in_a_trail_is_left_out_of_it(value: bytes) -> None:
     assert trailed(b"[[1.0,5]]", 2.0, value) == b"[[1.0,5]]"
+
+
+def test_a_process_without_a_worker_s_name_configures_nobody(bench: Bench) -> None:
+    signals = bench.do(c.Beat(instance=Instance(id="i1", worker="")))
+    assert (signals.config, bench.ledger.workers) == (None, {})
