@@ -103,6 +103,13 @@ def test_the_texts_of_a_task_are_plain_and_not_endless(bench: Bench) -> None:
     assert canonical(bench.ledger) == before
 
 
+@feature("H5")
+def test_a_worker_is_known_from_its_first_beat_on_unless_it_has_no_name(bench: Bench) -> None:
+    bench.do(c.Beat(instance=Instance(id="i1", worker="w", state=InstanceState.READY)))
+    bench.do(c.Beat(instance=Instance(id="i2", worker="", state=InstanceState.READY)))
+    assert list(bench.ledger.workers) == ["w"]
+
+
 @pytest.mark.parametrize("delay", [-1.0, float("nan"), float("inf"), 1e300])
 def test_a_replay_that_would_begin_before_now_or_never_is_refused(bench: Bench, delay: float) -> None:
     bench.add("x")
