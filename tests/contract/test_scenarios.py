@@ -312,8 +312,10 @@ async def test_a_queue_is_stopped_and_what_runs_is_waited_for(h: StoreHarness, m
 
     monkeypatch.setattr(h.store, "stats", watched)
     for _ in range(6):  # it looks again and again
-        await asyncio.wait_for(looks.acquire(), PATIENCE)
-    assert not stopping.done()
+        look = asyncio.ensure_future(looks.acquire())
+        await asyncio.wait((look, stopping), timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+        assert not stopping.done(), "it stopped waiting while a job of the queue runs"
+        assert look.done(), "it stopped looking"
     await h.settle(claim)
     stopped = await asyncio.wait_for(stopping, PATIENCE)
     assert (stopped.done, stopped.running) == (True, {})
