@@ -96,7 +96,7 @@ def quantile(histogram: Mapping[int, int], share: float) -> float | None:
     Within a bucket what was counted is taken to be spread evenly over its logarithm.
 
     >>> round(quantile({bucket(1_000_000): 100}, 0.5), 2), quantile({}, 0.5)
-    (0.97, None)
+    (0.96, None)
     """
     wanted = share * sum(histogram.values())
     passed = 0

@@ -287,8 +287,8 @@ def news_of(step: Step) -> str:
 def news_from(text: str) -> tuple[bool, bool, tuple[str, ...], News | None]:
     """Return what a notification says: whether a job ended, whether a cancel was asked, the marks that are done, new work.
 
-    >>> news_from("ecd1f,2a;r3,ff,mail\\nsms")
-    (True, True, ('1f', '2a'), News(queues=frozenset({'mail', 'sms'}), jobs=3, mark='ff'))
+    >>> news_from("ecd1f,2a;r3,ff,mail")
+    (True, True, ('1f', '2a'), News(queues=frozenset({'mail'}), jobs=3, mark='ff'))
     >>> news_from("e")
     (True, False, (), None)
     """
