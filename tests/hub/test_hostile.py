@@ -25,6 +25,7 @@ IMPORTERS: Final = {
     "cli/main.py",
     "connect.py",
     "sticky/watch.py",
+    "table/processes.py",
     "telemetry/otel.py",
 }
 

@@ -11,12 +11,13 @@ from holdfast.errors import (
     ContentError,
     TooLarge,
     UnknownOperation,
+    UnknownQueue,
     UnknownSchedule,
     UnknownTask,
 )
 from holdfast.job import commands as c
 from holdfast.job.ledger import canonical
-from holdfast.job.ledger.admin import definitions_of, find_definition
+from holdfast.job.ledger.admin import check_queue, definitions_of, find_definition
 from holdfast.job.ledger.query import STEP, count_of, numbers_of, page_of, some_of, stats_of
 from holdfast.job.model import (
     Instance,
@@ -108,6 +109,16 @@ def test_a_worker_is_known_from_its_first_beat_on_unless_it_has_no_name(bench: B
     bench.do(c.Beat(instance=Instance(id="i1", worker="w", state=InstanceState.READY)))
     bench.do(c.Beat(instance=Instance(id="i2", worker="", state=InstanceState.READY)))
     assert list(bench.ledger.workers) == ["w"]
+
+
+def test_a_change_that_can_be_done_to_no_queue_is_known_without_looking_at_one() -> None:
+    check_queue(c.ChangeQueue(name="mail", limit=3))
+    with pytest.raises(ConfigError, match="queue"):
+        check_queue(c.ChangeQueue(name="", create=True))
+    with pytest.raises(UnknownQueue):
+        check_queue(c.ChangeQueue(name="\ud800", paused=True))
+    with pytest.raises(ConfigError, match="limit"):
+        check_queue(c.ChangeQueue(name="mail", limit=0))
 
 
 @pytest.mark.parametrize("delay", [-1.0, float("nan"), float("inf"), 1e300])

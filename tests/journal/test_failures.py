@@ -9,7 +9,8 @@ import pytest
 
 from holdfast.clock import ManualClock
 from holdfast.errors import OutcomeUnknown, StoreUnavailable
-from holdfast.job.commands import Define, JobFilter, Order, Replay, Selection, Succeeded
+from holdfast.job.commands import JobFilter, Order, Replay, Selection, Succeeded
+from holdfast.job.model import Schedule
 from holdfast.job.state import State
 from holdfast.stores.journal import JournalStore
 from holdfast.testing.contract.harness import QUEUE
@@ -117,6 +118,9 @@ async def test_a_step_that_breaks_before_it_changed_anything_harms_nobody(folder
 
 
 async def test_text_that_can_not_be_written_is_made_writable_and_stops_nothing(h: FolderHarness) -> None:
-    await h.store.define([Define(alias="t", id="t-1", title="half \ud800 a pair")])
+    await h.store.save_schedule(
+        Schedule(name="s", rule="@daily", task="t", next_run_at=5.0, description="half \ud800 a pair")
+    )
     await h.restart()
-    assert (await h.store.definition("t")).title == "half \\ud800 a pair"
+    [schedule] = await h.store.schedules()
+    assert schedule.description == "half \\ud800 a pair"

@@ -31,7 +31,7 @@ def change_queue(ledger: Ledger, change: c.ChangeQueue, now: float, _draw: Draw)
     if line is None and not change.create:
         raise UnknownQueue(change.name)
     queue = line.queue if line else Queue(name=check_name(change.name, "queue"), created_at=now)
-    changed = replace(queue, updated_at=now, **_queue_changes(change))
+    changed = replace(queue, updated_at=now, **queue_changes(change))
     if change.paused is not msgspec.UNSET and change.paused != queue.paused:
         held = change.paused
         changed = replace(
@@ -54,11 +54,23 @@ _QUEUE_FIELDS = (
 )  # fmt: skip
 
 
+def check_queue(change: c.ChangeQueue) -> None:
+    """Raise ConfigError with all faults, or UnknownQueue, for a change that can be done to no queue."""
+    try:
+        check_name(change.name, "queue")
+    except ConfigError:
+        if change.create:
+            raise
+        raise UnknownQueue(change.name) from None
+    queue_changes(change)
+
+
 #: The most of each number: a hundred years in seconds, and what every database can hold.
 _QUEUE_MAX: Final = 3_155_760_000
 
 
-def _queue_changes(change: c.ChangeQueue) -> dict[str, Any]:
+def queue_changes(change: c.ChangeQueue) -> dict[str, Any]:
+    """Return the policy that a change sets. Raises ConfigError with all faults."""
     changes = {name: value for name in _QUEUE_FIELDS if (value := getattr(change, name)) is not msgspec.UNSET}
     faults = [fault for name, value in changes.items() if (fault := _queue_fault(name, value))]
     if change.mode is not msgspec.UNSET:
@@ -103,7 +115,7 @@ def define_all(
 ) -> Generator[f.Fact, None, list[Definition]]:
     """Make or refresh definitions from code. A person's status, title and memo outlive a deploy."""
     for define in command.definitions:
-        _check_texts(define)
+        check_texts(define)
         if define.alias not in ledger.definitions:
             check_name(define.alias, "alias")
         elif define.only_new:
@@ -160,7 +172,7 @@ def change_definition(
 ) -> Generator[f.Fact, None, Definition]:
     """Edit, cancel, activate or delete a definition. Its waiting jobs follow through an operation of the store."""
     known = find_definition(ledger, change.alias)
-    _check_texts(change)
+    check_texts(change)
     changed = replace(known, **_definition_changes(ledger, known, change))
     if change.deleted is not msgspec.UNSET and change.deleted != (known.deleted_at is not None):
         changed = replace(changed, deleted_at=now if change.deleted else None)
@@ -177,7 +189,8 @@ def change_definition(
 _TEXTS_MAX: Final = {"title": 255, "description": 16_384, "memo": 16_384}
 
 
-def _check_texts(source: c.Define | c.ChangeDefinition) -> None:
+def check_texts(source: c.Define | c.ChangeDefinition) -> None:
+    """Raise ConfigError with all faults unless a definition's texts can be kept."""
     faults = []
     for name, most in _TEXTS_MAX.items():
         value = getattr(source, name)

@@ -12,6 +12,8 @@ from msgspec import UNSET
 
 from holdfast.errors import ContentError, OutcomeUnknown, StoreClosed
 from holdfast.job import commands as c
+from holdfast.job.ids import check_name
+from holdfast.job.ledger.admin import check_queue, check_texts
 from holdfast.job.model import Instance, Queue, WorkerConfig
 from holdfast.store import Capabilities
 from holdfast.wire import requests as r
@@ -217,6 +219,8 @@ class RemoteStore:
 
     async def change_queue(self, change: c.ChangeQueue) -> Queue:
         """Change a queue's policy, or pause and resume it."""
+        # Checked here as well: an address holds no name that is none, and JSON no text that is none.
+        check_queue(change)
         fields = {name: getattr(change, name) for name in change.__struct_fields__ if name != "name"}
         body = {name: value for name, value in fields.items() if value is not UNSET}
         queue: Queue = await self.ask("PATCH", f"/queues/{quote(change.name)}", Queue, body)
@@ -230,6 +234,9 @@ class RemoteStore:
 
     async def define(self, definitions: Sequence[c.Define]) -> list[Definition]:
         """Make or refresh definitions from code."""
+        for one in definitions:
+            check_texts(one)
+            check_name(one.alias, "alias")
         body = r.Definitions(definitions=tuple(definitions))
         return [definition_of(doc) for doc in await self.ask("POST", "/definitions", list[DefinitionDoc], body)]
 
@@ -246,6 +253,9 @@ class RemoteStore:
 
     async def change_definition(self, change: c.ChangeDefinition) -> Definition:
         """Edit, cancel, activate or soft-delete."""
+        check_texts(change)
+        if change.new_alias is not UNSET:
+            check_name(change.new_alias, "new alias")
         fields = {name: getattr(change, name) for name in change.__struct_fields__ if name != "alias"}
         body = {name: value for name, value in fields.items() if value is not UNSET}
         return definition_of(await self.ask("PATCH", f"/definitions/{quote(change.alias)}", DefinitionDoc, body))
