@@ -128,7 +128,7 @@ async def _show(session: Session, job_id: str, number: int | None = None) -> int
                 one.end or "running",
                 one.worker,
                 when(one.started_at),
-                one.duration,
+                _seconds(one.duration),
                 shortened(one.error or one.reason, 70),
             )
             for one in job.attempts
@@ -138,6 +138,10 @@ async def _show(session: Session, job_id: str, number: int | None = None) -> int
         out.line()
         out.line(job.last.traceback)
     return 0
+
+
+def _seconds(duration: float | None) -> str | None:
+    return None if duration is None else f"{duration:,.4f}"
 
 
 def _show_attempt(session: Session, job: Job, number: int) -> int:
@@ -162,7 +166,7 @@ def _show_attempt(session: Session, job: Job, number: int) -> int:
             ("started", f"{when(one.started_at)} UTC"),
             ("heard of", f"{when(one.heartbeat_at)} UTC" if one.heartbeat_at else None),
             ("ended", f"{when(one.ended_at)} UTC" if one.ended_at else None),
-            ("seconds", one.duration),
+            ("seconds", _seconds(one.duration)),
             ("trace", one.trace_id),
             ("span", one.span_id),
             ("error", f"{one.error_type}: {one.error}" if one.error_type else one.error),
