@@ -107,6 +107,15 @@ async def test_the_drivers_own_connection_is_closed_by_a_cancelled_read(server: 
     await asyncio.to_thread(kill, server, number)
 
 
+async def test_a_handlers_own_transaction_is_not_cut_while_it_thinks(narrow: SqlStore) -> None:
+    """Our own ones are, after some seconds, so that a process that stands still keeps no locks."""
+    async with narrow.transaction() as connection:
+        cursor = connection.cursor()
+        await cursor.execute("SELECT @@idle_transaction_timeout")
+        assert await cursor.fetchone() == (0,)
+        await cursor.close()
+
+
 async def test_what_a_script_raises_is_rolled_back_and_the_connection_is_used_on(narrow: SqlStore) -> None:
     driver = driver_of(narrow)
 

@@ -132,6 +132,9 @@ async def _on_mysql(driver: Any) -> AsyncIterator[Any]:
     link = await driver.connect()
     connection = link._raw
     try:
+        if driver.db.mariadb:
+            # Our own transactions are cut when they stand still; a handler may think about its own as long as it has the job.
+            await link.ask("SET SESSION idle_transaction_timeout = 0")
         await connection.begin()
         try:
             yield connection
