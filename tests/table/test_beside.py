@@ -124,6 +124,12 @@ def test_ddl_prints_the_statements_for_each_database() -> None:
     assert shown.stdout.count("CREATE INDEX ix_lines_task") == 3
 
 
+def test_ddl_knows_mariadb_by_its_own_name() -> None:
+    shown = holdfast("ddl", "tests.table.models:Line", "--dialect", "mariadb")
+    assert shown.returncode == 0, shown.stderr
+    assert "CREATE TABLE `lines`" in shown.stdout
+
+
 def test_ddl_for_one_database_and_for_a_table_that_exists() -> None:
     shown = json.loads(
         holdfast("ddl", "tests.table.models:Line", "--dialect", "postgresql", "--adopt", "--json").stdout

@@ -216,6 +216,22 @@ async def test_a_duplicate_in_the_users_session_leaves_its_transaction_alive(
 
 
 @pytest.mark.parametrize("driver", SYNC)
+async def test_rows_that_come_from_a_generator_are_all_stored_in_a_session_without_a_loop(
+    servers: Databases, driver: str
+) -> None:
+    engine = make_engine(servers.url(driver), sync=True)
+    assert not isinstance(engine, AsyncEngine)
+    Base.metadata.create_all(engine)
+    orders = TaskTable(Order, engine)
+    with Session(engine) as session:
+        made = await orders.create((Order(order_id=name) for name in "abc"), session=session)
+        session.commit()
+    assert [one.id for one in made] == ["a", "b", "c"]
+    assert await count(orders) == 3
+    engine.dispose()
+
+
+@pytest.mark.parametrize("driver", SYNC)
 def test_code_without_a_loop_creates_and_reads_rows(servers: Databases, driver: str) -> None:
     engine = make_engine(servers.url(driver), sync=True)
     assert not isinstance(engine, AsyncEngine)

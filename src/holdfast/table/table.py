@@ -153,16 +153,16 @@ class TaskTable(TableSource[M]):
         rows whose id is taken are left out and told. Raises BadRow, DuplicateRow (both name the rows), BadTime, MissingTable,
         and what the database says about your own constraints.
         """
+        if session is not None and not isinstance(session, AsyncSession):
+            return self.create_sync(rows, delay=delay, run_at=run_at, on_duplicate=on_duplicate, session=session)
         creation = self._creation(rows, delay, run_at, on_duplicate)
         if session is None:
             made = await self._stored(creation)
             self._waking.wake()
             return made
-        if isinstance(session, AsyncSession):
-            made = await session.run_sync(creation.into)
-            after_commit(session.sync_session, self._waking.wake)
-            return made
-        return self.create_sync(rows, delay=delay, run_at=run_at, on_duplicate=on_duplicate, session=session)
+        made = await session.run_sync(creation.into)
+        after_commit(session.sync_session, self._waking.wake)
+        return made
 
     def create_sync(
         self,
