@@ -52,6 +52,12 @@ def test_a_flag_wins_over_a_variable_that_over_the_file_and_that_over_the_defaul
     assert found.origin("grace") == "default"
 
 
+def test_variables_that_single_commands_read_are_no_faults() -> None:
+    """The index of a pod, and where sticky services keep their links."""
+    own = {"HOLDFAST_POD_INDEX": "3", "HOLDFAST_ROUTER": "redis://localhost", "HOLDFAST_NAMESPACE": "shop"}
+    assert resolve({}, {**own, "HOLDFAST_PORT": "2000"}, None).settings.port == 2000
+
+
 def test_all_faults_are_told_at_once_with_their_origin(tmp_path: Path) -> None:
     file = file_of(tmp_path, "worker_cout: 8\ntask_timeout: -3s\nport: true\nqueues: {a: 0}\n")
     faults = faults_of({"worker_count": "many"}, {"HOLDFAST_PROT": "5", "HOLDFAST_LEASE": "soon"}, file)

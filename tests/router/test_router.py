@@ -96,7 +96,7 @@ async def pod_of(router: Router, uid: str) -> int:
 # --- the flow
 
 
-@feature("S5")
+@feature("S5", "A27")
 async def test_a27_a_key_stays_with_its_pod_while_that_is_routable(router: Router, links: Watched) -> None:
     for pod in range(3):
         await links.pod(pod)
@@ -113,7 +113,7 @@ async def test_a27_a_key_stays_with_its_pod_while_that_is_routable(router: Route
     assert {uid: await pod_of(other, uid) for uid in owners} == owners
 
 
-@feature("S5")
+@feature("S5", "A27")
 async def test_a27_a_draining_pod_gets_no_new_keys(router: Router, links: Watched) -> None:
     await links.pod(0, routing=DENY)
     await links.pod(1, load=4.0)
@@ -167,7 +167,7 @@ async def test_without_any_pod_it_is_said_that_there_is_none(router: Router) -> 
         await router.find(SERVICE, "u")
 
 
-@feature("S8")
+@feature("S8", "A26")
 async def test_a26_the_keys_of_a_lost_pod_move_to_good_ones_under_higher_epochs(router: Router, links: Watched) -> None:
     for pod in range(3):
         await links.pod(pod)

@@ -11,6 +11,7 @@ import msgspec
 from holdfast.connect import make_router, masked, router_lives_in_process
 from holdfast.durations import Duration, seconds
 from holdfast.errors import ConfigError
+from holdfast.router import check_names
 from holdfast.sticky.router import Router, RouterOptions
 from holdfast.sticky.service import MAX_KEYS, Sticky
 from holdfast.sticky.steering import Steering
@@ -30,6 +31,7 @@ class Stickies:
     """All sticky services of an app. The router is opened at its first use, in the loop that uses it."""
 
     def __init__(self, url: str, namespace: str, clock: Clock, store: Callable[[], Awaitable[Store]]) -> None:
+        check_names(namespace, "-")  # at once: a worker would only find it when the first key waits
         self.url, self._namespace, self._clock, self._store = url, namespace, clock, store
         self.services: dict[str, Sticky] = {}
         self._kept: StatefulExecutor | None = None

@@ -255,4 +255,4 @@ FIELDS: Final[tuple[Field, ...]] = (
 )
 BY_NAME: Final[Mapping[str, Field]] = {field.name: field for field in FIELDS}
 #: Variables that are no settings of the file.
-OTHER_VARIABLES: Final = frozenset({"HOLDFAST_CONFIG"})
+OTHER_VARIABLES: Final = frozenset({"HOLDFAST_CONFIG", "HOLDFAST_POD_INDEX", "HOLDFAST_ROUTER", "HOLDFAST_NAMESPACE"})

@@ -19,7 +19,7 @@ class Links(RouterSuite):
 
     # --- time
 
-    @feature("S5")
+    @feature("S5", "A26")
     async def test_a26_a_temporary_link_expires_and_a_permanent_one_survives(self, h: RouterHarness) -> None:
         await h.x.set_linked_pod(NS, "brief", SERVICE, Owner(0), h.brief)
         await h.x.set_linked_pod(NS, "for good", SERVICE, Owner(0), PERMANENT)
@@ -56,7 +56,7 @@ class Links(RouterSuite):
 
     # --- who is the owner
 
-    @feature("S6")
+    @feature("S6", "A25")
     async def test_a25_of_a_hundred_callers_one_wins_and_all_are_told_the_same_owner(self, h: RouterHarness) -> None:
         for seconds in (PERMANENT, h.long):
             uid = f"storm {seconds}"
@@ -159,7 +159,7 @@ class Links(RouterSuite):
             assert link is not None
             assert link.pod == pod
 
-    @feature("S8")
+    @feature("S8", "A26")
     async def test_a26_the_users_of_a_pod_are_listed_as_their_links_say_now(self, h: RouterHarness) -> None:
         for number in range(30):
             await h.x.set_linked_pod(NS, f"u{number}", SERVICE, Owner(1), PERMANENT)
