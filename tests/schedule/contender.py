@@ -1,7 +1,8 @@
 """One of several schedulers on one store, in a process of its own: `python -m tests.schedule.contender KIND PLACE SECONDS`.
 
-All of them hold each next tick to be due at once, so that they fight for every single one. It says "begun" when it has
-looked once, and ends when no schedule is left to fire.
+All of them hold each next tick to be due at once, so that they fight for every single one. It says "ready" when its store is
+open, waits for a line, so that all begin together, says "begun" when it has looked once, and ends when no schedule is left to
+fire.
 """
 
 import asyncio
@@ -34,16 +35,19 @@ async def contend(store: Store) -> None:
     scheduler = Scheduler(
         store, new_id=new_id, alarm=alarm, timing=LoopTiming(clock), draw=lambda: 0.5, monotonic=clock.monotonic
     )
+    print("ready", flush=True)
+    sys.stdin.readline()
     is_first = True
     while True:
         left = [one for one in await store.schedules() if one.status is ScheduleStatus.ACTIVE]
-        if not left:
-            return
-        at[0] = min(one.next_run_at for one in left if one.next_run_at is not None)
-        await scheduler.run_once()
+        if left:
+            at[0] = min(one.next_run_at for one in left if one.next_run_at is not None)
+            await scheduler.run_once()
         if is_first:
             print("begun", flush=True)
             is_first = False
+        if not left:
+            return
 
 
 async def main(kind: str, place: str) -> None:

@@ -57,11 +57,20 @@ def fight(kind: str, place: str) -> None:
     with ExitStack() as stack:
         processes = [
             stack.enter_context(
-                subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, env=environment(), text=True)
+                subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, env=environment(), text=True
+                )
             )
             for _ in range(SCHEDULERS)
         ]
         try:
+            for process in processes:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "ready\n"
+            for process in processes:
+                assert process.stdin is not None
+                process.stdin.write("go\n")
+                process.stdin.flush()
             for process in processes:
                 assert process.stdout is not None
                 assert process.stdout.readline() == "begun\n"
