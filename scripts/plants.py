@@ -143,7 +143,7 @@ class Trial:
         # The package is installed in editable form from the real tree; the copy must come before it.
         extra = {"PYTHONPATH": str(root / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
         for command in [(*pytest, *plant.tests)] if plant.tests else suite.commands:
-            yield process.run(command, cwd=root, limit=LIMIT_SECONDS, echo=False, extra=extra)
+            yield process.run(command, cwd=root, limit=LIMIT_SECONDS, extra=extra)
 
 
 def _copy_tree(tree: Path, root: Path) -> None:
@@ -215,6 +215,10 @@ def main(arguments: list[str]) -> int:
     if changed is not None:
         plants = touched(plants, changed, suites)
     verdicts = try_all(plants, Trial(suites), jobs=options.jobs, seconds=options.seconds)
+    # Said again at the end, where a reader of a long log looks.
+    for verdict in verdicts:
+        if verdict.word in ("MISSED", "STALE"):
+            print(f"{verdict.word}: {verdict.plant.suite}: {verdict.plant.name}: {verdict.detail}")
     tally = {word: sum(v.word == word for v in verdicts) for word in ("caught", "MISSED", "STALE", "not run")}
     print("plants: " + ", ".join(f"{number} {word}" for word, number in tally.items()))
     return 1 if tally["MISSED"] or tally["STALE"] else 0

@@ -6,10 +6,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
+
+# The process groups that run now, for `kill_all`.
+_running: Final[set[int]] = set()
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -27,12 +31,17 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
 
 
 def run(
-    command: Sequence[str], *, cwd: Path, limit: float, echo: bool, extra: Mapping[str, str] | None = None
+    command: Sequence[str],
+    *,
+    cwd: Path,
+    limit: float,
+    show: Callable[[str], None] | None = None,
+    extra: Mapping[str, str] | None = None,
 ) -> Finished:
     """Run `command` to its end, or for `limit` seconds; then it and all that it started are killed.
 
     The end is when nobody holds its output any more: a process left behind counts as not ended, and shows as timed out.
-    `echo` passes the output on while it comes; it is returned in any case, errors and output as one text.
+    `show` gets the output while it comes, line by line; it is returned in any case, errors and output as one text.
     """
     process = subprocess.Popen(
         command,
@@ -55,19 +64,27 @@ def run(
     timer.daemon = True
     timer.start()
     lines: list[str] = []
+    _running.add(process.pid)
     with process:
         assert process.stdout is not None  # PIPE was asked for
         try:
             for line in process.stdout:
                 lines.append(line)
-                if echo:
-                    print(line, end="", flush=True)
+                if show is not None:
+                    show(line)
         except BaseException:
             _kill_group(process.pid)
             raise
         finally:
             timer.cancel()
+            _running.discard(process.pid)
     return Finished(process.returncode, "".join(lines), expired.is_set())
+
+
+def kill_all() -> None:
+    """Kill whatever other threads run just now, with all that it started."""
+    for group in tuple(_running):
+        _kill_group(group)
 
 
 def _kill_group(group: int) -> None:

@@ -1,4 +1,7 @@
-"""Runs the suites of suites.toml one after another: `python -m scripts.run_suites [NAME …]`.
+"""Runs the suites of suites.toml: `python -m scripts.run_suites [--lanes N] [NAME …]`.
+
+Two suites run beside each other, the long ones first: most of them wait for leases, graces and servers more than they
+compute. What a suite prints is shown when it has ended, in one piece; a suite that runs alone is shown while it runs.
 
 All suites run, whatever fails before them. The end is a table of results and times and, alone on the last line, how
 many tests passed and failed; a check that is no test (lint, types, coverage) counts as one failure when it fails. Exit
@@ -10,11 +13,13 @@ processes and servers on a machine that others use too, and one of thousands mus
 desk there is no second look.
 """
 
+import argparse
 import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
@@ -88,12 +93,21 @@ def coverage_command(suite: Suite) -> list[str]:
     return ["coverage", "report", f"--data-file=.coverage.{suite.name}", f"--fail-under={suite.cover_min:g}"]
 
 
-def run_suite(suite: Suite) -> Result:
-    """Run the commands, the tests and the coverage check of `suite`."""
+# Takes a text that ends where its line ends.
+Show = Callable[[str], None]
+
+
+def say(text: str) -> None:
+    """Print `text` at once."""
+    print(text, end="", flush=True)
+
+
+def run_suite(suite: Suite, show: Show = say) -> Result:
+    """Run the commands, the tests and the coverage check of `suite`; `show` gets what they print, as it comes."""
     start = time.monotonic()
-    steps = [_run_check(command, suite.limit) for command in suite.commands]
+    steps = [_run_check(command, suite.limit, show) for command in suite.commands]
     if suite.paths:
-        steps += _run_tests(suite)
+        steps += _run_tests(suite, show)
     return Result(
         suite=suite,
         passed=sum(step.passed for step in steps),
@@ -111,18 +125,20 @@ class _Step(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
-def _run_check(command: Sequence[str], limit: float) -> _Step:
-    print("$", *command, flush=True)
-    finished = process.run(command, cwd=ROOT, limit=limit, echo=True)
+def _run(command: Sequence[str], limit: float, show: Show) -> process.Finished:
+    show(f"$ {' '.join(command)}\n")
+    return process.run(command, cwd=ROOT, limit=limit, show=show)
+
+
+def _run_check(command: Sequence[str], limit: float, show: Show) -> _Step:
+    finished = _run(command, limit, show)
     if finished.code == 0 and not finished.timed_out:
         return _Step()
     return _Step(failed=1, note=f"{' '.join(command[:2])} {'took too long' if finished.timed_out else 'failed'}")
 
 
-def _run_tests(suite: Suite) -> Iterator[_Step]:
-    command = pytest_command(suite)
-    print("$", *command, flush=True)
-    finished = process.run(command, cwd=ROOT, limit=suite.limit, echo=True)
+def _run_tests(suite: Suite, show: Show) -> Iterator[_Step]:
+    finished = _run(pytest_command(suite), suite.limit, show)
     found = counts(finished.output)
     broken = found.get("failed", 0) + found.get("error", 0)
     note = ""
@@ -133,17 +149,15 @@ def _run_tests(suite: Suite) -> Iterator[_Step]:
         broken, note = 1, f"pytest ended with code {finished.code}"
     step = _Step(passed=found.get("passed", 0), failed=broken, skipped=found.get("skipped", 0), note=note)
     if os.environ.get("CI") and 0 < broken <= SECOND_LOOKS and not note:
-        step = _look_again(suite, step, failed_names(finished.output))
+        step = _look_again(suite, step, failed_names(finished.output), show)
     yield step
     if suite.cover:
-        yield _run_check(coverage_command(suite), 60.0)
+        yield _run_check(coverage_command(suite), 60.0, show)
 
 
-def _look_again(suite: Suite, first: _Step, names: Sequence[str]) -> _Step:
+def _look_again(suite: Suite, first: _Step, names: Sequence[str], show: Show) -> _Step:
     """Run once more what failed; return the step as it stands after that."""
-    command = again_command(suite)
-    print("$", *command, flush=True)
-    finished = process.run(command, cwd=ROOT, limit=suite.limit, echo=True)
+    finished = _run(again_command(suite), suite.limit, show)
     passed = counts(finished.output).get("passed", 0)
     if finished.code != 0 or finished.timed_out or passed < first.failed:
         return first
@@ -163,14 +177,49 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def main(names: list[str]) -> int:
-    """Run the suites called `names`, or all; return the exit code."""
+def run_beside(suites: Sequence[Suite], lanes: int) -> list[Result]:
+    """Run `suites`, `lanes` at a time and the long ones first; return the results in the order of the table."""
+
+    def run(suite: Suite) -> Result:
+        lines = [f"\n== {suite.name} ==\n"]
+        result = run_suite(suite, lines.append)
+        say("".join(lines))
+        return result
+
+    longest_first = sorted(suites, key=lambda suite: -suite.budget_seconds)
+    with ThreadPoolExecutor(lanes) as pool:
+        running = {suite.name: pool.submit(run, suite) for suite in longest_first}
+        try:
+            return [running[suite.name].result() for suite in suites]
+        except BaseException:
+            # Without this, Ctrl-C would wait until all suites have come to their end.
+            pool.shutdown(wait=False, cancel_futures=True)
+            process.kill_all()
+            raise
+
+
+def run_alone(suites: Sequence[Suite]) -> list[Result]:
+    """Run `suites` one after another; their output is shown while it comes."""
     results = []
-    for suite in choose(load(), names):
-        print(f"\n== {suite.name} ==", flush=True)
+    for suite in suites:
+        say(f"\n== {suite.name} ==\n")
         results.append(run_suite(suite))
+    return results
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line; return the exit code."""
+    parser = argparse.ArgumentParser(prog="run_suites", description="Run the suites of scripts/suites.toml.")
+    parser.add_argument("names", nargs="*", help="suites to run (default: all)")
+    parser.add_argument("--lanes", type=int, default=2, help="suites at a time (default 2)")
+    options = parser.parse_args(arguments)
+    suites = choose(load(), options.names)
+    start = time.monotonic()
+    beside = options.lanes > 1 and len(suites) > 1
+    results = run_beside(suites, options.lanes) if beside else run_alone(suites)
     failed = sum(result.failed for result in results)
-    print(f"\n{table(results)}\n\n{sum(result.passed for result in results)} passed, {failed} failed", flush=True)
+    print(f"\n{table(results)}\n\nAll of it took {time.monotonic() - start:.0f} s.")
+    print(f"{sum(result.passed for result in results)} passed, {failed} failed", flush=True)
     return 1 if failed else 0
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from scripts import process
-from scripts.run_suites import Result, counts, coverage_command, pytest_command, run_suite, table
+from scripts.run_suites import Result, counts, coverage_command, pytest_command, run_beside, run_suite, table
 from scripts.suites import ROOT, Suite, choose, load
 
 
@@ -85,14 +85,38 @@ def test_on_a_desk_a_failure_gets_no_second_look(tmp_path: Path, monkeypatch: py
     assert run_suite(_unsteady(tmp_path, fails_again=False)).failed == 1
 
 
+def test_suites_run_beside_each_other_and_each_is_shown_in_one_piece(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # Each waits for the other's mark: one after another, neither would end.
+    wait = "\n".join(
+        [
+            "import pathlib, sys",
+            "mine, other = map(pathlib.Path, sys.argv[1:])",
+            "print('one', flush=True)",
+            "mine.touch()",
+        ]
+    )
+    wait += "\nwhile not other.exists(): pass\nprint('two')"
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    suites = [
+        Suite(name=name, budget_seconds=budget, commands=((sys.executable, "-c", wait, *marks),), limit_seconds=60)
+        for name, budget, marks in (("short", 1, (a, b)), ("long", 9, (b, a)))
+    ]
+    results = run_beside(suites, 2)
+    assert [(result.suite.name, result.failed) for result in results] == [("short", 0), ("long", 0)]
+    shown = [line for line in capfd.readouterr().out.splitlines() if line in ("one", "two") or line.startswith("==")]
+    assert shown[1:3] == shown[4:6] == ["one", "two"]
+
+
 def test_a_program_past_its_limit_is_killed_with_all_that_it_started() -> None:
     program = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
-    finished = process.run([sys.executable, "-c", program], cwd=ROOT, limit=0.5, echo=False)
+    finished = process.run([sys.executable, "-c", program], cwd=ROOT, limit=0.5)
     assert finished.timed_out
     assert finished.code != 0
 
 
 def test_output_and_errors_come_back_as_one_text() -> None:
     program = "import sys; print('out', flush=True); print('err', file=sys.stderr)"
-    finished = process.run([sys.executable, "-c", program], cwd=ROOT, limit=60, echo=False)
+    finished = process.run([sys.executable, "-c", program], cwd=ROOT, limit=60)
     assert (finished.code, finished.output.split()) == (0, ["out", "err"])
