@@ -1,5 +1,7 @@
 """The bell that wakes the writer, and the loops that wait for it."""
 
+import gc
+import os
 import threading
 
 import pytest
@@ -45,3 +47,10 @@ def test_a_closed_bell_rings_for_nobody_and_is_closed_once(bell: Bell) -> None:
     bell.ring()
     bell.close()
     assert bell.handle == -1
+
+
+def test_a_bell_that_nobody_holds_gives_its_pipe_back() -> None:
+    handle = Bell().handle
+    gc.collect()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(handle)

@@ -17,11 +17,12 @@ class Bell:
     """Wakes one sleeper. `ring` and `close` may be called by any thread; what is rung twice before a look is heard once."""
 
     def __init__(self) -> None:
+        self._closing = threading.Lock()
+        self.handle = self._far = -1  # as long as there is no pipe, there is nothing to close
         self.handle, self._far = os.pipe()  # both are closed in children that exec
         os.set_blocking(self.handle, False)
         self._poll = select.poll()
         self._poll.register(self.handle, select.POLLIN)
-        self._closing = threading.Lock()
 
     def ring(self) -> None:
         """Wake the sleeper, now or when it next looks. After `close` nobody is left to hear it."""
@@ -46,3 +47,7 @@ class Bell:
                 os.close(self._far)
                 os.close(self.handle)
                 self._far = self.handle = -1
+
+    # Like a file: what nobody closed and nobody holds any more gives its descriptors back. A log that was left behind
+    # when its disk failed would keep two of them for the life of the process otherwise.
+    __del__ = close
