@@ -90,7 +90,9 @@ CREATE TABLE IF NOT EXISTS {done} (
     result LONGBLOB,
     tail LONGBLOB,
     deleted_at BIGINT,
-    UNIQUE KEY done_id (id),
+    -- Not UNIQUE, as an id is that of the job row that was moved here: a check for duplicates would lock the gap beside an id
+    -- that stood here before (a job that was retried), and others could not end their jobs until this transaction ends.
+    KEY done_id (id),
     KEY done_ended (queue, state, finished_at, seq),
     KEY done_uniq (uniq, seq),
     KEY done_key (lane_key, seq)

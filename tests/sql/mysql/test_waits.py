@@ -1,0 +1,39 @@
+"""Nobody waits for a transaction of somebody else that ends another job, as long as that may be open."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
+
+from holdfast.job.commands import Failed, Retry, Settlement, Succeeded
+from holdfast.job.retry import RetryPolicy
+from holdfast.testing.contract.harness import ERROR
+from tests.sql.mysql.harness import MariadbHarness, asking
+from tests.support.servers.mariadb import need
+
+BOUND = 20.0
+
+
+async def test_who_ends_a_job_anew_in_a_slow_transaction_keeps_nobody_from_ending_others() -> None:
+    """The server remembers the id of the job's first end until it was purged, and a look-up for duplicates locks beside it."""
+    need()
+    h = MariadbHarness()
+    await h.open()
+    store: Any = h.store
+    with asking(h.server, h.database) as backup, backup.cursor() as reading:
+        for queue in "bc":
+            await h.add(id=queue, own_id=True, queue=queue, retry=RetryPolicy(max_attempts=1))
+        await h.settle(await h.claim_one(queues=("b",)), Failed(ERROR))
+        reading.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")  # nothing is purged while it is open
+        reading.execute("SELECT count(*) FROM holdfast_done")
+        await h.done(Retry(), "b")
+        again = await h.claim_one(queues=("b",))
+        other = await h.claim_one("other", queues=("c",))
+        async with AsyncExitStack() as slow:
+            handle = await slow.enter_async_context(store.transaction())
+            await store.settle_within(handle, [Settlement(again, Succeeded(b"1"))])
+            async with asyncio.timeout(BOUND):
+                await h.settle(other)
+    assert {job.state for job in await h.all_jobs()} == {"succeeded"}
+    await h.close()
