@@ -16,7 +16,7 @@ BOUND = 20.0
 
 
 async def test_who_ends_a_job_anew_in_a_slow_transaction_keeps_nobody_from_ending_others() -> None:
-    """The server remembers the id of the job's first end until it was purged, and a look-up for duplicates locks beside it."""
+    """The server keeps the id of the first end until it is purged, and looking for duplicates locks beside it."""
     need()
     h = MariadbHarness()
     await h.open()
