@@ -112,11 +112,11 @@ def _most(want: c.Want, slack: int) -> dict[str, int]:
 
 def _take_own(step: Step, part: Slice, instance: str, most: Mapping[str, int]) -> Script[None]:
     """Take what is in line for the process that asks alone; suspects apart, as it may hold but one of them."""
-    mine = "queue = ? AND sticky IS NOT NULL AND ready = ? AND owner = ?"
-    text = f"{JOBS} WHERE {mine} ORDER BY prio, run_at, seq LIMIT ? {{skip}}"
     for name, count in most.items():
         for ready in (STICKY, STICKY_SUSPECT):
-            part.take((yield step.db.q(text, name, ready, instance, count)))
+            mine = f"queue = ? AND sticky IS NOT NULL AND ready = {ready} AND owner = ?"
+            text = f"{JOBS} WHERE {mine} ORDER BY prio, run_at, seq LIMIT ? {{skip}}"
+            part.take((yield step.db.q(text, name, instance, count)))
 
 
 def _past(step: Step, part: Slice) -> Script[dict[int, list[Any]]]:

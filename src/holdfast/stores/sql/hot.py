@@ -39,6 +39,7 @@ _TAKE: Final = (
     " instance = ?, worker = ?, version = ?, started_at = ?, lease_until = ?, updated_at = ? WHERE seq {ints}"
 )
 _FIRST: Final = f"{JOBS} WHERE queue = ? AND owner = '' AND ready = 1 ORDER BY prio, run_at, seq LIMIT ? {{skip}}"
+_SUSPECTS: Final = "SELECT 1 FROM {job} WHERE ready = 2 AND owner = '' AND queue {texts} LIMIT 1"
 #: What a success changes of the row that it moves.
 ENDED: Final = {
     "state": str(SUCCEEDED),
@@ -146,7 +147,7 @@ class Hot:
         plan = yield from self.plan(step, names)
         mine, ownerless = yield from look(step, want)
         odd = mine or len(set(names)) < len(names)
-        odd = odd or bool((yield step.db.q("SELECT 1 FROM {job} WHERE ready = 2 AND queue {texts} LIMIT 1", names)))
+        odd = odd or bool((yield step.db.q(_SUSPECTS, names)))
         items = None if odd else (yield from self._claim_plain(step, want, plan))
         if items is None:
             items = yield from claim_by_rules(step, want, plan.epoch)

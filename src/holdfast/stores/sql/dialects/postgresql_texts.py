@@ -93,7 +93,7 @@ WITH known AS MATERIALIZED (
     SELECT coalesce($7::bigint, {NOW}) AS now,
            (SELECT value::bigint << 32 FROM {{meta}} WHERE name = 'epoch') AS epoch,
            (SELECT run_at FROM {{job}} WHERE state IN (1, 4) ORDER BY run_at, seq LIMIT 1) AS due,
-           EXISTS (SELECT FROM {{job}} WHERE ready = 2 AND queue = ANY($1::text[])) AS suspects,
+           EXISTS (SELECT FROM {{job}} WHERE ready = 2 AND owner = '' AND queue = ANY($1::text[])) AS suspects,
            EXISTS (SELECT FROM {{queue}} WHERE name = ANY($1::text[]) AND fleet_limit IS NOT NULL) AS limited,
            EXISTS (SELECT FROM {{queue}} WHERE name = ANY($1::text[]) AND rescue_after IS NOT NULL) AS own_leases,
            clock_timestamp() AS began
@@ -260,7 +260,7 @@ SELECT now,
        EXISTS (SELECT FROM unnest($3::text[]) AS asked(name)
                 WHERE (SELECT seq FROM {{job}} WHERE ready = 1 AND queue = asked.name
                         ORDER BY queue, prio, run_at, seq LIMIT 1) IS NOT NULL
-                   OR (SELECT seq FROM {{job}} WHERE ready = 2 AND queue = asked.name
+                   OR (SELECT seq FROM {{job}} WHERE ready = 2 AND owner = '' AND queue = asked.name
                         ORDER BY queue, prio, run_at, seq LIMIT 1) IS NOT NULL),
        ended.state, ended.n, (SELECT body FROM {{queue}} WHERE name = ended.queue),
        (SELECT finished_at FROM {{done}} AS done WHERE done.queue = ended.queue AND done.state = ended.state
