@@ -3,12 +3,13 @@
 import asyncio
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from examples.task_store.__main__ import main
 from holdfast import Holdfast
-from holdfast.errors import UsageError
+from holdfast.errors import ConfigError, UsageError
 from holdfast.job.state import State
 from tests.features import feature
 
@@ -87,9 +88,42 @@ async def test_what_keeps_a_runner_from_starting_is_raised() -> None:
     app.schedule("s", "nobody", cron="@daily")
     with pytest.raises(Exception, match="unknown task 'nobody'"):
         await app.runner().start()
-    with pytest.raises(Exception, match="queues"):
-        await app.runner({"mail": 0}).start()
     await app.close()
+
+
+@pytest.mark.parametrize(
+    ("queues", "word"),
+    [
+        (["mail"], "expected a dict"),
+        ("mail", "expected a dict"),
+        (5, "expected a dict"),
+        ({}, "expected at least one"),
+        ({"mail": 0}, "from 1 to 100,000, found 0"),
+        ({"mail": -1}, "from 1 to 100,000, found -1"),
+        ({"mail": True}, "from 1 to 100,000, found True"),
+        ({"mail": "seriel"}, '"serial" or a whole number'),
+        ({"": 1}, "found ''"),
+        ({"x" * 101: 1}, "101 characters"),
+        ({1: 1}, "found 1"),
+    ],
+)
+@feature("T11", "T15", "T30", "TW12")
+def test_queues_that_can_not_be_run_are_refused_where_they_are_written(queues: Any, word: str) -> None:
+    app = Holdfast()
+    for call in (app.runner, app.worker):
+        with pytest.raises(ConfigError, match=word):
+            call(queues)
+
+
+@feature("T30")
+def test_a_runner_refuses_options_and_names_that_it_does_not_know() -> None:
+    app = Holdfast()
+    with pytest.raises(UsageError, match="unknown option 'lese'"):
+        app.runner({"mail": 1}, lese=3)
+    with pytest.raises(ConfigError, match="lease"):
+        app.runner({"mail": 1}, lease=-1)
+    with pytest.raises(UsageError, match="unknown queue 'zz'. Expected some of mail"):
+        app.runner({"mail": 1}).is_running("zz")
 
 
 @feature("T25")

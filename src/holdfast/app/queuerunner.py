@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from holdfast.app.preparing import SLOTS, prepared
+from holdfast.app.preparing import SLOTS, prepared, worker_options
 from holdfast.app.schedules import scheduling
 from holdfast.errors import UsageError
 from holdfast.job.model import DEFAULT_QUEUE
@@ -31,8 +31,10 @@ class QueueRunner:
     """
 
     def __init__(self, app: Holdfast, queues: Queues | None = None, **options: Any) -> None:
+        """Raises ConfigError that lists every wrong queue and option, UsageError for an option that there is not."""
         self._app = app
-        self._queues: Queues = queues or {DEFAULT_QUEUE: SLOTS}
+        checked = worker_options(app, {DEFAULT_QUEUE: SLOTS} if queues is None else queues, options)
+        self._queues: Queues = dict(checked.queues)
         self._options = options
         self._workers: dict[str, Worker[Any]] = {}
         self._running: dict[str, asyncio.Task[int]] = {}
@@ -62,8 +64,8 @@ class QueueRunner:
             await self._end()
 
     def is_running(self, name: str | None = None) -> bool:
-        """Whether a queue runs, or any of them."""
-        return name in self._running if name is not None else bool(self._running)
+        """Whether a queue runs, or any of them. Raises UsageError for an unknown name."""
+        return bool(self._running) if name is None else self._chosen((name,))[0] in self._running
 
     async def run_once(self, *names: str) -> Pass:
         """Run what is ready in these queues, or all, until nothing is; return what became of it."""

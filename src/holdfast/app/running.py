@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from holdfast.app.preparing import SLOTS, loop_factory, prepared
+from holdfast.app.preparing import SLOTS, loop_factory, prepared, worker_options
 from holdfast.app.schedules import scheduling
 from holdfast.errors import UsageError
 from holdfast.worker import once
@@ -18,6 +18,7 @@ from holdfast.worker.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from holdfast.app.holdfast import Holdfast
     from holdfast.app.preparing import Queues
@@ -50,9 +51,16 @@ async def _serve(app: Holdfast, queues: Queues | None, options: dict[str, Any]) 
     return code
 
 
+def embed(
+    app: Holdfast, queues: Queues | None, options: dict[str, Any]
+) -> AbstractAsyncContextManager[Worker[Job]]:
+    """Work while the body runs. What is wrong with the options is raised here, where they were written."""
+    worker_options(app, queues, options)
+    return _embedded(app, queues, options)
+
+
 @asynccontextmanager
-async def embed(app: Holdfast, queues: Queues | None, options: dict[str, Any]) -> AsyncIterator[Worker[Job]]:
-    """Work while the body runs."""
+async def _embedded(app: Holdfast, queues: Queues | None, options: dict[str, Any]) -> AsyncIterator[Worker[Job]]:
     async with prepared(app, queues, options) as parts, Worker(**parts) as worker, scheduling(app, parts["source"]):
         yield worker
 
