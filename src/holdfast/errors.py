@@ -150,8 +150,9 @@ class TaskInactive(TaskError):
 
     def __init__(self, alias: str, status: str) -> None:
         self.alias, self.status = alias, status
+        remedy = "Restore" if status == "deleted" else "Activate"
         super().__init__(
-            f"task {alias!r} is {status}: expected an active definition. Activate it to enqueue jobs of it again."
+            f"task {alias!r} is {status}: expected an active definition. {remedy} it to enqueue jobs of it again."
         )
 
 

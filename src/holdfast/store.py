@@ -53,6 +53,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     push: bool  # `wait` returns as soon as work is ready, without polling
     many_processes: bool  # other processes may open it as well
     transactional: bool  # enqueue and settle can join the caller's own transaction
+    one_writer: bool = False  # a transaction that writes keeps all others from writing
     sticky: bool = False  # `bind` and `links`: jobs that run where their key lives
     time_precision: float = 1e-6  # seconds
 
@@ -106,6 +107,22 @@ class PushesCancel(Protocol):
         ...
 
 
+class PushesSchedules(Protocol):
+    """What a store may offer beside `Store`: to tell at once that a schedule or a task was changed.
+
+    A scheduler then looks now instead of after its poll.
+    """
+
+    @property
+    def hears_schedules(self) -> bool:
+        """Whether changes that other processes make are told as well, as things are now."""
+        ...
+
+    def on_schedule(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Call `call`, from any thread, whenever a schedule or a task was changed; return what ends this."""
+        ...
+
+
 class JoinsTransactions(Protocol):
     """What a store on a database offers beside `Store`: to do a step in a transaction of the caller's.
 
@@ -115,9 +132,9 @@ class JoinsTransactions(Protocol):
     """
 
     def enqueue_within(
-        self, tx: object, jobs: Sequence[NewJob], *, on_duplicate: OnDuplicate = ...
+        self, tx: object, jobs: Sequence[NewJob], *, on_duplicate: OnDuplicate = ..., define: Sequence[Define] = ()
     ) -> Awaitable[list[Enqueued]]:
-        """See Store.enqueue."""
+        """See Store.enqueue. define: tasks to be made known in the same transaction."""
         ...
 
     def settle_within(self, tx: object, settlements: Sequence[Settlement[Job]]) -> Awaitable[list[Settled]]:

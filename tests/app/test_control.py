@@ -89,6 +89,8 @@ async def test_ended_jobs_are_retried_replayed_and_deleted(app: Holdfast, work: 
     refused = await app.jobs.replay(handle.id)
     assert (refused.done, refused.refused) == (0, 1)
     assert (await app.jobs.replay(handle.id, force=True)).done == 1
+    misfit = await app.jobs.replay(handle.id, arguments={"m": 5}, force=True)
+    assert (misfit.done, "unknown argument 'm'" in misfit.rulings[0].why) == (0, True)
     await app.jobs.delete(handle.id)
     assert handle.id not in [job.id for job in (await app.jobs.list()).items]
 

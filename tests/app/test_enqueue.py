@@ -302,10 +302,15 @@ async def test_a_task_whose_code_is_elsewhere_is_enqueued_by_its_definition(
     await store.define([msgspec.structs.replace(send.definition(), alias="elsewhere", queue="far")])
     job = await (await app.enqueue("elsewhere", {"user": 1})).get()
     assert (job.task, job.queue, job.retry.max_attempts) == ("elsewhere", "far", 4)
-    with pytest.raises(BadArguments, match=r"task 'elsewhere': missing 'user'. Expected arguments user, lang"):
+    with pytest.raises(
+        BadArguments, match=r"task 'elsewhere': missing argument 'user'. Expected the arguments user, lang"
+    ):
         await app.enqueue("elsewhere", {"lang": "de"})
-    with pytest.raises(BadArguments, match="task 'elsewhere': unknown 'usr'"):
+    with pytest.raises(BadArguments, match=r"task 'elsewhere': unknown argument 'usr' \(did you mean 'user'"):
         await app.enqueue("elsewhere", {"user": 1, "usr": 2})
+    with pytest.raises(BadArguments, match="task 'elsewhere': argument 'user': expected int, got str"):
+        await app.enqueue("elsewhere", {"user": "1"})
+    assert await app.jobs.count() == 1
 
 
 @feature("T10")
@@ -335,7 +340,7 @@ async def test_what_is_known_of_a_task_elsewhere_is_asked_again_after_five_secon
 async def test_a_deleted_task_takes_no_jobs(app: Holdfast) -> None:
     await app.definitions.create("elsewhere")
     await app.definitions.delete("elsewhere")
-    with pytest.raises(TaskInactive, match=r"task 'elsewhere' is deleted: expected an active definition. Activate it"):
+    with pytest.raises(TaskInactive, match=r"task 'elsewhere' is deleted: expected an active definition. Restore it"):
         await app.enqueue("elsewhere", {})
 
 

@@ -122,7 +122,7 @@ def test_a_runner_refuses_options_and_names_that_it_does_not_know() -> None:
         app.runner({"mail": 1}, lese=3)
     with pytest.raises(ConfigError, match="lease"):
         app.runner({"mail": 1}, lease=-1)
-    with pytest.raises(UsageError, match="unknown queue 'zz'. Expected some of mail"):
+    with pytest.raises(UsageError, match=r"unknown queue 'zz'\. Expected some of mail"):
         app.runner({"mail": 1}).is_running("zz")
 
 

@@ -16,7 +16,7 @@ import pytest
 from holdfast.cli.session import Session
 from holdfast.clock import SystemClock
 from holdfast.connect import make_store
-from holdfast.job.commands import Claim, QueueWant, Settlement, Succeeded, Want
+from holdfast.job.commands import Claim, Define, QueueWant, Settlement, Succeeded, Want
 from holdfast.job.model import Job
 from holdfast.store import Store
 from tests.cli.conftest import Answer, Command
@@ -301,6 +301,8 @@ def test_a_schedule_is_made_edited_run_paused_and_removed(here: Here) -> None:
 
 LONG = "x" * 101
 NEVER = '{"frequency":"monthly","days_of_month":[30],"months_of_year":[2]}'
+#: What `@app.task` stores of a function that takes n: int.
+TYPED = b'{"type":"object","properties":{"n":{"type":"integer"}},"required":["n"],"additionalProperties":false}'
 BAD: list[tuple[str, int, str]] = [
     # unknown queue or alias
     ("queues pause nobody", 9, "unknown queue 'nobody'"),
@@ -330,6 +332,8 @@ BAD: list[tuple[str, int, str]] = [
     ("enqueue off {}", 10, "canceled"),
     ("enqueue gone {}", 10, "deleted"),
     ("schedules add s off {} --cron @daily", 10, "canceled"),
+    ("tasks activate gone", 10, "Restore it first"),
+    ("tasks cancel gone", 10, "Restore it first"),
     ("schedules add known.schedule known.task {} --cron @daily", 10, "known.schedule"),
     # names
     (f"queues pause {LONG} --create", 3, "1 to 100"),
@@ -350,6 +354,12 @@ BAD: list[tuple[str, int, str]] = [
     ("jobs edit x --run-at tomorrow", 4, "2030-01-31T09:00:00+01:00"),
     ("jobs edit x --run-at 2030-01-01T00:00:00", 4, "zone"),
     ("schedules edit known.schedule --arguments 7", 4, "object"),
+    ("enqueue typed {}", 4, "missing argument 'n'"),
+    ("enqueue typed {\"n\":\"x\"}", 4, "argument 'n': expected int, got str"),
+    ("enqueue typed {\"n\":1,\"m\":2}", 4, "unknown argument 'm'"),
+    ("jobs edit typed-1 --payload {\"n\":\"x\"}", 10, "argument 'n': expected int, got str"),
+    ("jobs edit --queue typed --payload {} --yes", 10, "missing argument 'n'"),
+    ("schedules add s typed {\"n\":\"x\"} --cron @daily", 4, "argument 'n': expected int, got str"),
     # times
     ("schedules add s known.task {} --cron nonsense", 3, "five fields"),
     ("schedules add s known.task {} --cron @daily --zone Berlin", 3, "time zone"),
@@ -405,6 +415,8 @@ def test_what_is_wrong_is_told_in_one_message_with_an_exit_code_and_changes_noth
         here.ok("tasks", "create", alias)
     here.ok("tasks", "cancel", "off")
     here.ok("tasks", "delete", "gone")
+    here.within(lambda store: store.define([Define(alias="typed", queue="typed", parameters=TYPED)]))
+    here.ok("enqueue", "typed", '{"n": 1}', "--id", "typed-1")
     here.ok("enqueue", "known.task", "{}", "--queue", "known")
     here.ok("schedules", "add", "known.schedule", "known.task", "{}", "--cron", "@yearly")
     before = facts(here)

@@ -8,6 +8,8 @@ import msgspec
 import pytest
 
 from holdfast import Context, Holdfast, injected
+from holdfast.app.session import KNOWN_FOR
+from holdfast.clock import ManualClock
 from holdfast.errors import TaskInactive, UnknownTask
 from holdfast.job.state import End, State
 from holdfast.testing.contract.harness import StoreHarness
@@ -243,6 +245,34 @@ async def test_definitions_are_counted_listed_in_parts_hidden_and_forgotten(app:
     assert await app.definitions.count(deleted=True) == 2
     with pytest.raises(UnknownTask):
         await app.definitions.get("c")
+
+
+@feature("T3", "T6")
+async def test_a_task_that_was_forgotten_is_made_anew_by_a_process_that_had_enqueued_it(h: StoreHarness) -> None:
+    clock = ManualClock()
+    here, elsewhere = Holdfast(clock=clock), Holdfast()
+    for app in (here, elsewhere):
+        app.lend(h.store)
+
+    @here.task("mail.send", title="Mail")
+    async def send(to: str) -> None: ...
+
+    await send.enqueue("ann")
+    first = await here.definitions.get("mail.send")
+    await here.runner().run_once()
+    await here.definitions.delete("mail.send", hard=True)
+    with pytest.raises(UnknownTask):
+        await here.definitions.get("mail.send")
+    await send.enqueue("bob")  # who has deleted it knows that it is gone
+    second = await here.definitions.get("mail.send")
+    assert (second.title, second.id != first.id) == ("Mail", True)
+    await here.runner().run_once()
+    await elsewhere.definitions.delete("mail.send", hard=True)
+    clock.advance(KNOWN_FOR)  # the others look again after this time
+    await send.enqueue_many([("cy",), ("dan",)])
+    assert (await here.definitions.get("mail.send")).id not in (first.id, second.id)
+    for app in (here, elsewhere):
+        await app.close()
 
 
 @feature("T12", "T13", "T19", "T22", "T30")

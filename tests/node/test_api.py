@@ -14,6 +14,7 @@ from holdfast.hub.parts import Parts
 from holdfast.job.commands import Define
 from holdfast.job.retry import RetryPolicy
 from holdfast.stores.memory import MemoryStore
+from tests.features import feature
 from tests.node.remote import info
 
 Answer = tuple[int, Any]
@@ -196,6 +197,44 @@ async def test_each_action_does_what_it_says(api: Api, action: dict[str, Any], s
     assert found["job"]["state"] == state
     if "payload" in action:
         assert found["job"]["payload"] == action["payload"]
+
+
+TYPED = b'{"type":"object","properties":{"n":{"type":"integer"}},"required":["n"],"additionalProperties":false}'
+
+
+@feature("T10")
+@pytest.mark.parametrize(
+    ("payload", "said"),
+    [
+        ({}, "missing argument 'n'"),
+        ({"n": "1"}, "argument 'n': expected int"),
+        ({"n": 1, "m": 2}, "unknown argument 'm'"),
+    ],
+)
+async def test_arguments_that_a_task_does_not_take_are_refused_by_a_hub_that_has_no_code_of_it(
+    api: Api, payload: dict[str, Any], said: str
+) -> None:
+    await api.store.define([Define(alias="typed", parameters=TYPED)])
+    status, answer = await api.ask("POST", "/jobs", {"task": "typed", "payload": payload})
+    assert (status, said in answer["detail"], "another version" in answer["detail"]) == (422, True, False)
+    many = [{"task": "typed", "payload": one} for one in ({"n": 1}, payload)]
+    status, answer = await api.ask("POST", "/jobs", many)
+    assert (status, f"job 2 of 2: task 'typed': {said}" in answer["detail"], await api.count()) == (422, True, 0)
+    await api.ask("POST", "/jobs", {"task": "typed", "id": "a", "payload": {"n": 1}})
+    _, answer = await api.ask("POST", "/job-actions", {"action": {"type": "edit", "payload": payload}, "ids": ["a"]})
+    assert (answer["done"], said in answer["rulings"][0]["why"]) == (0, True)
+    schedule = {"name": "s", "task": "typed", "rule": "@daily", "status": "active", "payload": payload}
+    status, answer = await api.ask("PUT", "/schedules", schedule)
+    assert (status, said in answer["detail"], await api.ask("GET", "/schedules")) == (422, True, (200, []))
+
+
+@feature("T31")
+async def test_an_active_schedule_without_a_next_time_gets_it(api: Api) -> None:
+    schedule = {"name": "s", "task": "mail", "rule": "every 1m", "status": "active"}
+    status, answer = await api.ask("PUT", "/schedules", schedule)
+    assert (status, answer["next_run_at"] is not None) == (200, True)
+    [stored] = await api.store.schedules()
+    assert stored.next_run_at == api.clock.now() + 60.0
 
 
 async def test_an_action_needs_ids_or_a_filter_and_never_both(api: Api) -> None:

@@ -1,8 +1,9 @@
 """Schedules as an app declares, makes and steers them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,7 +20,9 @@ from holdfast.errors import (
     UnknownTask,
 )
 from holdfast.job.model import CatchUp, ScheduleStatus
-from holdfast.schedule.scheduler import POLL
+from holdfast.schedule.scheduler import POLL, Scheduler
+from holdfast.worker.hooks import Alarm
+from holdfast.worker.timing import LoopTiming, Timer
 from tests.features import feature
 
 QUEUES: Any = {"default": 4}
@@ -109,6 +112,38 @@ async def test_a_running_worker_sees_a_new_schedule_at_once_and_fires_it_in_time
         await asyncio.wait_for(enough.wait(), 60.0)
         after = await app.schedules.get("s")
         assert (after.status, after.count, ran) == (ScheduleStatus.COMPLETED, 3, ["s"] * 3)
+
+
+class Sleeps(LoopTiming):
+    """Notes how long a scheduler means to sleep."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.clock, self.noted = clock, asyncio.Queue[float]()
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        self.noted.put_nowait(when - self.clock.monotonic())
+        return super().call_at(when, callback)
+
+
+@feature("T31")
+@pytest.mark.parametrize(("url", "least", "most"), [("memory:", 15.0, 60.0), ("sqlite:///{}/q.db", 1.0, 5.0)])
+async def test_where_nobody_tells_of_changes_a_scheduler_looks_within_five_seconds(
+    clock: ManualClock, tmp_path: Path, url: str, least: float, most: float
+) -> None:
+    async with Holdfast(url.format(tmp_path), clock=clock) as app:
+        for draw in (0.0, 0.999):
+            sleeps, store = Sleeps(clock), await app.open()
+            made = Scheduler(
+                store,
+                new_id=lambda: "x",
+                alarm=Alarm(None, asyncio.get_running_loop()),
+                timing=sleeps,
+                draw=lambda draw=draw: draw,  # type: ignore[misc]
+                monotonic=clock.monotonic,
+            )
+            async with made:
+                assert least <= await asyncio.wait_for(sleeps.noted.get(), 60.0) <= most
 
 
 @feature("T31")

@@ -21,6 +21,7 @@ from holdfast.job.state import State
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from holdfast.app.session import Session
     from holdfast.job.model import Definition, Job, Operation, Queue
     from holdfast.store import Store
 
@@ -286,8 +287,8 @@ def _read_keep(value: Duration | msgspec.UnsetType | None) -> float | msgspec.Un
 class Definitions:
     """`app.definitions`: the tasks that the store knows, also those whose code is elsewhere."""
 
-    def __init__(self, store: GetStore) -> None:
-        self._store = store
+    def __init__(self, store: GetStore, session: Callable[[], Awaitable[Session]]) -> None:
+        self._store, self._session = store, session
 
     async def list(
         self, *, status: TaskStatus | str | None = None, deleted: bool = False, limit: int = _ALL, offset: int = 0
@@ -342,6 +343,7 @@ class Definitions:
             store = await self._store()
             known = await store.definition(alias)
             await store.delete_definition(known.id, who)
+            (await self._session()).forget(known.alias)
             return known
         return await self._change(c.ChangeDefinition(alias=alias, deleted=True, who=who))
 

@@ -305,7 +305,7 @@ class Holdfast:
         """The tasks that the store knows."""
         from holdfast.app.control import Definitions
 
-        return Definitions(self.open)
+        return Definitions(self.open, self.session)
 
     @functools.cached_property
     def schedules(self) -> Schedules:

@@ -7,17 +7,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast.app.loading import find_name
-from holdfast.app.within import enqueue_here, enqueue_within
+from holdfast.app.within import enqueue_here, enqueue_within, joining
 from holdfast.errors import UsageError
 from holdfast.job.model import NewJob
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Coroutine, Iterable, Sequence
 
     from holdfast.app.connection import Connection
     from holdfast.app.inline import Inline
     from holdfast.app.session import Session
-    from holdfast.job.commands import Enqueued, OnDuplicate, Order, Ordered
+    from holdfast.job.commands import Define, Enqueued, OnDuplicate, Order, Ordered
     from holdfast.job.model import Job
     from holdfast.store import Store
     from holdfast.task import Registry, Task
@@ -51,7 +51,8 @@ class AppHost:
             return await self.inline.run(job)
         session = await self._connection.session()
         if tx is not None:
-            return (await enqueue_within(session.store, tx, [job], on_duplicate))[0]
+            told = await self._defining(session, [job.task])
+            return (await enqueue_within(session.store, tx, [job], on_duplicate, told))[0]
         if not session.is_defined(job.task):
             await self._define(session, job.task)
         return await session.submit(job, on_duplicate)
@@ -66,7 +67,8 @@ class AppHost:
             return [await self.inline.run(job) for job in jobs], 1
         session = await self._connection.session()
         if tx is not None:
-            return await enqueue_within(session.store, tx, jobs, on_duplicate), 1
+            told = await self._defining(session, {job.task for job in jobs})
+            return await enqueue_within(session.store, tx, jobs, on_duplicate, told), 1
         for alias in {job.task for job in jobs}:
             await self._define(session, alias)
         return await session.submit_many(jobs, on_duplicate, atomic=atomic)
@@ -75,12 +77,27 @@ class AppHost:
         """See Host."""
         if self.inline is not None:
             return self.run_sync(self.submit_many(jobs, on_duplicate, atomic=True))[0]
-        store, prepared = self.run_sync(self._prepare_within(jobs))
-        return enqueue_here(store, tx, prepared, on_duplicate)
+        store, prepared, told = self.run_sync(self._prepare_within(jobs))
+        return enqueue_here(store, tx, prepared, on_duplicate, told)
 
-    async def _prepare_within(self, jobs: Sequence[NewJob]) -> tuple[Store, list[NewJob]]:
+    async def _prepare_within(self, jobs: Sequence[NewJob]) -> tuple[Store, list[NewJob], list[Define]]:
         prepared = [await self._prepare(job) for job in jobs]
-        return (await self._connection.session()).store, prepared
+        session = await self._connection.session()
+        return session.store, prepared, await self._defining(session, {job.task for job in prepared})
+
+    async def _defining(self, session: Session, aliases: Iterable[str]) -> list[Define]:
+        """Make tasks known before a transaction of the caller's enqueues jobs of them.
+
+        Where one transaction at a time writes, the store can not be written to beside the caller's: what is new to it is
+        returned, to be told within that transaction.
+        """
+        joining(session.store)
+        if not session.store.capabilities.one_writer:
+            for alias in aliases:
+                await self._define(session, alias)
+            return []
+        found = [task for alias in aliases if (task := self._registry.get(alias)) is not None]
+        return [task.definition() for task in found if not await session.is_there(task.alias)]
 
     async def _define(self, session: Session, alias: str) -> None:
         task = self._registry.get(alias)

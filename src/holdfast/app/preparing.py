@@ -81,13 +81,14 @@ async def share_journal(app: Holdfast, session: Session, options: WorkerOptions,
     )
 
 
-def validator(app: Holdfast) -> Callable[[str, bytes], None]:
-    """Return what checks arguments against the signature of a task that the app has; others are let through."""
+def validator(app: Holdfast) -> Callable[[str, bytes], bool]:
+    """Return what checks arguments against the signature of a task, and tells whether the app has that task."""
 
-    def validate(alias: str, payload: bytes) -> None:
+    def validate(alias: str, payload: bytes) -> bool:
         task = app.tasks.get(alias)
         if task is not None:
-            task.arguments.bind(payload, None)
+            task.arguments.check(payload)
+        return task is not None
 
     return validate
 

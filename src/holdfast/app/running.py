@@ -51,9 +51,7 @@ async def _serve(app: Holdfast, queues: Queues | None, options: dict[str, Any]) 
     return code
 
 
-def embed(
-    app: Holdfast, queues: Queues | None, options: dict[str, Any]
-) -> AbstractAsyncContextManager[Worker[Job]]:
+def embed(app: Holdfast, queues: Queues | None, options: dict[str, Any]) -> AbstractAsyncContextManager[Worker[Job]]:
     """Work while the body runs. What is wrong with the options is raised here, where they were written."""
     worker_options(app, queues, options)
     return _embedded(app, queues, options)

@@ -40,7 +40,7 @@ class Session:
         self.store, self._clock = store, clock
         self.loop = asyncio.get_running_loop()
         self.closed = False
-        self._defined: set[str] = set()
+        self._defined: dict[str, float] = {}  # tasks that the store was told of -> until when it counts as knowing them
         self._defining = asyncio.Lock()
         self._known: dict[str, tuple[Definition, float]] = {}
         self._gatherers = {choice: self._gatherer(choice) for choice in OnDuplicate}
@@ -130,16 +130,37 @@ class Session:
     # --- definitions -----------------------------------------------------------------------------------------------
 
     def is_defined(self, alias: str) -> bool:
-        """Whether this session has told the store of the task."""
-        return alias in self._defined
+        """Whether the store was told of the task, and looked at for it within KNOWN_FOR: somebody may have deleted it."""
+        until = self._defined.get(alias)
+        return until is not None and self._clock.monotonic() < until
 
     async def define(self, tasks: Iterable[Task[Any, Any]]) -> None:
-        """Tell the store of tasks that it was not told of in this session."""
+        """Tell the store of tasks that it was not told of in this session, or that it has forgotten since."""
         async with self._defining:
-            new = [task for task in tasks if task.alias not in self._defined]
+            due = [task for task in tasks if not self.is_defined(task.alias)]
+            new = [task for task in due if task.alias not in self._defined or not await self._is_stored(task.alias)]
             if new:
                 await self.store.define([task.definition() for task in new])
-                self._defined.update(task.alias for task in new)
+            until = self._clock.monotonic() + KNOWN_FOR
+            self._defined.update(dict.fromkeys([task.alias for task in due], until))
+
+    def forget(self, alias: str) -> None:
+        """The store has forgotten a task: what is known of it here is so no more."""
+        self._defined.pop(alias, None)
+        self._known.pop(alias, None)
+
+    async def is_there(self, alias: str) -> bool:
+        """Whether the store has a definition of the task, at most KNOWN_FOR seconds ago."""
+        _, until = self._known.get(alias, (None, 0.0))
+        return self.is_defined(alias) or self._clock.monotonic() < until or await self._is_stored(alias)
+
+    async def _is_stored(self, alias: str) -> bool:
+        try:
+            found = await self.store.definition(alias)
+        except UnknownTask:
+            return False
+        self._known[alias] = (found, self._clock.monotonic() + KNOWN_FOR)
+        return True
 
     async def definition(self, alias: str, known: Sequence[str]) -> Definition:
         """Return an active definition, at most KNOWN_FOR seconds old. Raises UnknownTask with near names, TaskInactive."""

@@ -10,7 +10,7 @@ from holdfast.job.commands import ENQUEUE_JOBS_MAX
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from holdfast.job.commands import Enqueued, OnDuplicate
+    from holdfast.job.commands import Define, Enqueued, OnDuplicate
     from holdfast.job.model import NewJob
     from holdfast.store import JoinsTransactions, Store
 
@@ -25,16 +25,20 @@ def joining(store: Store) -> JoinsTransactions:
     return cast("JoinsTransactions", store)
 
 
-async def enqueue_within(store: Store, tx: Any, jobs: Sequence[NewJob], on_duplicate: OnDuplicate) -> list[Enqueued]:
-    """Store jobs, all or none, in the transaction of `tx`."""
+async def enqueue_within(
+    store: Store, tx: Any, jobs: Sequence[NewJob], on_duplicate: OnDuplicate, define: Sequence[Define] = ()
+) -> list[Enqueued]:
+    """Store jobs, all or none, in the transaction of `tx`, behind definitions of their tasks."""
     _check(jobs)
-    return await joining(store).enqueue_within(tx, jobs, on_duplicate=on_duplicate)
+    return await joining(store).enqueue_within(tx, jobs, on_duplicate=on_duplicate, define=define)
 
 
-def enqueue_here(store: Store, tx: Any, jobs: Sequence[NewJob], on_duplicate: OnDuplicate) -> list[Enqueued]:
+def enqueue_here(
+    store: Store, tx: Any, jobs: Sequence[NewJob], on_duplicate: OnDuplicate, define: Sequence[Define] = ()
+) -> list[Enqueued]:
     """The same in the calling thread. Raises UsageError for an async handle."""
     _check(jobs)
-    answer: Any = joining(store).enqueue_within(tx, jobs, on_duplicate=on_duplicate)
+    answer: Any = joining(store).enqueue_within(tx, jobs, on_duplicate=on_duplicate, define=define)
     if hasattr(answer, "close"):  # a coroutine: the handle is async
         answer.close()
         raise UsageError(

@@ -13,11 +13,12 @@ from msgspec import UNSET, Raw, UnsetType
 
 from holdfast.batch import Gatherer
 from holdfast.durations import instant, seconds
-from holdfast.errors import BadTime, ConfigError, ContentError, TaskInactive, TooLarge, UnknownTask
+from holdfast.errors import BadArguments, BadTime, ConfigError, ContentError, TaskInactive, TooLarge, UnknownTask
 from holdfast.job.commands import ENQUEUE_BYTES_MAX, ENQUEUE_JOBS_MAX, DefinitionFilter, Enqueued
 from holdfast.job.content import HEADERS_MAX, PAYLOAD_MAX, is_suspect, refuse_faults
 from holdfast.job.ids import check_id, check_key, check_name, check_priority, check_tags, shown
 from holdfast.job.model import NewJob, OnConflict, OnWait
+from holdfast.job.parameters import misfit
 from holdfast.task.service import check_sticky_key, service_of
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from holdfast.store import Store
     from holdfast.wire.requests import JobRequest
 
-    Validate = Callable[[str, bytes], None]
+    Validate = Callable[[str, bytes], bool]
 
 #: How long definitions are taken as they were read, in seconds.
 KNOWN_FOR: Final = 5.0
@@ -40,7 +41,8 @@ class Intake:
     """Takes requested jobs into a store. Definitions are read again after KNOWN_FOR seconds, and before one is unknown.
 
     Single jobs of callers that come at the same time share one write. `validate(alias, payload)` raises BadArguments for
-    tasks that it knows. Used in one loop at a time.
+    tasks that it knows, and tells whether it does; those of others are held against what their definitions say. Used in
+    one loop at a time.
     """
 
     def __init__(self, store: Store, new_id: Callable[[], str], validate: Validate | None = None) -> None:
@@ -129,8 +131,8 @@ def new_job(
     task, payload = task_and_payload(request)
     definition = _active(task, known)
     content = _content(payload, "payload", PAYLOAD_MAX)
-    if validate is not None:
-        validate(task, content)
+    if validate is None or not validate(task, content):
+        check_arguments(definition, content)
     own = None if request.id is None else check_id(request.id)
     timeout = definition.timeout if request.timeout is None else seconds(request.timeout, "timeout", positive=True)
     service = service_of(definition.parameters)
@@ -150,6 +152,13 @@ def new_job(
         **_timing(request),
         **_placing(request),
     )
+
+
+def check_arguments(definition: Definition, payload: bytes) -> None:
+    """Raise BadArguments unless a payload fits what a definition says of its task's arguments."""
+    why = misfit(definition.parameters, payload)
+    if why:
+        raise BadArguments(f"task {definition.alias!r}: {why}")
 
 
 def task_and_payload(request: JobRequest) -> tuple[str, Raw]:

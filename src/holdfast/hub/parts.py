@@ -64,8 +64,9 @@ class KeyControl(Protocol):
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """The parts behind the routes.
 
-    validate: raises BadArguments when a payload does not fit a task that this process knows. metrics: Prometheus text.
-    history, workers: what is read of the past and of workers, and where reports of other systems go; None: not here.
+    validate: raises BadArguments when a payload does not fit a task; tells whether this process knows it.
+    metrics: Prometheus text. history, workers: what is read of the past and of workers, and where reports of other systems
+    go; None: not here.
     keys: what moves sticky keys; None: this process has no router. audit: who did what. sessions: of people; None: there are
     no pages here. events: what happened lately.
     """
@@ -73,7 +74,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     store: Store
     new_id: Callable[[], str]
     node: Callable[[], NodeInfo]
-    validate: Callable[[str, bytes], None] | None = None
+    validate: Callable[[str, bytes], bool] | None = None
     metrics: Callable[[], Awaitable[bytes]] | None = None
     history: JobRepository | None = None
     workers: WorkerRepository | None = None

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 class Share:
     """Serves `store`, which is open and owns `folder`, from `start` to `stop`, in one loop. Used once.
 
-    validate: raises BadArguments when a payload does not fit a task. The rest is what the program tells of itself.
+    validate: raises BadArguments when a payload does not fit a task; tells whether it knows
+    the task. The rest is what the program tells of itself.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Share:
         *,
         clock: Clock,
         new_id: Callable[[], str],
-        validate: Callable[[str, bytes], None],
+        validate: Callable[[str, bytes], bool],
         tasks: Sequence[str] = (),
         queues: Sequence[str] = (),
         slots: int = 0,

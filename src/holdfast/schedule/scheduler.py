@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from holdfast.worker.hooks import OnError
     from holdfast.worker.timing import Timing
 
-#: The longest sleep, in seconds: so late does a scheduler see what was changed elsewhere.
-POLL: Final = 15.0
+#: The longest sleep, in seconds, where the store tells of changes: a look behind it all the same.
+POLL: Final = 30.0
+#: The longest where it does not: with what chance adds, a change made elsewhere is seen within five seconds.
+POLL_UNTOLD: Final = 4.0
 #: The shortest sleep, in seconds: so often at most is a store asked that lets nobody have a tick.
 _NAP: Final = 0.01
 #: How many steps of one schedule follow each other before the others have their turn.
@@ -60,24 +62,30 @@ class Scheduler:
         timing: Timing,
         draw: Callable[[], float],
         monotonic: Callable[[], float],
-        poll: float = POLL,
+        poll: float | None = None,
     ) -> None:
         self._store, self._new_id, self._alarm = store, new_id, alarm
         self._timing, self._draw, self._monotonic, self._poll = timing, draw, monotonic, poll
         self._wake = asyncio.Event()
+        self._unheard: Callable[[], None] = lambda: None  # ends the store's calls
         self._broken: dict[str, int] = {}  # schedule -> the revision that can not be read
 
     # --- the loop
 
     async def __aenter__(self) -> Self:
         """Begin to fire."""
-        self._running = asyncio.get_running_loop().create_task(self._run(), name="holdfast-schedules")
+        self._loop = asyncio.get_running_loop()
+        push: Callable[[Callable[[], None]], Callable[[], None]] | None = getattr(self._store, "on_schedule", None)
+        if push is not None:
+            self._unheard = push(self._changed)
+        self._running = self._loop.create_task(self._run(), name="holdfast-schedules")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Fire no more. A tick that is being stored is stored, or not: its job and its schedule move together."""
+        self._unheard()
         self._running.cancel()
         await asyncio.wait((self._running,))
 
@@ -85,10 +93,20 @@ class Scheduler:
         """Look now: a schedule was changed. Call it in the loop."""
         self._wake.set()
 
+    def _changed(self) -> None:
+        """The store tells of a change, from any thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake.set)
+
+    def _longest(self) -> float:
+        told = getattr(self._store, "hears_schedules", False)
+        poll = self._poll if self._poll is not None else POLL if told else POLL_UNTOLD
+        return poll * (0.75 + self._draw() / 2)  # out of step with the other schedulers
+
     async def _run(self) -> None:
         while True:
             self._wake.clear()
-            rest = self._poll * (0.75 + self._draw() / 2)  # out of step with the other schedulers
+            rest = self._longest()
             try:
                 fired = await self.run_once()
                 if fired.next_at is not None:

@@ -39,6 +39,8 @@ _WAITING: Final = (State.QUEUED, State.SCHEDULED, State.RETRYING)
 _QUIET: Final = frozenset({c.Want, c.Beat, c.ProgressAll})
 #: Commands by which a running job is asked to stop.
 _CONTROL: Final = frozenset({c.Order, c.ContinueOperation})
+#: Commands that may change when a schedule fires.
+_SCHEDULING: Final = frozenset({c.SaveSchedule, c.ChangeDefinition})
 _ENDS: Final = (f.Succeeded, f.Ended, f.Canceled, f.Deleted)
 #: Who pauses and resumes the jobs of a definition that is switched off and on.
 _BY_TASK: Final = "task"
@@ -58,6 +60,7 @@ class LedgerStore:
         self._work = Signal()
         self._endings = Endings()
         self._cancel_calls: set[Callable[[], None]] = set()
+        self._schedule_calls: set[Callable[[], None]] = set()
         self._open = False
         self.ledger = Ledger()
         self._marks: Marks | None = None  # what was not exported, where an exporter is
@@ -93,6 +96,9 @@ class LedgerStore:
             self._work.notify()
         if type(command) in _CONTROL and any(type(fact) is f.CancelAsked for fact in facts):
             for call in tuple(self._cancel_calls):
+                call()
+        if type(command) in _SCHEDULING:
+            for call in tuple(self._schedule_calls):
                 call()
         if self._endings:
             self._endings.ended([fact.seq for fact in facts if isinstance(fact, _ENDS)])
@@ -219,6 +225,16 @@ class LedgerStore:
         """Call `call` whenever a running job was asked to stop; return what ends this."""
         self._cancel_calls.add(call)
         return lambda: self._cancel_calls.discard(call)
+
+    @property
+    def hears_schedules(self) -> bool:
+        """Whoever changes one does so through this very store."""
+        return True
+
+    def on_schedule(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Call `call` whenever a schedule or a task was changed; return what ends this."""
+        self._schedule_calls.add(call)
+        return lambda: self._schedule_calls.discard(call)
 
     # --- control
 

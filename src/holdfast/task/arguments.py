@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _UNSET: Final = msgspec.UNSET
 _AT: Final = re.compile(r"^(?P<what>.*?) - at (?:`key` in )?`(?P<path>\$[^`]*)`$")
 _OTHER_VERSION: Final = "The job was enqueued for another version of this task: edit its payload, or enqueue it again."
+_NAMES: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `([^`]+)`$")
 _MISSING: Final = re.compile(r"Object missing required field `(.+?)`")
 
 
@@ -38,6 +40,10 @@ class Arguments(Protocol):
 
     def encode_mapping(self, given: Mapping[str, Any]) -> bytes:
         """Return the payload of arguments that came by name, as from `app.enqueue`. Raises as `encode`."""
+        ...
+
+    def check(self, payload: bytes) -> None:
+        """Raise BadArguments unless a payload that somebody else made fits."""
         ...
 
     def bind(self, payload: bytes, ctx: object) -> Callable[[], Any]:
@@ -152,6 +158,13 @@ class PlainArguments:
             )
         return self.encode((), given)
 
+    def check(self, payload: bytes) -> None:
+        """See Arguments."""
+        try:
+            self._decode(payload)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise BadArguments(describe_misfit(self._alias, self._signature, error, {})) from None
+
     def bind(self, payload: bytes, ctx: object) -> Callable[[], Any]:
         """See Arguments."""
         try:
@@ -227,7 +240,7 @@ class RecordArguments:
             raise BadArguments(describe_misfit(self._alias, self._signature, error, value)) from None
         return payload
 
-    def _refuse_unknown(self, value: dict[Any, Any]) -> None:
+    def _refuse_unknown(self, value: Mapping[Any, Any]) -> None:
         unknown = [name for name in value if name not in self._fields]
         if unknown:
             near = _nearest(str(unknown[0]), self._fields)
@@ -235,6 +248,14 @@ class RecordArguments:
                 f"task {self._alias!r}: {self._type.__name__} has no field {unknown[0]!r}{near}. "
                 f"Its fields: {', '.join(self._fields)}."
             )
+
+    def check(self, payload: bytes) -> None:
+        """See Arguments."""
+        try:
+            self._refuse_unknown(_NAMES.decode(payload))
+            self._decode(payload)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise BadArguments(describe_misfit(self._alias, self._signature, error, {})) from None
 
     def bind(self, payload: bytes, ctx: object) -> Callable[[], Any]:
         """See Arguments."""
@@ -311,6 +332,9 @@ def describe_misfit(alias: str, signature: Signature, error: Exception, given: A
     missing = _MISSING.match(text)
     if missing:
         return f"task {alias!r}: missing argument {missing[1]!r}. Pass it. {tail}"
+    unknown = _UNKNOWN.match(text)
+    if unknown:
+        return f"task {alias!r}: unknown argument {unknown[1]!r}{_nearest(unknown[1], signature.names)}. {tail}"
     found = _AT.match(text)
     if not found:
         return f"task {alias!r}: {text[:1].lower()}{text[1:].replace('`', '')}. {tail}"

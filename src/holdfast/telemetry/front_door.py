@@ -31,7 +31,7 @@ T = TypeVar("T")
 _PAGE: Final = 1_000
 
 #: Calls within the caller's transaction. What comes of them is not known here, so nobody is told.
-_WITHIN: Final = frozenset({"enqueue_within", "settle_within", "transaction"})
+_BESIDE: Final = frozenset({"enqueue_within", "settle_within", "transaction", "on_schedule", "hears_schedules"})
 
 
 class FrontDoor:
@@ -194,8 +194,8 @@ class FrontDoor:
         return (lambda: None) if push is None else push(call)
 
     def __getattr__(self, name: str) -> object:
-        """Pass on what a store on a database offers beside the port: to join a transaction of the caller's."""
-        if name not in _WITHIN:
+        """Pass on what some stores offer beside the port: to join a transaction of the caller's, to tell of schedules."""
+        if name not in _BESIDE:
             raise AttributeError(name)
         found: object = getattr(self._store, name)
         return found

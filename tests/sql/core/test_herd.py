@@ -85,7 +85,7 @@ async def test_marks_that_nobody_calls_off_are_forgotten_in_the_end() -> None:
 
 
 def test_news_are_read_as_they_are_written() -> None:
-    assert news_from("c") == (False, True, (), None)
-    assert news_from("r0,,") == (False, False, (), News(frozenset(), 0, ""))
-    assert news_from("eda,b;r2,c,x\ny") == (True, False, ("a", "b"), News(frozenset({"x", "y"}), 2, "c"))
-    assert news_from("r1,m,dead,letters") == (False, False, (), News(frozenset({"dead,letters"}), 1, "m"))
+    assert news_from("c") == ("c", (), None)
+    assert news_from("r0,,") == ("", (), News(frozenset(), 0, ""))
+    assert news_from("eda,b;r2,c,x\ny") == ("e", ("a", "b"), News(frozenset({"x", "y"}), 2, "c"))
+    assert news_from("r1,m,dead,letters") == ("", (), News(frozenset({"dead,letters"}), 1, "m"))

@@ -13,7 +13,9 @@ from sqlalchemy.orm import Session
 from holdfast import Holdfast
 from holdfast.errors import BadArguments, TooLarge, UsageError
 from tests.features import feature
-from tests.sql.handles.places import PostgresPlace, SqlitePlace
+from tests.sql.handles.clients import AsyncPsycopg, Client, PyMysql, Sqlite3
+from tests.sql.handles.places import MysqlPlace, Place, PostgresPlace, SqlitePlace
+from tests.support.servers.mariadb import shared
 
 
 def shop(url: str, **options: Any) -> Holdfast:
@@ -62,6 +64,35 @@ async def test_a_commit_wakes_the_workers(place: SqlitePlace) -> None:
         assert await asyncio.wait_for(handle.result(), 60.0) == 7
         assert (await handle.get()).priority == 3
     engine.dispose()
+
+
+@feature("T3", "T6", "T10")
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mysql"])
+async def test_a_task_is_made_known_by_its_first_enqueue_in_a_transaction(kind: str, tmp_path: Path) -> None:
+    place: Place = (
+        SqlitePlace(tmp_path, "q") if kind == "sqlite" else PostgresPlace() if kind == "postgresql" else MysqlPlace()
+    )
+    kinds: dict[str, type[Client]] = {"sqlite": Sqlite3, "postgresql": AsyncPsycopg, "mysql": PyMysql}
+    client = kinds[kind](place)
+    url = f"sqlite:///{place.file}" if kind == "sqlite" else place.url or shared().url(place.name)
+    app = shop(url, auto_migrate=True)
+    welcome: Any = app.tasks.get("mail.welcome")
+    async with app:
+        assert await app.definitions.list() == []
+        await place.make_orders()
+        await client.open()
+        await client.do("INSERT INTO orders (name) VALUES ('tea')")
+        for ends in (client.rollback, client.commit):
+            await welcome.using(tx=client.tx).enqueue(1)
+            await ends()
+        [made] = await app.definitions.list()
+        assert (made.alias, made.queue, b"user_id" in made.parameters) == ("mail.welcome", "mail", True)
+        await app.definitions.edit("mail.welcome", title="ours")
+        await welcome.using(tx=client.tx).enqueue_many([(1,), (2,)])
+        await client.commit()
+        assert (await app.jobs.count(), (await app.definitions.get("mail.welcome")).title) == (3, "ours")
+        await client.end()
+    place.end()
 
 
 @feature("T10")

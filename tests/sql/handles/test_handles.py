@@ -168,7 +168,8 @@ async def test_a_closed_connection_is_refused(h: StoreHarness, client: Client) -
     await client.rollback()
     await client.close()
     if "Session" in type(client).__name__:
-        # A session that was closed begins anew, as SQLAlchemy says; what it then does is in a new transaction.
+        # A session that was closed is a fresh one to SQLAlchemy, and can not be told from one: what it then does is in a
+        # new transaction. One that was closed for good is refused: see test_refusals.py.
         await enqueue(h, client, h.new())
         await client.rollback()
     else:

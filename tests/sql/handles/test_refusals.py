@@ -1,13 +1,17 @@
 """What is no handle."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import create_engine
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import Session
 
 from holdfast.clock import ManualClock
 from holdfast.errors import StoreClosed, UsageError
+from holdfast.job.model import NewJob
 from holdfast.stores.sql import open_sqlite
 from holdfast.stores.sql.handles import handle_of
 from tests.features import feature
@@ -37,6 +41,51 @@ def test_a_connection_to_another_kind_of_database_is_refused() -> None:
     ):
         handle_of(connection, "postgresql")
     engine.dispose()
+
+
+@feature("T10")
+@pytest.mark.parametrize("wrong", ["closed for good", "closed connection", "no bind", "ended", "ended connection"])
+async def test_a_handle_that_sqlalchemy_refuses_is_refused_and_nothing_is_stored(tmp_path: Path, wrong: str) -> None:
+    store = open_sqlite(f"sqlite:///{tmp_path / 'q.db'}", clock=ManualClock())
+    await store.open()
+    engine = create_engine(f"sqlite:///{tmp_path / 'q.db'}")
+    connection = engine.connect()
+    session = Session(connection, close_resets_only=wrong != "closed for good")
+    if wrong == "closed for good":
+        session.close()
+    elif wrong == "closed connection":
+        connection.close()
+    elif wrong == "no bind":
+        session = Session()
+    with ExitStack() as stack:
+        tx: Any = session
+        if wrong == "ended":
+            stack.enter_context(session.begin()).rollback()
+        elif wrong == "ended connection":
+            tx = connection
+            stack.enter_context(connection.begin()).rollback()
+        with pytest.raises(UsageError, match="found one that SQLAlchemy refuses"):
+            store.enqueue_within(tx, [NewJob(id="a", task="t")])
+    session.close()
+    connection.close()
+    engine.dispose()
+    assert await store.jobs(["a"]) == [None]
+    await store.close()
+
+
+@feature("T10")
+@pytest.mark.parametrize("kind", ["for good", "never opened"])
+async def test_an_async_handle_that_sqlalchemy_refuses_is_refused(tmp_path: Path, kind: str) -> None:
+    store = open_sqlite(f"sqlite:///{tmp_path / 'q.db'}", clock=ManualClock())
+    await store.open()
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'q.db'}")
+    session = AsyncSession(engine, close_resets_only=False)
+    await session.close()
+    tx = session if kind == "for good" else engine.connect()
+    with pytest.raises(UsageError, match="found one that SQLAlchemy refuses"):
+        await store.enqueue_within(tx, [NewJob(id="a", task="t")])
+    await engine.dispose()
+    await store.close()
 
 
 def test_a_store_that_is_not_open_says_so(tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from holdfast.chance import SystemDraw
+from holdfast.chance import IdMaker, SystemDraw
 from holdfast.clock import SystemClock
 from holdfast.connect import make_store
 from holdfast.errors import StoreUnavailable
 from holdfast.job import commands as c
-from holdfast.job.model import NewJob
+from holdfast.job.model import NewJob, Schedule, ScheduleStatus
+from holdfast.schedule import steering
+from holdfast.schedule.scheduler import POLL, firing
 from holdfast.stores.sql.dialects.postgresql import PostgresDialect
 from holdfast.stores.sql.drivers.asyncpg import PostgresOptions
 from holdfast.stores.sql.notify import Announcer
@@ -220,6 +222,22 @@ async def test_work_is_found_though_every_notification_is_lost(server: PostgresS
         await worker.rescue()
         assert await woken(task)
         assert [claim.id for claim in (await worker.claim(want("default", "i"))).items] == ["unheard"]
+
+
+@feature("T31")
+async def test_a_schedule_that_another_process_makes_fires_at_once(url: str) -> None:
+    async with opened(url) as here, opened(url) as elsewhere, firing(here, SystemClock(), IdMaker(SystemClock().now)):
+        task = await waiting(
+            here
+        )  # it listens, as every worker does; the scheduler would look again after POLL seconds
+        assert here.hears_schedules
+        assert not elsewhere.hears_schedules
+        made = Schedule(name="s", task="t", rule="every 100ms", max_count=1, status=ScheduleStatus.ACTIVE)
+        async with asyncio.timeout(POLL / 2):
+            await steering.create(elsewhere, made)
+            await task
+            while not await elsewhere.count(c.JobFilter(task="t")):  # noqa: ASYNC110 - a store tells of jobs that end alone
+                await asyncio.sleep(0.02)
 
 
 # --- idleness ------------------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from holdfast.errors import UnknownTask
+from holdfast.hub.intake import check_arguments
 from holdfast.hub.routes.people import record, record_nameless
 from holdfast.hub.routing import BATCH_BODY_MAX, Route, Scope
 from holdfast.job.commands import ChangeDefinition, DefinitionFilter
@@ -124,9 +126,20 @@ async def save_schedule(call: Call) -> ScheduleDoc:
     read_rule(schedule.rule, schedule.zone, schedule.start_at)
     if schedule.status is ScheduleStatus.ACTIVE and schedule.next_run_at is None and schedule.deleted_at is None:
         schedule = checked(schedule, call.store.now())
-    saved = await call.store.save_schedule(schedule_of(call.body), expect=call.query.expect)
+    if schedule.status is ScheduleStatus.ACTIVE and schedule.deleted_at is None:
+        await _check_payload(call, schedule)
+    saved = await call.store.save_schedule(schedule, expect=call.query.expect)
     await record(call, "save_schedule", saved.name, 1, saved.status)
     return schedule_doc(saved)
+
+
+async def _check_payload(call: Call, schedule: Schedule) -> None:
+    """Raise BadArguments for a schedule whose jobs could not run. A task that is unknown says nothing of its arguments."""
+    try:
+        definition = await call.store.definition(schedule.task)
+    except UnknownTask:
+        return
+    check_arguments(definition, schedule.payload)
 
 
 async def fire_schedule(call: Call) -> Ready:

@@ -213,6 +213,8 @@ def _definition_changes(ledger: Ledger, known: Definition, change: c.ChangeDefin
     if change.status is not msgspec.UNSET:
         if change.status not in tuple(TaskStatus):
             raise ConfigError(f"status of a task: expected active or canceled, found {change.status!r}")
+        if known.deleted_at is not None and change.deleted is not False:
+            raise Conflict(f"task {known.alias!r} is deleted: expected one that is not. Restore it first.")
         changes["status"] = TaskStatus(change.status)
     if change.new_alias is not msgspec.UNSET and change.new_alias != known.alias:
         if change.new_alias in ledger.definitions:

@@ -19,6 +19,7 @@ from holdfast.job.ledger.clean import WAIT_MAX, clean, storable_time
 from holdfast.job.ledger.enqueueing import accept, edit_event
 from holdfast.job.ledger.query import matching
 from holdfast.job.model import PRIORITY_MAX, PRIORITY_MIN, Job, NewJob, Operation, OperationState, Queue, Refusal
+from holdfast.job.parameters import misfit
 from holdfast.job.state import Event, State, allowed
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def order(ledger: Ledger, command: c.Order, now: float, draw: Draw) -> Generator
         if job is None:
             rulings.append(c.Ruling(job_id, False, "unknown job: never enqueued here, or purged by retention"))
         elif command.preview:
-            rulings.append(_preview(job, command.action))
+            rulings.append(_preview(ledger, job, command.action))
         else:
             rulings.append((yield from _act(ledger, job, command.action, command.who, now, draw)))
     done = sum(ruling.done for ruling in rulings)
@@ -79,8 +80,8 @@ def _name(action: c.Action) -> str:
     return str(type(action).__struct_config__.tag)
 
 
-def _preview(job: Job, action: c.Action) -> c.Ruling:
-    why = _refusal(job, action)
+def _preview(ledger: Ledger, job: Job, action: c.Action) -> c.Ruling:
+    why = _refusal(job, action) or _misfit(ledger, job, action)
     return c.Ruling(job.id, not why, why)
 
 
@@ -206,7 +207,7 @@ def _ordered(operation: Operation) -> c.Ordered:
 
 
 def _act(ledger: Ledger, job: Job, action: c.Action, who: str, now: float, draw: Draw) -> Steps:
-    why = _refusal(job, action)
+    why = _refusal(job, action) or _misfit(ledger, job, action)
     if why:
         return c.Ruling(job.id, False, why)
     return (yield from _DOINGS[type(action)](ledger, job, action, who, now, draw))
@@ -236,6 +237,16 @@ def _refusal(job: Job, action: c.Action) -> str:
     if isinstance(action, c.Delete):
         return "it is running: cancel it first"
     return f"it is {job.state}: {_name(action)} does not apply"
+
+
+def _misfit(ledger: Ledger, job: Job, action: c.Action) -> str:
+    """Say why a job's task does not take the arguments that an action gives it, or nothing."""
+    payload = action.payload if isinstance(action, c.Edit | c.Replay) else None
+    definition = ledger.definitions.get(job.task)
+    if payload is None or definition is None:
+        return ""
+    why = misfit(definition.parameters, payload)
+    return f"task {job.task!r}: {why}" if why else ""
 
 
 def _cancel(ledger: Ledger, job: Job, action: c.Cancel, who: str, now: float, _draw: Draw) -> Steps:

@@ -11,18 +11,17 @@ Drivers are recognised by what is imported already: who holds a connection of a 
 
 from __future__ import annotations
 
-import re
 import sys
 from abc import ABC, abstractmethod
-from decimal import Decimal
-from functools import lru_cache
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from holdfast.errors import UsageError
+from holdfast.stores.sql.handle_words import decoded, lists, percent
 from holdfast.stores.sql.script import run_sync
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from holdfast.stores.sql.script import Row, Script, Statement
 
@@ -32,10 +31,6 @@ ACCEPTED: Final = (
     "a SQLAlchemy Session, AsyncSession, Connection or AsyncConnection, or a connection of asyncpg, psycopg (sync or async), "
     "sqlite3, PyMySQL or asyncmy"
 )
-_MARK: Final = re.compile(r"\$(\d+)|%")
-#: Types of columns that hold our texts as bytes (VARBINARY), by the numbers of MySQL's protocol; and of decimal sums.
-_TEXTS: Final = frozenset({15, 253, 254})
-_DECIMALS: Final = frozenset({0, 246})
 #: A bit of MySQL's server status: a transaction is open.
 _IN_TRANSACTION: Final = 1
 
@@ -119,7 +114,8 @@ class _Sqlite(_Sync):
             raise _closed(self._connection) from error
         try:
             if not is_open:
-                if self._connection.isolation_level is None:
+                # From Python 3.12 on there is a second word for it.
+                if self._connection.isolation_level is None or getattr(self._connection, "autocommit", None) is True:
                     raise _no_transaction("connection.execute('BEGIN IMMEDIATE')")
                 # A transaction that begins by reading can not always go on to write.
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -154,9 +150,9 @@ class _Psycopg(_Sync):
 
         with psycopg.RawCursor(self._connection, row_factory=tuple_row) as cursor:
             if statement.many:
-                cursor.executemany(statement.sql.encode(), [_lists(row) for row in statement.args])
+                cursor.executemany(statement.sql.encode(), [lists(row) for row in statement.args])
                 return []
-            cursor.execute(statement.sql.encode(), _lists(statement.args))
+            cursor.execute(statement.sql.encode(), lists(statement.args))
             return cursor.fetchall() if cursor.description else []
 
 
@@ -175,9 +171,9 @@ class _AsyncPsycopg(_Async):
 
         async with psycopg.AsyncRawCursor(self._connection, row_factory=tuple_row) as cursor:
             if statement.many:
-                await cursor.executemany(statement.sql.encode(), [_lists(row) for row in statement.args])
+                await cursor.executemany(statement.sql.encode(), [lists(row) for row in statement.args])
                 return []
-            await cursor.execute(statement.sql.encode(), _lists(statement.args))
+            await cursor.execute(statement.sql.encode(), lists(statement.args))
             return await cursor.fetchall() if cursor.description else []
 
 
@@ -186,11 +182,6 @@ def _check_psycopg(connection: Any) -> None:
         raise _closed(connection)
     if connection.autocommit and connection.info.transaction_status.name == "IDLE":
         raise _no_transaction("with connection.transaction():")
-
-
-def _lists(args: Sequence[Any]) -> list[Any]:
-    """psycopg takes a tuple for a row, and a list for an array."""
-    return [list(arg) if type(arg) is tuple else arg for arg in args]
 
 
 class _Asyncpg(_Async):
@@ -236,7 +227,7 @@ class _PyMysql(_Sync):
                 cursor.executemany(statement.sql, list(statement.args))
                 return []
             cursor.execute(statement.sql, tuple(statement.args) or None)
-            return _decoded(cursor.description, cursor.fetchall()) if cursor.description else []
+            return decoded(cursor.description, cursor.fetchall()) if cursor.description else []
 
 
 class _Asyncmy(_Async):
@@ -258,7 +249,7 @@ class _Asyncmy(_Async):
                 await cursor.executemany(statement.sql, list(statement.args))
                 return []
             await cursor.execute(statement.sql, tuple(statement.args) or None)
-            return _decoded(cursor.description, await cursor.fetchall()) if cursor.description else []
+            return decoded(cursor.description, await cursor.fetchall()) if cursor.description else []
 
 
 def _check_mysql(connection: Any) -> None:
@@ -267,25 +258,6 @@ def _check_mysql(connection: Any) -> None:
         raise UsageError(f"tx=: expected a connection with charset='utf8mb4', found {charset!r}. Name it.")
     if connection.get_autocommit() and not connection.server_status & _IN_TRANSACTION:
         raise _no_transaction("connection.begin()")
-
-
-def _decoded(description: Any, rows: Sequence[Row]) -> list[Row]:
-    """Return rows as our own driver has them: texts that are stored as bytes as texts, and sums as whole numbers."""
-    kinds = [column[1] for column in description]
-    odd = [place for place, kind in enumerate(kinds) if kind in _TEXTS or kind in _DECIMALS]
-    if not odd:
-        return list(rows)
-    found = []
-    for row in rows:
-        values = list(row)
-        for place in odd:
-            value = values[place]
-            if isinstance(value, bytes):
-                values[place] = value.decode()
-            elif isinstance(value, Decimal):
-                values[place] = int(value)
-        found.append(tuple(values))
-    return found
 
 
 # --- SQLAlchemy ----------------------------------------------------------------------------------------------------
@@ -297,13 +269,20 @@ class _Alchemy(_Sync):
     def __init__(self, tx: Any) -> None:
         self._tx = tx
         self._session = tx if hasattr(tx, "get_bind") and hasattr(tx, "flush") else None
-        bind = tx.get_bind() if self._session is not None else tx
+        with _usable():
+            bind = tx.get_bind() if self._session is not None else tx
         name = bind.dialect.name
         self.database = "mysql" if name == "mariadb" else name
 
     def begin(self) -> None:
         if self._session is None and self._tx.closed:
             raise _closed(self._tx)
+        with _usable():
+            self._begin()
+
+    def _begin(self) -> None:
+        # SQLAlchemy begins a transaction with the first thing that is done: of a session that was closed too, unless it was
+        # made with close_resets_only=False, for that is a fresh one to it.
         self._connection = self._tx if self._session is None else self._session.connection()
         if self._connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
             raise _no_transaction("an engine, or a connection, without isolation_level='AUTOCOMMIT'")
@@ -328,15 +307,15 @@ class _Alchemy(_Sync):
             return []
         description = result.cursor.description
         rows = [tuple(row) for row in result]
-        return _decoded(description, rows) if self.database == "mysql" else rows
+        return decoded(description, rows) if self.database == "mysql" else rows
 
     def _words(self, sql: str, args: Sequence[Any]) -> tuple[str, tuple[Any, ...]]:
         if not self._translates:
             return sql, tuple(args)
-        text, order = _percent(sql)
+        text, order = percent(sql)
         if not order:
             return sql, ()
-        return text, tuple(_lists([args[place] for place in order]))
+        return text, tuple(lists([args[place] for place in order]))
 
     def after_commit(self, call: Callable[[], None]) -> None:
         if self._session is not None:
@@ -346,22 +325,20 @@ class _Alchemy(_Sync):
             event.listen(session, "after_commit", lambda _: call(), once=True)
 
 
-@lru_cache(maxsize=1_024)
-def _percent(sql: str) -> tuple[str, tuple[int, ...]]:
-    """Return a text with $1, $2 … in the words of drivers that take %s, and which argument each of them is.
-
-    >>> _percent("SELECT $2, $1 || '%', $2")
-    ("SELECT %s, %s || '%%', %s", (1, 0, 1))
+@contextmanager
+def _usable() -> Iterator[None]:
+    """Tell what SQLAlchemy refuses as ours: a session closed for good, one on a closed connection or without any, a
+    transaction that has ended within its own `with`.
     """
-    order: list[int] = []
+    from sqlalchemy.exc import InvalidRequestError
 
-    def replace(found: re.Match[str]) -> str:
-        if found[1] is None:
-            return "%%"
-        order.append(int(found[1]) - 1)
-        return "%s"
-
-    return _MARK.sub(replace, sql), tuple(order)
+    try:
+        yield
+    except InvalidRequestError as error:
+        raise UsageError(
+            f"tx=: expected an open session or connection whose transaction goes on, found one that "
+            f"SQLAlchemy refuses: {error}"
+        ) from error
 
 
 class _AsyncAlchemy(Handle):
@@ -372,7 +349,9 @@ class _AsyncAlchemy(Handle):
     def __init__(self, tx: Any) -> None:
         self._tx = tx
         self._is_connection = hasattr(tx, "sync_connection") and not hasattr(tx, "sync_session")
-        if self._is_connection and tx.closed:
+        with _usable():
+            is_closed = self._is_connection and tx.closed
+        if is_closed:
             raise _closed(tx)
         self._inner = _Alchemy(tx.sync_connection if self._is_connection else tx.sync_session)
         self.database = self._inner.database

@@ -50,6 +50,7 @@ class Listener:
         self._work: Signal | None = None
         self._ends: Signal | None = None
         self._cancel_calls: set[Callable[[], None]] = set()
+        self.schedule_calls: set[Callable[[], None]] = set()  # when others have changed a schedule or a task
         self._task: asyncio.Task[None] | None = None
         self._connection: Any = None
         self._lost = asyncio.Event()
@@ -178,15 +179,15 @@ class Listener:
         body = text.lstrip("0123456789")
         if text.removesuffix(body) == self.mark:
             return
-        ended, cancel_asked, done, new = news_from(body)
+        signs, done, new = news_from(body)
         self.herd.called_off(done)
         if new is not None:
             self.herd.heard(new)
-        if ended and self._ends is not None:
+        if "e" in signs and self._ends is not None:
             self._ends.notify()
-        if cancel_asked:
-            for call in tuple(self._cancel_calls):
-                call()
+        calls = (self._cancel_calls if "c" in signs else set()) | (self.schedule_calls if "s" in signs else set())
+        for call in calls:
+            call()
 
     def _wake(self) -> None:
         if self._work is not None:
@@ -194,7 +195,7 @@ class Listener:
 
     def _tell_all(self) -> None:
         """Anything may have come while nobody listened."""
-        self._heard(None, 0, "", "ecr0,,")
+        self._heard(None, 0, "", "ecsr0,,")
 
 
 class Announcer:
@@ -219,6 +220,7 @@ class Announcer:
         pending.done += step.done
         pending.ended |= step.ended
         pending.cancel_asked |= step.cancel_asked
+        pending.schedules |= step.schedules
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="holdfast-notify")
 

@@ -51,6 +51,7 @@ class PostgresStore(SqlStore):
         self._fast = db.hot
         self._listener = Listener(driver, db.channel)
         super().__init__(driver, capabilities=_CAPABILITIES, watch=self._listener, **parts)
+        self._listener.schedule_calls = self._schedule_calls
         self._announcer = Announcer(self._notify, self._fresh)
         self._again: Callable[[], PostgresStore] | None = None
         self._upkeep = PostgresUpkeep(db)
@@ -63,6 +64,11 @@ class PostgresStore(SqlStore):
     @property
     def listening(self) -> bool:
         """Whether news of other processes come at once."""
+        return self._listener.listening
+
+    @property
+    def hears_schedules(self) -> bool:
+        """Changes of other processes are heard while this one listens."""
         return self._listener.listening
 
     @property

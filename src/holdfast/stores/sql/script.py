@@ -33,7 +33,7 @@ Script = Generator[Statement, list[Row], T]
 class Step:
     """One run of a script: what it is given, and what it did."""
 
-    __slots__ = ("_now", "cancel_asked", "counted", "db", "done", "draw", "ended", "jobs", "ready")
+    __slots__ = ("_now", "cancel_asked", "counted", "db", "done", "draw", "ended", "jobs", "ready", "schedules")
 
     def __init__(self, db: Dialect, draw: Draw) -> None:
         self.db, self.draw = db, draw
@@ -43,6 +43,7 @@ class Step:
         self.done: tuple[str, ...] = ()  # marks of notifications whose work was seen to be done: see herd.py
         self.ended = False  # whether a job ended
         self.cancel_asked = False  # whether a running job was asked to stop
+        self.schedules = False  # whether a schedule or a task was changed by somebody
         self.counted: list[tuple[int, Sequence[Any]]] = []  # what was added to the roll-up: minute, what ended
 
     def now(self) -> Script[int]:
@@ -60,7 +61,7 @@ class Step:
     @property
     def news(self) -> bool:
         """Whether there is something to tell those who wait."""
-        return bool(self.ready) or self.ended or self.cancel_asked
+        return bool(self.ready) or self.ended or self.cancel_asked or self.schedules
 
 
 class Driver(Protocol):

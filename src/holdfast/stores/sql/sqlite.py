@@ -55,7 +55,9 @@ def make_sqlite(
     db = SqliteDialect(check_prefix(prefix), clock)
     db.rollup.enabled = statistics
     driver = SqliteDriver(path_of(url), db, clock, busy_timeout=busy_timeout)
-    capabilities = Capabilities(durable=True, push=True, many_processes=True, transactional=True, sticky=True)
+    capabilities = Capabilities(
+        durable=True, push=True, many_processes=True, transactional=True, one_writer=True, sticky=True
+    )
     watch = Polling(driver.data_version, POLL)
     return SqliteStore(
         driver, watch=watch, capabilities=capabilities, auto_migrate=auto_migrate, clock=clock, draw=draw

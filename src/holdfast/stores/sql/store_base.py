@@ -43,6 +43,7 @@ class SqlBase:
         self._work = Signal()  # work may be ready
         self._ends = Signal()  # jobs have ended
         self._cancel_calls: set[Callable[[], None]] = set()
+        self._schedule_calls: set[Callable[[], None]] = set()
 
     def now(self) -> float:
         """The store's clock as this process knows it, in seconds since the epoch."""
@@ -113,4 +114,7 @@ class SqlBase:
             self._ends.notify()
         if step.cancel_asked:
             for call in tuple(self._cancel_calls):
+                call()
+        if step.schedules:
+            for call in tuple(self._schedule_calls):
                 call()

@@ -21,7 +21,7 @@ _BREATH: Final = 0.005
 
 
 class WaitCalls(SqlBase):
-    """wait, finished, on_cancel."""
+    """wait, finished, on_cancel, on_schedule."""
 
     async def wait(self, queues: Sequence[str], cursor: int, timeout: float) -> bool:
         """Return True as soon as something came that `cursor` did not see."""
@@ -34,6 +34,16 @@ class WaitCalls(SqlBase):
         """Call `call` whenever a running job was asked to stop; return what ends this."""
         self._cancel_calls.add(call)
         return lambda: self._cancel_calls.discard(call)
+
+    @property
+    def hears_schedules(self) -> bool:
+        """Where nothing is pushed, other processes are not heard of: whoever wants to know looks."""
+        return False
+
+    def on_schedule(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Call `call` whenever a schedule or a task was changed; return what ends this."""
+        self._schedule_calls.add(call)
+        return lambda: self._schedule_calls.discard(call)
 
     async def finished(self, ids: Sequence[str], timeout: float) -> list[Job]:
         """Wait until all of these have ended, or `timeout` seconds; return those that have."""

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from holdfast.job import commands as c
+from holdfast.stores.sql.cold import definitions
 from holdfast.stores.sql.handles import Handle, handle_of, refuse_other
 from holdfast.stores.sql.script import Step
 from holdfast.stores.sql.store_base import SqlBase
@@ -45,11 +46,22 @@ class TransactionCalls(SqlBase):
     database_id = ""
 
     def enqueue_within(
-        self, tx: object, jobs: Sequence[NewJob], *, on_duplicate: c.OnDuplicate = c.OnDuplicate.RAISE
+        self,
+        tx: object,
+        jobs: Sequence[NewJob],
+        *,
+        on_duplicate: c.OnDuplicate = c.OnDuplicate.RAISE,
+        define: Sequence[c.Define] = (),
     ) -> Awaitable[list[c.Enqueued]]:
         """Store all jobs or none, with the caller's transaction. Raises UsageError, and what `enqueue` raises."""
         command = c.Enqueue(jobs=tuple(jobs), on_duplicate=on_duplicate)
-        return self._within(tx, lambda step: self._hot.enqueue(step, command))
+
+        def script(step: Step) -> Script[list[c.Enqueued]]:
+            if define:
+                yield from definitions.define(step, define)
+            return (yield from self._hot.enqueue(step, command))
+
+        return self._within(tx, script)
 
     def settle_within(self, tx: object, settlements: Sequence[c.Settlement[Job]]) -> Awaitable[list[c.Settled]]:
         """End attempts with the caller's transaction. One that is refused is the caller's reason to roll back."""

@@ -9,6 +9,7 @@ import pytest
 from holdfast.job.commands import (
     Action,
     Cancel,
+    Define,
     Delete,
     Edit,
     Failed,
@@ -207,6 +208,49 @@ class Editing(StoreSuite):
         head, behind = await h.add_many(2, key="k")
         await h.done(Edit(priority=50), behind.id)
         assert await h.run_all() == [head.id, behind.id]
+
+
+#: What `@app.task` tells of a function that takes n: int and m: str = "".
+TYPED = (
+    b'{"type":"object","properties":{"n":{"type":"integer"},"m":{"type":"string"}},"required":["n"],'
+    b'"additionalProperties":false}'
+)
+MISFITS = {b"{}": "missing argument 'n'", b'{"n":"1"}': "argument 'n'", b'{"n":1,"o":1}': "unknown argument 'o'"}
+
+
+class Misfits(StoreSuite):
+    """Arguments that a task does not take, where its definition says what it takes."""
+
+    @feature("T10", "T27", "A14")
+    async def test_an_edit_to_arguments_that_do_not_fit_is_refused_and_changes_nothing(self, h: StoreHarness) -> None:
+        await h.store.define([Define(alias=h.task, parameters=TYPED)])
+        job = await h.add(payload=b'{"n":1}')
+        for payload, said in MISFITS.items():
+            ruling = await h.order(Edit(payload=payload, priority=5), job.id)
+            assert (ruling.done, said in ruling.why, h.task in ruling.why) == (False, True, True)
+        assert await h.job(job.id) == job
+        edited = await h.done(Edit(payload=b'{"n":2,"m":"x"}', priority=5), job.id)
+        assert edited is not None
+        assert (edited.payload, edited.priority) == (b'{"n":2,"m":"x"}', 5)
+
+    @feature("T10", "T27", "A14")
+    async def test_a_replay_with_arguments_that_do_not_fit_is_refused_and_makes_nothing(self, h: StoreHarness) -> None:
+        await h.store.define([Define(alias=h.task, parameters=TYPED)])
+        job = await h.in_state(State.FAILED, payload=b'{"n":1}')
+        for payload, said in MISFITS.items():
+            ruling = await h.order(Replay(payload=payload), job.id)
+            assert (ruling.done, said in ruling.why) == (False, True)
+        assert await h.all_jobs() == [job]
+        assert (await h.order(Replay(payload=b'{"n":2}'), job.id)).done
+
+    @feature("T10", "A14")
+    async def test_an_edit_by_a_filter_refuses_each_job_that_it_does_not_fit(self, h: StoreHarness) -> None:
+        await h.store.define([Define(alias="typed", parameters=TYPED), Define(alias="open")])
+        typed, free = await h.add(task="typed", payload=b'{"n":1}'), await h.add(task="open")
+        order = Order(action=Edit(payload=b'{"any":1}'), selection=Selection(filter=JobFilter()), who="ann")
+        answer = await h.store.control(order)
+        assert (answer.done, answer.refused, [one.id for one in answer.refusals]) == (1, 1, [typed.id])
+        assert (await h.job(typed.id), (await h.job(free.id)).payload) == (typed, b'{"any":1}')
 
 
 class Replays(StoreSuite):

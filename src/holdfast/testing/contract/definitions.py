@@ -217,6 +217,22 @@ class DefinitionSwitch(StoreSuite):
         await change(h, **start)
         assert (await h.add()).state is State.QUEUED
 
+    @feature("T4", "T33", "TW4")
+    async def test_a_deleted_one_is_not_switched_but_restored_and_each_refusal_says_so(self, h: StoreHarness) -> None:
+        await defined(h)
+        await change(h, status="canceled")
+        with pytest.raises(TaskInactive, match=r"is canceled.* Activate it"):
+            await h.add()
+        await change(h, status="active")
+        deleted = await change(h, deleted=True)
+        with pytest.raises(TaskInactive, match=r"is deleted.* Restore it"):
+            await h.add()
+        for status in ("active", "canceled"):
+            with pytest.raises(Conflict, match="Restore it first"):
+                await change(h, status=status)
+        assert await h.store.definition("t") == deleted
+        assert (await change(h, deleted=False, status="active")).runs
+
     @feature("T4", "TW4")
     @every_stop
     async def test_its_waiting_jobs_are_held_and_go_on_where_they_were(

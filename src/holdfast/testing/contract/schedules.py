@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from holdfast.errors import Conflict, DuplicateJob, TooLarge, UnknownSchedule
-from holdfast.job.commands import ENQUEUE_JOBS_MAX
+from holdfast.job.commands import ENQUEUE_JOBS_MAX, ChangeDefinition, Define
 from holdfast.job.model import CatchUp, OnConflict, Overlap, Schedule, ScheduleStatus
 from holdfast.testing.contract.base import StoreSuite, feature
 from holdfast.testing.contract.harness import StoreHarness
@@ -88,6 +88,24 @@ class Schedules(StoreSuite):
         )
         assert after.status is ScheduleStatus.ACTIVE
         assert await h.claim_ids() == ["tick-1"]
+
+    @feature("T31")
+    async def test_whoever_rests_is_told_of_a_change_in_this_process_and_not_of_a_tick(self, h: StoreHarness) -> None:
+        push: Any = getattr(h.store, "on_schedule", None)
+        if push is None:
+            return  # its schedulers look every few seconds
+        calls: list[str] = []
+        end = push(lambda: calls.append("told"))
+        due = (await saved(h)).next_run_at
+        assert (len(calls), due is not None) == (1, True)
+        await h.store.fire_schedule("s", due or 0.0, [h.new()], None)
+        assert len(calls) == 1
+        await h.store.define([Define(alias="t")])
+        await h.store.change_definition(ChangeDefinition(alias="t", status="canceled"))
+        assert len(calls) == 2
+        end()
+        await h.store.change_definition(ChangeDefinition(alias="t", status="active"))
+        assert len(calls) == 2
 
     @feature("T31")
     async def test_a_tick_fires_once(self, h: StoreHarness) -> None:

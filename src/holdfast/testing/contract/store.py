@@ -12,7 +12,7 @@ from __future__ import annotations
 from holdfast.testing.contract.bulk import BulkControl
 from holdfast.testing.contract.clocks import Clocks
 from holdfast.testing.contract.content import Content
-from holdfast.testing.contract.control import Control, Deleting, Editing, Replays
+from holdfast.testing.contract.control import Control, Deleting, Editing, Misfits, Replays
 from holdfast.testing.contract.definitions import Definitions, DefinitionSwitch
 from holdfast.testing.contract.evidence import Evidence
 from holdfast.testing.contract.fleet import Instances, WorkerConfigs
@@ -44,6 +44,7 @@ class StoreContract(
     DefinitionSwitch,
     Control,
     Editing,
+    Misfits,
     Replays,
     Deleting,
     BulkControl,

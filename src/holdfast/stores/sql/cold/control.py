@@ -41,8 +41,11 @@ def order(step: Step, command: c.Order) -> Script[c.Ordered]:
 
 
 def _need(action: c.Action, **jobs: Any) -> Need:
-    target = action.queue if isinstance(action, c.Edit | c.Replay) else None
-    return Need(holders=isinstance(action, c.Retry), queues=[target] if target is not None else [], **jobs)
+    if not isinstance(action, c.Edit | c.Replay):
+        return Need(holders=isinstance(action, c.Retry), **jobs)
+    queues = [action.queue] if action.queue is not None else []
+    # Arguments must fit the tasks of the jobs, and which these are is not known before the jobs are read.
+    return Need(queues=queues, definitions=action.payload is not None, **jobs)
 
 
 def _begin(step: Step, command: c.Order, which: c.JobFilter) -> Script[c.Ordered]:

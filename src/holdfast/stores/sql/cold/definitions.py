@@ -50,4 +50,5 @@ def change_definition(step: Step, change: c.ChangeDefinition) -> Script[tuple[De
     part = yield from load(step, Need(definitions=True))
     before = find_definition(part.ledger, change.alias)
     _, after = yield from do(step, part, change)
+    step.schedules = True  # those of the task fire, or fire no more
     return before, after

@@ -18,6 +18,7 @@ def save_schedule(step: Step, command: c.SaveSchedule) -> Script[Schedule]:
     yield from step.db.lock("schedule", [command.schedule.name])
     _, answer = yield from carry_out(step, command, Need(schedules=[command.schedule.name]))
     schedule: Schedule = answer
+    step.schedules = True
     return schedule
 
 

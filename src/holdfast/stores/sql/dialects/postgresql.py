@@ -268,12 +268,12 @@ class PostgresDialect(Dialect):
 
 
 def news_of(step: Step) -> str:
-    """Return what happened as the text of a notification: e(nded), c(ancel asked), d and the marks of done work, and behind r
-    how many jobs came (0: some), the mark of this notification, and the queues.
+    """Return what happened as the text of a notification: e(nded), c(ancel asked), s(chedules), d and the marks of done work,
+    and behind r how many jobs came (0: some), the mark of this notification, and the queues.
 
     Queues are left out when they do not fit: any may be meant then, and nobody counts on the number.
     """
-    signs = ("e" if step.ended else "") + ("c" if step.cancel_asked else "")
+    signs = ("e" if step.ended else "") + ("c" if step.cancel_asked else "") + ("s" if step.schedules else "")
     if step.done:
         signs += f"d{','.join(step.done)};"
     if not step.ready:
@@ -284,13 +284,13 @@ def news_of(step: Step) -> str:
     return f"{signs}r{step.jobs},{getrandbits(40):x},{queues}"
 
 
-def news_from(text: str) -> tuple[bool, bool, tuple[str, ...], News | None]:
-    """Return what a notification says: whether a job ended, whether a cancel was asked, the marks that are done, new work.
+def news_from(text: str) -> tuple[str, tuple[str, ...], News | None]:
+    """Return what a notification says: its signs (e, c, s as in `news_of`), the marks that are done, new work.
 
     >>> news_from("ecd1f,2a;r3,ff,mail")
-    (True, True, ('1f', '2a'), News(queues=frozenset({'mail'}), jobs=3, mark='ff'))
-    >>> news_from("e")
-    (True, False, (), None)
+    ('ec', ('1f', '2a'), News(queues=frozenset({'mail'}), jobs=3, mark='ff'))
+    >>> news_from("s")
+    ('s', (), None)
     """
     signs, is_new, new = text.partition("r")
     signs, _, done = signs.partition("d")
@@ -301,7 +301,7 @@ def news_from(text: str) -> tuple[bool, bool, tuple[str, ...], News | None]:
         mark, _, queues = rest.partition(",")
         names = frozenset(queues.split("\n")) if queues else frozenset[str]()
         news = News(names, int(jobs) if jobs.isdigit() else 0, mark)
-    return "e" in signs, "c" in signs, marks, news
+    return signs, marks, news
 
 
 def _last_of_each(rows: Sequence[Row], key: int) -> Sequence[Row]:
