@@ -92,8 +92,9 @@ async def test_the_third_signal_ends_everything_now_and_blames_no_job(
     assert await exit_code(parent) in (128 + signal.SIGINT, 128 + signal.SIGTERM)
     assert not any(map(is_alive, pids))
     job = await the_fleet.job(job_id)
-    # Its lease still stands; the rescue will find it.
-    assert (job.state, job.crashes, job.suspect) == (State.RUNNING, 0, False)
+    # Its lease still stands and the rescue will find it; or the second signal had released it just before the third came.
+    assert job.state in (State.RUNNING, State.QUEUED)
+    assert (job.crashes, job.suspect) == (0, False)
 
 
 async def one_has_stopped(the_fleet: Fleet) -> bool:
