@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from holdfast.errors import ConfigError, ContentError
+from holdfast.errors import ConfigError, ContentError, RouterDataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -137,7 +137,8 @@ class LinkAnswer(msgspec.Struct, frozen=True, array_like=True):
     """What a write of a link did, in one shape for all of them.
 
     ok: whether the caller got what it asked for. current: the link's pod now (None: no link). previous: its pod before.
-    epoch: of the current link, or of the one that was removed; 0: there was none.
+    epoch: of the current link, or of the one that was removed; 0: there was none. changed: whether this very call gave it
+    another owner, be it another incarnation of the same pod, or ended it.
     """
 
     ok: bool
@@ -145,6 +146,7 @@ class LinkAnswer(msgspec.Struct, frozen=True, array_like=True):
     previous: int | None
     epoch: int
     instance: str = ""
+    changed: bool = False
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -152,6 +154,11 @@ class Owner(msgspec.Struct, frozen=True):
 
     pod: int
     instance: str = ""
+
+
+#: What a call for many uids says of one: a stored value that is not ours refuses that uid alone.
+Found = Link | RouterDataError
+Linked = LinkAnswer | RouterDataError
 
 
 class Want(msgspec.Struct, frozen=True):
@@ -164,7 +171,8 @@ class Want(msgspec.Struct, frozen=True):
 
 class StatefulExecutor(Protocol):
     """Links and states of pods. Every write is atomic; every call raises RouterUnavailable when the store is away,
-    ContentError for a name that can not be, RouterDataError for a stored value that is not ours."""
+    ContentError for a name that can not be, RouterDataError for a stored value that is not ours (calls for many uids whose
+    answer has a place for it put it there)."""
 
     async def open(self) -> None:
         """Make it ready, in the loop that will use it."""
@@ -238,8 +246,17 @@ class StatefulExecutor(Protocol):
 
     async def link_pods(
         self, ns: str, service: str, wanted: Mapping[str, Want], persist_seconds: float
-    ) -> dict[str, LinkAnswer]:
+    ) -> dict[str, Linked]:
         """Set if absent, or try to replace where an epoch is named, for many uids at once; each stands alone."""
+        ...
+
+    async def renew_links(
+        self, ns: str, service: str, epochs: Mapping[str, int], owner: Owner, persist_seconds: float
+    ) -> dict[str, Linked]:
+        """Lengthen the links that `owner` has under these epochs; never make one, and never shorten one.
+
+        ok: it is the owner's under that epoch. Refused answers name the link that stands; none has the epoch 0.
+        """
         ...
 
     async def get_linked_pod(self, ns: str, uid: str, service: str) -> Link | None:
@@ -268,10 +285,11 @@ class StatefulExecutor(Protocol):
         ...
 
     async def batch_get_linked_pod(self, ns: str, uids: Sequence[str], service: str) -> dict[int, list[str]]:
-        """Uids by the pod that they are linked to; those without a link are absent."""
+        """Uids by the pod that they are linked to; those without a link are absent. For the rest of a batch in which a value
+        is not ours ask `links`."""
         ...
 
-    async def links(self, ns: str, uids: Sequence[str], service: str) -> dict[str, Link]:
+    async def links(self, ns: str, uids: Sequence[str], service: str) -> dict[str, Found]:
         """The links of many uids; those without one are absent."""
         ...
 

@@ -7,7 +7,7 @@ import pytest
 from holdfast.router import Owner, Want
 from holdfast.routers.redis import open_redis
 from holdfast.testing.contract_router import RouterContract
-from holdfast.testing.contract_router.harness import NS, SERVICE, RouterHarness
+from holdfast.testing.contract_router.harness import NS, SERVICE, RouterHarness, link_answer
 from tests.features import feature
 from tests.router.conftest import RedisHarness
 from tests.support.servers import redis
@@ -65,7 +65,8 @@ async def test_a_batch_reaches_every_node_and_scripts_are_loaded_on_all(
     await harness.open()
     try:
         wanted = {f"u{n}": Want(Owner(n % 5)) for n in range(500)}
-        assert all(answer.ok for answer in (await harness.x.link_pods(NS, SERVICE, wanted, 600.0)).values())
+        made = await harness.x.link_pods(NS, SERVICE, wanted, 600.0)
+        assert all(link_answer(answer).ok for answer in made.values())
         assert all(int(server.ask("DBSIZE").removeprefix(":")) > 50 for server in cluster.servers)
         for server in cluster.servers:
             server.ask("SCRIPT", "FLUSH")

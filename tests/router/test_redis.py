@@ -10,9 +10,9 @@ from holdfast.errors import ConfigError, RouterDataError, RouterError, RouterUna
 from holdfast.router import PERMANENT, Load, Owner, PodState, Want, WorkloadState
 from holdfast.routers.redis import RedisExecutor, open_redis
 from holdfast.routers.redis.client import Client
-from holdfast.routers.redis.keys import link_key, shard_key, state_key, user_key, workload_key
+from holdfast.routers.redis.keys import index_key, link_key, shard_key, state_key, user_key, workload_key
 from holdfast.routers.redis.scripts import NAMES, Script, make_script, script
-from holdfast.testing.contract_router.harness import NS, SERVICE, UID
+from holdfast.testing.contract_router.harness import NS, SERVICE, UID, link_answer
 from tests.features import feature
 from tests.router.acl import MINIMAL
 from tests.router.conftest import RedisHarness
@@ -52,7 +52,7 @@ async def test_scripts_that_the_server_forgot_are_loaded_again(rh: RedisHarness)
     assert link is not None
     assert link.pod == 1
     rh.server.ask("SCRIPT", "FLUSH")
-    assert (await rh.x.link_pods(NS, SERVICE, {"x": Want(Owner(2)), "y": Want(Owner(2))}, 60.0))["y"].ok
+    assert link_answer((await rh.x.link_pods(NS, SERVICE, {"x": Want(Owner(2)), "y": Want(Owner(2))}, 60.0))["y"]).ok
     rh.server.ask("SCRIPT", "FLUSH")
     assert set(await rh.x.links(NS, ["x", "y"], SERVICE)) == {"x", "y"}
 
@@ -128,6 +128,29 @@ async def test_a_state_that_is_not_ours_is_told_with_its_place(rh: RedisHarness)
         await rh.x.get_linked_pod(NS, "other", SERVICE)
 
 
+@feature("S2")
+async def test_a_field_that_is_no_pod_is_skipped_and_left_alone(rh: RedisHarness) -> None:
+    await rh.pod(1)
+    await rh.x._client.call("HSET", state_key(NS, SERVICE), "note", "not ours")
+    assert list(await rh.x.get_service_state(NS, SERVICE)) == [1]
+    assert await rh.x.allocate_pod(NS, SERVICE, "new", 10.0) == 0
+    assert await rh.x._client.call("HGET", state_key(NS, SERVICE), "note") == "not ours"
+
+
+async def test_a_place_that_is_no_hash_or_no_set_refuses_its_user_alone_and_changes_nothing(rh: RedisHarness) -> None:
+    await rh.x._client.call("SET", user_key(NS, "other"), "not ours")
+    wanted = {uid: Want(Owner(1)) for uid in ("other", UID)}
+    told = await rh.x.link_pods(NS, SERVICE, wanted, 60.0)
+    assert link_answer(told[UID]).ok
+    assert user_key(NS, "other") in str(told["other"])
+    assert isinstance(told["other"], RouterDataError)
+    assert await rh.x.get_linked_pod(NS, "other", SERVICE) is None
+    await rh.x._client.call("SET", index_key(NS, SERVICE, 2, UID), "not ours")
+    [fault] = (await rh.x.link_pods(NS, SERVICE, {UID: Want(Owner(2))}, 60.0)).values()
+    assert isinstance(fault, RouterDataError)
+    assert index_key(NS, SERVICE, 2, UID) in str(fault)
+
+
 async def test_the_index_of_a_pod_is_swept_but_for_users_that_were_just_put_there(rh: RedisHarness) -> None:
     await rh.set(1)
     [shard] = [key for n in range(16) if await rh.x._client.call("ZCARD", key := shard_key(NS, SERVICE, 1, n))]
@@ -140,7 +163,7 @@ async def test_the_index_of_a_pod_is_swept_but_for_users_that_were_just_put_ther
 async def test_a_pod_with_more_users_than_a_page_lists_all_of_them(rh: RedisHarness) -> None:
     wanted = {f"u{n}": Want(Owner(1)) for n in range(5_000)}
     answers = await rh.x.link_pods(NS, SERVICE, wanted, 600.0)
-    assert all(answer.ok for answer in answers.values())
+    assert all(link_answer(answer).ok for answer in answers.values())
     assert sorted(await rh.x.users_of_pod(NS, SERVICE, 1, limit=100_000)) == sorted(wanted)
 
 

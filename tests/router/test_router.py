@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.clock import ManualClock
-from holdfast.errors import ConfigError, NoPod, RouterUnavailable
+from holdfast.errors import ConfigError, NoPod, RouterDataError, RouterUnavailable
 from holdfast.router import (
     OVERLOADED,
     PERMANENT,
-    Link,
+    Found,
     Load,
     Owner,
     PodState,
@@ -26,6 +26,7 @@ from holdfast.router import (
     workload_of,
 )
 from holdfast.routers.memory import MemoryExecutor
+from holdfast.routers.redis.keys import link_key
 from holdfast.sticky.choice import Choice
 from holdfast.sticky.router import Route, Router, RouterOptions
 from tests.features import feature
@@ -48,7 +49,7 @@ class Watched(MemoryExecutor):
         self.gate.set()
         self.away = False
 
-    async def links(self, ns: str, uids: Sequence[str], service: str) -> dict[str, Link]:
+    async def links(self, ns: str, uids: Sequence[str], service: str) -> dict[str, Found]:
         """Look up, after the gate."""
         self.looked_up += uids
         self.asked.set()
@@ -313,6 +314,30 @@ async def test_while_the_executor_is_away_what_is_known_goes_on_and_then_it_heal
     assert await pod_of(router, "unknown") == 0
 
 
+async def test_what_is_known_and_what_is_asked_for_are_counted_for_one_key_and_for_many(
+    router: Router, links: Watched
+) -> None:
+    await links.pod(0)
+    await router.find_many(SERVICE, ["a", "b"])
+    assert (router.counts.hits, router.counts.misses, router.counts.made) == (0, 2, 2)
+    await router.find_many(SERVICE, ["a", "b", "c", "a"])
+    await router.find(SERVICE, "c")
+    await router.find(SERVICE, "d")
+    assert (router.counts.hits, router.counts.misses, router.counts.made) == (3, 4, 4)
+    assert links.looked_up == ["a", "b", "c", "d"]
+
+
+async def test_a_key_that_goes_to_another_incarnation_of_its_pod_counts_as_moved(
+    router: Router, links: Watched
+) -> None:
+    await links.pod(0, "first")
+    await router.find(SERVICE, "u")
+    await links.pod(0, "second")
+    links.clock.advance(2.0)
+    await router.find(SERVICE, "u")
+    assert (router.counts.made, router.counts.moved) == (1, 1)
+
+
 # --- steering
 
 
@@ -364,6 +389,20 @@ async def test_on_redis_a_hundred_concurrent_look_ups_of_ten_keys_agree(rh: Redi
         assert len({(route.pod, route.epoch) for route in found[n * 10 : n * 10 + 10]}) == 1
     for router in routers:
         await router.close()
+
+
+async def test_on_redis_one_value_that_is_not_ours_refuses_its_key_and_no_other(rh: RedisHarness) -> None:
+    await rh.x.set_service_state(NS, SERVICE, PodState(pod=0, instance="i0"), LEASE)
+    await rh.damage(NS, "foreign", SERVICE)
+    router = Router(rh.x)
+    found = await router.find_many(SERVICE, ["a", "foreign", "b"])
+    assert {uid: type(one) for uid, one in found.items()} == {"a": Route, "foreign": RouterDataError, "b": Route}
+    assert router.counts.refused == 1
+    with pytest.raises(RouterDataError, match="foreign"):
+        await router.find(SERVICE, "foreign")
+    await rh.x._client.call("DEL", link_key(NS, "foreign", SERVICE))
+    assert (await router.find(SERVICE, "foreign")).pod == 0
+    await router.close()
 
 
 # --- the parts that are pure

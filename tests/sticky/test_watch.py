@@ -7,7 +7,7 @@ import pytest
 
 from holdfast.clock import SystemClock
 from holdfast.errors import ContentError
-from holdfast.router import PERMANENT, Owner
+from holdfast.router import PERMANENT, LinkAnswer, Owner, Want
 from holdfast.routers.memory import MemoryExecutor
 from holdfast.sticky.router import Router
 from holdfast.sticky.watch import VERBS, StickyCollector, watched
@@ -40,6 +40,27 @@ async def test_every_call_is_timed_and_logged_on_entry_and_every_change_on_succe
         "set_linked_pod": (2, 0),
         "get_linked_pod": (2, 1),
     }
+
+
+@feature("S16")
+async def test_of_many_links_made_at_once_each_change_is_logged_and_nothing_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    door = watched(MemoryExecutor(), SystemClock().monotonic)
+    await door.set_linked_pod("ns", "taken", "chat", Owner(5), PERMANENT)
+    old = await door.set_linked_pod("ns", "restarted", "chat", Owner(1, "old"), PERMANENT)
+    mine = await door.set_linked_pod("ns", "mine", "chat", Owner(1, "new"), PERMANENT)
+    wanted = {uid: Want(Owner(1, "new")) for uid in ("first", "taken", "mine")}
+    wanted["restarted"] = Want(Owner(1, "new"), replaces=old.epoch)
+    with caplog.at_level(logging.INFO, "holdfast.router"):
+        answers = await door.link_pods("ns", "chat", wanted, PERMANENT)
+        await door.renew_links("ns", "chat", {"mine": mine.epoch}, Owner(1, "new"), PERMANENT)
+    restarted = answers["restarted"]
+    assert isinstance(restarted, LinkAnswer)
+    assert restarted.epoch > old.epoch
+    told = [(record.message.split(":")[0], record.__dict__["epoch"]) for record in caplog.records]
+    assert [where for where, _ in told] == ["link_pods 'ns' 'first' 'chat'", "link_pods 'ns' 'restarted' 'chat'"]
+    assert told[1][1] == restarted.epoch
 
 
 def test_every_call_of_the_port_is_watched() -> None:

@@ -9,7 +9,19 @@ import msgspec
 
 from holdfast import router as port
 from holdfast.clock import Clock, SystemClock
-from holdfast.router import PERMANENT, Link, LinkAnswer, Owner, PodState, Want, WorkloadState, is_available, is_routable
+from holdfast.router import (
+    PERMANENT,
+    Found,
+    Link,
+    LinkAnswer,
+    Linked,
+    Owner,
+    PodState,
+    Want,
+    WorkloadState,
+    is_available,
+    is_routable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,6 +121,7 @@ class MemoryExecutor:
 
     async def get_workload_states(self, ns: str, services: Sequence[str]) -> dict[str, WorkloadState]:
         """The states of many services."""
+        port.check_names(ns, "-")
         found = {service: await self.get_workload_state(ns, service) for service in services}
         return {service: state for service, state in found.items() if state is not None}
 
@@ -156,7 +169,8 @@ class MemoryExecutor:
         else:
             epoch = self._next_epoch(max(floor, old.epoch if old else 0))
         self._put(ns, uid, service, _Stored(owner.pod, owner.instance, epoch, until))
-        return LinkAnswer(True, owner.pod, old.pod if old else None, epoch, owner.instance)
+        changed = old is None or not old.is_of(owner)
+        return LinkAnswer(True, owner.pod, old.pod if old else None, epoch, owner.instance, changed)
 
     async def set_linked_pod(
         self, ns: str, uid: str, service: str, owner: Owner, persist_seconds: float, *, floor: int = 0
@@ -197,15 +211,31 @@ class MemoryExecutor:
 
     async def link_pods(
         self, ns: str, service: str, wanted: Mapping[str, Want], persist_seconds: float
-    ) -> dict[str, LinkAnswer]:
+    ) -> dict[str, Linked]:
         """Link many uids at once."""
-        answers = {}
+        port.check_names(ns, service)
+        answers: dict[str, Linked] = {}
         for uid, want in wanted.items():
             where = (ns, uid, service, want.owner, persist_seconds)
             if want.replaces is None:
                 answers[uid] = await self.set_linked_pod_if_absent(*where, floor=want.floor)
             else:
                 answers[uid] = await self.try_set_linked_pod(*where, replaces=want.replaces, floor=want.floor)
+        return answers
+
+    async def renew_links(
+        self, ns: str, service: str, epochs: Mapping[str, int], owner: Owner, persist_seconds: float
+    ) -> dict[str, Linked]:
+        """Lengthen links that `owner` has."""
+        port.check_names(ns, service)
+        _check(owner, persist_seconds)
+        answers: dict[str, Linked] = {}
+        for uid, epoch in epochs.items():
+            old = self._find(ns, uid, service)
+            if old is None or not old.is_of(owner) or old.epoch != epoch:
+                answers[uid] = _NO_LINK if old is None else _refused(old)
+            else:
+                answers[uid] = self._save(ns, uid, service, owner, persist_seconds, 0, shorten=False)
         return answers
 
     async def get_linked_pod(self, ns: str, uid: str, service: str) -> Link | None:
@@ -243,7 +273,7 @@ class MemoryExecutor:
             return _refused(old)
         if seconds == PERMANENT:
             self._drop(ns, uid, service)
-            return LinkAnswer(True, None, old.pod, old.epoch, old.instance)
+            return LinkAnswer(True, None, old.pod, old.epoch, old.instance, True)
         until = self.now() + seconds
         self._put(ns, uid, service, msgspec.structs.replace(old, until=min(until, old.until or until)))
         return LinkAnswer(True, old.pod, old.pod, old.epoch, old.instance)
@@ -257,7 +287,7 @@ class MemoryExecutor:
         """Uids by pod."""
         return by_pod(await self.links(ns, uids, service))
 
-    async def links(self, ns: str, uids: Sequence[str], service: str) -> dict[str, Link]:
+    async def links(self, ns: str, uids: Sequence[str], service: str) -> dict[str, Found]:
         """The links of many uids."""
         port.check_names(ns, service)
         found = {uid: await self.get_linked_pod(ns, uid, service) for uid in uids}
@@ -272,7 +302,8 @@ class MemoryExecutor:
 
     async def links_of_pod(self, ns: str, service: str, pod: int, limit: int = 1_000) -> dict[str, Link]:
         """The same with their links."""
-        return await self.links(ns, await self.users_of_pod(ns, service, pod, limit), service)
+        users = await self.users_of_pod(ns, service, pod, limit)
+        return {uid: link for uid in users if (link := await self.get_linked_pod(ns, uid, service)) is not None}
 
     async def compute_link_if_absent(self, ns: str, service: str, field: str, max_age: float) -> LinkAnswer:
         """Give a field to the freest available pod."""
@@ -288,13 +319,15 @@ class MemoryExecutor:
         best = min(fresh, key=lambda pod: (pod.load, pod.pod))
         epoch = self._next_epoch(old.epoch if old else 0)
         self._fields[ns, service, field] = _Stored(best.pod, best.instance, epoch, None)
-        return LinkAnswer(True, best.pod, old.pod if old else None, epoch, best.instance)
+        return LinkAnswer(True, best.pod, old.pod if old else None, epoch, best.instance, True)
 
 
-def by_pod(links: Mapping[str, Link]) -> dict[int, list[str]]:
-    """Group uids by the pod that they are linked to."""
+def by_pod(links: Mapping[str, Found]) -> dict[int, list[str]]:
+    """Group uids by the pod that they are linked to. Raises RouterDataError."""
     found: dict[int, list[str]] = {}
     for uid, link in links.items():
+        if not isinstance(link, Link):
+            raise link
         found.setdefault(link.pod, []).append(uid)
     return found
 

@@ -12,7 +12,7 @@ import logging
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from holdfast.errors import RouterError, StoreError
+from holdfast.errors import RouterDataError, RouterError, StoreError
 from holdfast.job.commands import KeyLink
 from holdfast.router import Owner, Want, is_available
 from holdfast.sticky.router import Route
@@ -48,6 +48,7 @@ class Binder:
         self._me, self._failed = me, failed
         self._waiting: dict[Address, KeyLink] = {}
         self._wake = asyncio.Event()
+        self._told: set[Address] = set()
         self.bound = self.refused = 0
 
     def add(self, keys: Iterable[KeyLink]) -> None:
@@ -91,9 +92,17 @@ class Binder:
                 route = routes.get(link.key)
                 if isinstance(route, Route):
                     links.append(KeyLink(name, link.key, route.pod, route.instance, route.epoch))
+                    self._told.discard((name, link.key))
                 else:
+                    self._tell(name, link.key, route)
                     left.append(link)
         return left + await self._store_links(links)
+
+    def _tell(self, service: str, key: str, why: Exception | None) -> None:
+        """Say once of a key why it gets no owner, if that will not pass by itself; its jobs wait."""
+        if isinstance(why, RouterDataError) and (service, key) not in self._told:
+            self._told.add((service, key))
+            logger.error("service %s: key %r gets no owner, its jobs wait: %s", service, key, why)
 
     async def _routes(self, service: Sticky, keys: Sequence[KeyLink]) -> Mapping[str, Route | Exception]:
         # Whoever has given its key up, as a draining pod does, was not lost with it.
@@ -137,15 +146,18 @@ class Binder:
     ) -> Mapping[str, Route | Exception]:
         executor, ns = self._router.executor, self._router.options.namespace
         stored = await executor.links(ns, list(owners), service.name)
-        wanted = {
-            link.key: Want(owners[link.key], link.epoch, stored[link.key].epoch if link.key in stored else None)
-            for link in keys
-            if link.key in owners
-        }
-        answers = await self._router.link_many(service.name, wanted)
         found: dict[str, Route | Exception] = {}
-        for key, answer in answers.items():
-            if answer.ok and answer.current is not None:
+        wanted: dict[str, Want] = {}
+        for link in keys:
+            stands = stored.get(link.key)
+            if isinstance(stands, RouterDataError):
+                found[link.key] = stands
+            elif link.key in owners:
+                wanted[link.key] = Want(owners[link.key], link.epoch, stands.epoch if stands is not None else None)
+        for key, answer in (await self._router.link_many(service.name, wanted)).items():
+            if isinstance(answer, RouterDataError):
+                found[key] = answer
+            elif answer.ok and answer.current is not None:
                 found[key] = Route(answer.current, answer.instance, answer.epoch, 0.0)
         return found
 

@@ -20,8 +20,20 @@ import msgspec
 
 from holdfast.batch import Gatherer
 from holdfast.clock import Clock, SystemClock
-from holdfast.errors import NoPod, RouterError, RouterUnavailable
-from holdfast.router import PERMANENT, Link, LinkAnswer, Owner, PodState, Want, WorkloadState, is_routable, workload_of
+from holdfast.errors import NoPod, RouterDataError, RouterError, RouterUnavailable
+from holdfast.router import (
+    PERMANENT,
+    Found,
+    Link,
+    LinkAnswer,
+    Linked,
+    Owner,
+    PodState,
+    Want,
+    WorkloadState,
+    is_routable,
+    workload_of,
+)
 from holdfast.sticky.choice import Choice
 
 if TYPE_CHECKING:
@@ -57,7 +69,8 @@ class Route(msgspec.Struct, frozen=True, gc=False):
 
 
 class Counts(msgspec.Struct):
-    """What a router did, ever."""
+    """What a router did, ever. hits, misses: keys whose owner was known here, and those that the executor was asked for;
+    a job of a held key counts as well."""
 
     hits: int = 0
     misses: int = 0
@@ -105,14 +118,9 @@ class Router:
 
     async def find(self, service: str, uid: str) -> Route:
         """Return who has a key; link it to the best pod if nobody has. Raises NoPod, RouterUnavailable."""
-        known = self._states.get(service)
-        if known is None or self._monotonic() - known.at > self.options.states_for:
-            await self._refreshed(service)
-        route = self.cached(service, uid)
+        route = await self._known_route(service, uid)
         if route is not None:
-            self.counts.hits += 1
             return route
-        self.counts.misses += 1
         asking = self._asking.get((service, uid))
         if asking is None:
             asking = asyncio.ensure_future(self._ask(service, uid))
@@ -120,12 +128,24 @@ class Router:
             asking.add_done_callback(partial(_over, self._asking, (service, uid)))
         return await asyncio.shield(asking)
 
+    async def _known_route(self, service: str, uid: str) -> Route | None:
+        """The cached owner of a key, by states that are not old; counted as a hit or a miss."""
+        known = self._states.get(service)
+        if known is None or self._monotonic() - known.at > self.options.states_for:
+            await self._refreshed(service)
+        route = self.cached(service, uid)
+        if route is None:
+            self.counts.misses += 1
+        else:
+            self.counts.hits += 1
+        return route
+
     async def _ask(self, service: str, uid: str) -> Route:
         gatherer = self._gatherers.get(service)
         if gatherer is None:
 
             async def look_up(uids: list[str]) -> list[Route | Exception]:
-                found = await self.find_many(service, uids)
+                found = await self._look_up(service, uids)
                 return [found[uid] for uid in uids]
 
             whole = (RouterUnavailable, RouterError)
@@ -136,13 +156,23 @@ class Router:
         return answer
 
     async def find_many(self, service: str, uids: Sequence[str]) -> dict[str, Route | Exception]:
-        """The same for many keys in few round trips; the error of a key that no pod can take stands in its place."""
+        """The same for many keys in few round trips; the error of a key that no pod can take stands in its place, and of one
+        whose stored value is not ours."""
+        found: dict[str, Route | Exception] = {}
+        for uid in dict.fromkeys(uids):
+            route = await self._known_route(service, uid)
+            if route is not None:
+                found[uid] = route
+        left = [uid for uid in dict.fromkeys(uids) if uid not in found]
+        return {**found, **await self._look_up(service, left)} if left else found
+
+    async def _look_up(self, service: str, uids: Sequence[str]) -> dict[str, Route | Exception]:
         found: dict[str, Route | Exception] = {}
         left = list(dict.fromkeys(uids))
         for _ in range(_ROUNDS):
             pods = (await self._refreshed(service)).pods
             links = await self.executor.links(self.options.namespace, left, service)
-            if any(not _holds(link.pod, link.instance, pods) for link in links.values()):
+            if any(isinstance(link, Link) and not _holds(link.pod, link.instance, pods) for link in links.values()):
                 # A pod may have come in this second: nobody is called dead by old states.
                 pods = (await self._refreshed(service, anew=True)).pods
             left = await self._settle(service, left, links, pods, found)
@@ -155,7 +185,7 @@ class Router:
         self,
         service: str,
         uids: Sequence[str],
-        links: Mapping[str, Link],
+        links: Mapping[str, Found],
         pods: Mapping[int, PodState],
         found: dict[str, Route | Exception],
     ) -> list[str]:
@@ -163,6 +193,10 @@ class Router:
         wanted: dict[str, Want] = {}
         for uid in uids:
             link, floor = links.get(uid), self._floors.get((service, uid), 0)
+            if isinstance(link, RouterDataError):
+                self.counts.refused += 1
+                found[uid] = link
+                continue
             holds = link is not None and _holds(link.pod, link.instance, pods)
             if link is not None and holds and link.epoch >= floor:
                 found[uid] = self._keep(service, uid, link.pod, link.instance, link.epoch, link.seconds_left)
@@ -176,25 +210,30 @@ class Router:
         answers = await self.link_many(service, wanted)
         again = []
         for uid, answer in answers.items():
-            if answer.current is not None and _holds(answer.current, answer.instance, pods):
+            if isinstance(answer, RouterDataError):
+                found[uid] = answer
+            elif answer.current is not None and _holds(answer.current, answer.instance, pods):
                 left = self.options.link if answer.ok else 0.0
                 found[uid] = self._keep(service, uid, answer.current, answer.instance, answer.epoch, left)
             else:
                 again.append(uid)
         return again
 
-    async def link_many(self, service: str, wanted: Mapping[str, Want]) -> dict[str, LinkAnswer]:
-        """Make links, as wanted, and count them."""
+    async def link_many(
+        self, service: str, wanted: Mapping[str, Want], seconds: float | None = None
+    ) -> dict[str, Linked]:
+        """Make links, as wanted, and count them. seconds: how long they last; None: as the options say."""
         if not wanted:
             return {}
-        answers = await self.executor.link_pods(self.options.namespace, service, wanted, self.options.link)
+        lasts = self.options.link if seconds is None else seconds
+        answers = await self.executor.link_pods(self.options.namespace, service, wanted, lasts)
         for answer in answers.values():
-            if not answer.ok:
+            if isinstance(answer, RouterDataError) or not answer.ok:
                 self.counts.refused += 1
-            elif answer.previous not in (None, answer.current):
-                self.counts.moved += 1
-            elif answer.previous is None:
+            elif answer.changed and answer.previous is None:
                 self.counts.made += 1
+            elif answer.changed:
+                self.counts.moved += 1
         return answers
 
     def _keep(self, service: str, uid: str, pod: int, instance: str, epoch: int, left: float | None) -> Route:

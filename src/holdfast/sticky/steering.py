@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from holdfast.errors import Conflict, NoPod
-from holdfast.job.commands import KeyLink
+from holdfast.errors import Conflict, NoPod, RouterDataError
+from holdfast.job.commands import KeyLink, LinkFilter
 from holdfast.router import PERMANENT, Link, Owner, Want, check_names, check_pod
 from holdfast.sticky.choice import Choice
 
@@ -32,7 +32,11 @@ class Steering:
         if answer.ok:
             # Refused when the store knows a newer link: then the key was not this one's to let go.
             await self._store.bind([KeyLink(service, key, None, answer.instance, answer.epoch)])
-        return answer.ok
+            return True
+        # A router that has lost its data knows of no link; the store still does.
+        known = await self._store.links(LinkFilter(service=service, key=key))
+        given = [KeyLink(service, key, None, link.instance, link.epoch) for link in known if link.pod is not None]
+        return bool(given) and all(bound.accepted for bound in await self._store.bind(given))
 
     async def move(self, service: str, key: str, pod: int) -> Link:
         """Give a key to a pod. Its waiting jobs go there; a running one ends where it is. Raises NoPod, Conflict."""
@@ -71,6 +75,8 @@ class Steering:
         stored = await router.executor.links(router.options.namespace, keys, service)
         wanted: dict[str, Want] = {}
         for key, link in stored.items():
+            if isinstance(link, RouterDataError):
+                raise link
             best = choice.best(others)
             if best is None:
                 raise NoPod(service, f"pod {pod} is the only one that takes keys")
@@ -80,7 +86,7 @@ class Steering:
         links = []
         for key, answer in answers.items():
             router.forget(service, key)
-            if answer.ok:
+            if not isinstance(answer, RouterDataError) and answer.ok:
                 links.append(KeyLink(service, key, answer.current, answer.instance, answer.epoch))
         await self._store.bind(links)
         return len(links)

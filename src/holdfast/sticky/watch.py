@@ -27,6 +27,7 @@ _WRITES: Final = frozenset(
         "link_pods",
         "remove_linked_pod",
         "remove_linked_pod_with_id",
+        "renew_links",
         "compute_link_if_absent",
     }
 )
@@ -102,16 +103,12 @@ class Watched:
                 raise
             finally:
                 times.add(self._monotonic() - started)
-            if changes and isinstance(answer, LinkAnswer) and answer.ok and answer.current != answer.previous:
-                logger.info(
-                    "%s %s: pod %s, before %s, epoch %s",
-                    verb,
-                    _shown(arguments[:3]),
-                    answer.current,
-                    answer.previous,
-                    answer.epoch,
-                    extra={"verb": verb, "pod": answer.current, "previous": answer.previous, "epoch": answer.epoch},
-                )
+            if changes and logger.isEnabledFor(logging.INFO):
+                if isinstance(answer, dict):
+                    for uid, one in answer.items():
+                        _log_change(verb, (arguments[0], uid, arguments[1]), one)
+                else:
+                    _log_change(verb, arguments[:3], answer)
             return answer
 
         return watched
@@ -124,6 +121,15 @@ class Watched:
             "AbstractContextManager[Any]",
             self._tracer.start_as_current_span(f"router.{verb}", attributes=attributes),
         )
+
+
+def _log_change(verb: str, where: tuple[Any, ...], answer: Any) -> None:
+    """Log what a write of a link changed: a first link, another owner, or the end of one."""
+    if not isinstance(answer, LinkAnswer) or not answer.changed:
+        return
+    now, before, epoch = answer.current, answer.previous, answer.epoch
+    more = {"verb": verb, "pod": now, "previous": before, "epoch": epoch}
+    logger.info("%s %s: pod %s, before %s, epoch %s", verb, _shown(where), now, before, epoch, extra=more)
 
 
 def _shown(arguments: tuple[Any, ...]) -> str:

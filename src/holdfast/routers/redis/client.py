@@ -121,7 +121,7 @@ class Client:
             return await self._run(wanted, name, arguments)
 
     async def _run(self, wanted: Script, name: str, arguments: tuple[Any, ...]) -> Any:
-        with self._errors():
+        with self._errors(arguments[: wanted.keys]):
             redis = self._opened()
             try:
                 return await redis.execute_command("EVALSHA", wanted.sha, wanted.keys, *arguments)
@@ -132,7 +132,7 @@ class Client:
     async def call(self, *command: Any) -> Any:
         """Call a plain command."""
         async with self._room:
-            with self._errors():
+            with self._errors(command[1:2]):
                 return await self._opened().execute_command(*command)
 
     def scripted(self, name: str, *arguments: Any) -> Command:
@@ -140,10 +140,22 @@ class Client:
         wanted = self._scripts(name)
         return ("EVALSHA", wanted.sha, wanted.keys, *arguments)
 
-    async def pipe(self, commands: Sequence[Command]) -> list[Any]:
-        """Call many commands in few round trips; on a cluster each goes to its node. The first error is raised."""
+    async def pipe(self, commands: Sequence[Command], *, apart: bool = False) -> list[Any]:
+        """Call many commands in few round trips; on a cluster each goes to its node. The first error is raised.
+
+        apart: a value that is not ours is no error of the others; its RouterDataError stands in the place of the answer.
+        """
         async with self._room:
-            return await self._pipe_all(commands)
+            answers = await self._pipe_all(commands)
+        for place, answer in enumerate(answers):
+            if not isinstance(answer, Exception):
+                continue
+            where = _keys(commands[place])
+            if not (apart and isinstance(answer, e.ResponseError) and _is_foreign(answer)):
+                with self._errors(where):
+                    raise answer
+            answers[place] = self._told(answer, where)
+        return answers
 
     async def _pipe_all(self, commands: Sequence[Command]) -> list[Any]:
         answers: list[Any] = []
@@ -157,16 +169,13 @@ class Client:
                 repeated = await self._pipe([commands[place] for place in again])
                 for place, answer in zip(again, repeated, strict=True):
                     answers[place] = answer
-            for answer in answers:
-                if isinstance(answer, Exception):
-                    raise answer
         return answers
 
     async def _pipe(self, commands: Sequence[Command]) -> list[Any]:
         if len(commands) == 1:
             try:
                 return [await self._opened().execute_command(*commands[0])]
-            except e.NoScriptError as error:
+            except e.ResponseError as error:
                 return [error]
         redis = self._opened()
         pipeline = redis.pipeline() if self.is_cluster else redis.pipeline(transaction=False)
@@ -189,7 +198,8 @@ class Client:
     # --- errors
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _errors(self, where: Sequence[Any] = ()) -> Iterator[None]:
+        """Make errors ours. where: the keys that were touched."""
         try:
             yield
         except e.NoPermissionError as error:
@@ -199,7 +209,7 @@ class Client:
             forbidden = isinstance(error, e.AuthenticationError) or isinstance(error.__cause__, e.AuthenticationError)
             raise (self._forbidden(error) if forbidden else self._unavailable(error)) from error
         except e.ResponseError as error:
-            raise self._told(error) from error
+            raise self._told(error, where) from error
 
     def _forbidden(self, error: BaseException) -> ConfigError:
         return ConfigError(
@@ -212,14 +222,23 @@ class Client:
             "Start Redis, or correct the URL."
         )
 
-    def _told(self, error: e.ResponseError) -> Exception:
+    def _told(self, error: e.ResponseError, where: Sequence[Any] = ()) -> Exception:
         text = str(error)
-        if any(word in text for word in _FOREIGN):
-            where = text.partition("HOLDFASTDATA ")[2].split(" ")[0]
+        if _is_foreign(error):
+            named = [key for key in where if f"HOLDFASTDATA {key}" in text] or list(where)
             return RouterDataError(
-                f"router {self._shown}: expected a value written by Holdfast{f' at {where}' if where else ''}, found "
-                f"another ({text:.200}). Give Holdfast a database or a namespace of its own."
+                f"router {self._shown}: expected a value written by Holdfast at {' or '.join(map(str, named))}, found "
+                f"another ({text:.200}). Delete it, or give Holdfast a database or a namespace of its own."
             )
         if isinstance(error, e.OutOfMemoryError | e.ReadOnlyError) or any(word in text for word in _PASSING):
             return self._unavailable(error)
         return RouterError(f"router {self._shown}: {text}")
+
+
+def _is_foreign(error: e.ResponseError) -> bool:
+    return any(word in str(error) for word in _FOREIGN)
+
+
+def _keys(command: Command) -> Command:
+    """The keys that a command touches: a script's, or the one of a plain command."""
+    return command[3 : 3 + command[2]] if command[0] == "EVALSHA" else command[1:2]

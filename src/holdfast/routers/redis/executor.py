@@ -15,7 +15,19 @@ import msgspec
 
 from holdfast import router as port
 from holdfast.errors import RouterDataError
-from holdfast.router import PERMANENT, Link, LinkAnswer, Owner, PodState, Want, WorkloadState, is_available, is_routable
+from holdfast.router import (
+    PERMANENT,
+    Found,
+    Link,
+    LinkAnswer,
+    Linked,
+    Owner,
+    PodState,
+    Want,
+    WorkloadState,
+    is_available,
+    is_routable,
+)
 from holdfast.routers.memory import by_pod
 from holdfast.routers.redis import keys
 from holdfast.routers.redis.client import Client
@@ -100,6 +112,7 @@ class RedisExecutor:
 
     async def get_workload_states(self, ns: str, services: Sequence[str]) -> dict[str, WorkloadState]:
         """The states of many services, wherever in a cluster they are."""
+        port.check_names(ns, "-")
         for service in services:
             port.check_names(ns, service)
         commands = [("GET", keys.workload_key(ns, service)) for service in services]
@@ -141,19 +154,38 @@ class RedisExecutor:
 
     async def link_pods(
         self, ns: str, service: str, wanted: Mapping[str, Want], persist_seconds: float
-    ) -> dict[str, LinkAnswer]:
+    ) -> dict[str, Linked]:
         """Link many uids at once."""
+        port.check_names(ns, service)
         # One command adds all that go to the same part of an index, and before any of their links is made.
         added: dict[str, list[Any]] = {}
         linking: list[tuple[Any, ...]] = []
+        places: list[str] = []
         now = round(self.now() * 1_000)
         for uid, want in wanted.items():
             _check(ns, uid, service, want.owner, persist_seconds)
-            added.setdefault(keys.index_key(ns, service, want.owner.pod, uid), []).extend((now, uid))
+            places.append(keys.index_key(ns, service, want.owner.pod, uid))
+            added.setdefault(places[-1], []).extend((now, uid))
             linking.append(self._linking(ns, uid, service, want, persist_seconds))
         commands = [*(("ZADD", key, *members) for key, members in added.items()), *linking]
-        answers = await self._client.pipe(commands) if commands else []
-        return dict(zip(wanted, map(_answer, answers[len(added) :]), strict=True))
+        answers = await self._client.pipe(commands, apart=True) if commands else []
+        faults = {key: one for key, one in zip(added, answers, strict=False) if isinstance(one, RouterDataError)}
+        told = (faults.get(key) or _linked(one) for key, one in zip(places, answers[len(added) :], strict=True))
+        return dict(zip(wanted, told, strict=True))
+
+    async def renew_links(
+        self, ns: str, service: str, epochs: Mapping[str, int], owner: Owner, persist_seconds: float
+    ) -> dict[str, Linked]:
+        """Lengthen links that `owner` has."""
+        port.check_names(ns, service)
+        commands = []
+        for uid, epoch in epochs.items():
+            _check(ns, uid, service, owner, persist_seconds)
+            ours = (keys.link_key(ns, uid, service), keys.user_key(ns, uid))
+            who = (service, owner.pod, owner.instance, _milliseconds(persist_seconds), epoch)
+            commands.append(self._client.scripted("renew_link", *ours, *who))
+        answers = await self._client.pipe(commands, apart=True) if commands else []
+        return dict(zip(epochs, map(_linked, answers), strict=True))
 
     def _linking(self, ns: str, uid: str, service: str, want: Want, seconds: float) -> tuple[Any, ...]:
         ours = (keys.link_key(ns, uid, service), keys.user_key(ns, uid))
@@ -216,16 +248,21 @@ class RedisExecutor:
         """Uids by pod."""
         return by_pod(await self.links(ns, uids, service))
 
-    async def links(self, ns: str, uids: Sequence[str], service: str) -> dict[str, Link]:
+    async def links(self, ns: str, uids: Sequence[str], service: str) -> dict[str, Found]:
         """The links of many uids, wherever in a cluster they are."""
+        port.check_names(ns, service)
         for uid in uids:
             port.check_names(ns, service, uid)
         places = [keys.link_key(ns, uid, service) for uid in uids]
         scripted = self._client.scripted
-        answers = await self._client.pipe([scripted("get_link", key) for key in places]) if places else []
-        found = {}
+        commands = [scripted("get_link", key) for key in places]
+        answers = await self._client.pipe(commands, apart=True) if places else []
+        found: dict[str, Found] = {}
         for uid, key, value in zip(uids, places, answers, strict=True):
-            link = _link_of(key, value)
+            try:
+                link = value if isinstance(value, RouterDataError) else _link_of(key, value)
+            except RouterDataError as error:
+                link = error
             if link is not None:
                 found[uid] = link
         return found
@@ -252,7 +289,7 @@ class RedisExecutor:
         while len(found) < limit:
             uids: list[str] = await self._client.call("ZRANGE", key, start, start + _PAGE - 1)
             links = await self.links(ns, uids, service)
-            ours = {uid: link for uid, link in links.items() if link.pod == pod}
+            ours = {uid: link for uid, link in links.items() if isinstance(link, Link) and link.pod == pod}
             found.update(ours)
             dropped = await self._sweep(key, [uid for uid in uids if uid not in ours])
             if len(uids) < _PAGE:
@@ -332,8 +369,12 @@ def _link_of(key: str, answer: list[Any] | None) -> Link | None:
 
 
 def _answer(parts: list[Any]) -> LinkAnswer:
-    ok, current, previous, epoch, instance = parts
-    return LinkAnswer(bool(ok), _pod(current), _pod(previous), int(epoch), instance)
+    ok, current, previous, epoch, instance, changed = parts
+    return LinkAnswer(bool(ok), _pod(current), _pod(previous), int(epoch), instance, bool(changed))
+
+
+def _linked(answer: Any) -> Linked:
+    return answer if isinstance(answer, RouterDataError) else _answer(answer)
 
 
 def _pod(text: str) -> int | None:

@@ -14,6 +14,7 @@ _PARTS: Final = {
     "set_link": ("_link",),
     "try_set_link": ("_link",),
     "set_link_if_absent": ("_link",),
+    "renew_link": ("_link",),
     "get_link": (),
     "get_link_if_persist": (),
     "remove_link": ("_link", "_remove"),

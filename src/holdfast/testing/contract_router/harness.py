@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from holdfast.router import PERMANENT, Link, LinkAnswer, Owner, PodState, RoutingState, ServiceState
+from holdfast.router import PERMANENT, Link, LinkAnswer, Linked, Owner, PodState, RoutingState, ServiceState
 
 if TYPE_CHECKING:
     from holdfast.clock import ManualClock
@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 feature = pytest.mark.feature
 NS, UID, SERVICE = "game", "user:42", "chat"
+
+
+def link_answer(told: Linked) -> LinkAnswer:
+    """What was told of one uid of many, which is no fault."""
+    assert isinstance(told, LinkAnswer), told
+    return told
 
 
 class RouterHarness:

@@ -8,7 +8,15 @@ import pytest
 
 from holdfast.errors import ContentError, RouterDataError
 from holdfast.router import PERMANENT, SECONDS_MAX, LinkAnswer, Owner, Want
-from holdfast.testing.contract_router.harness import NS, SERVICE, UID, RouterHarness, RouterSuite, feature
+from holdfast.testing.contract_router.harness import (
+    NS,
+    SERVICE,
+    UID,
+    RouterHarness,
+    RouterSuite,
+    feature,
+    link_answer,
+)
 
 CALLERS = 100
 BAD_NAMES = ("", "   ", "a}b", "a\nb", "a\x00b", "x" * 513, None, 7)
@@ -83,7 +91,8 @@ class Links(RouterSuite):
         refused = await h.absent(3, h.long, "new")
         assert (refused.ok, refused.instance, refused.epoch) == (False, "old", first.epoch)
         taken = await h.try_set(3, h.long, "new", replaces=first.epoch)
-        assert (taken.ok, taken.instance) == (True, "new")
+        assert (taken.ok, taken.instance, taken.changed) == (True, "new", True)
+        assert not (await h.try_set(3, h.long, "new", replaces=first.epoch)).changed
         assert taken.epoch > first.epoch
 
     async def test_only_the_link_that_was_found_is_replaced(self, h: RouterHarness) -> None:
@@ -131,13 +140,14 @@ class Links(RouterSuite):
         wanted = {uid: Want(Owner(1, "i1"), floor) for uid in ("a", "taken", "b")}
         wanted["dead"] = Want(Owner(1, "i1"), replaces=dead.epoch)
         answers = await h.x.link_pods(NS, SERVICE, wanted, h.long)
-        assert [(uid, answer.ok, answer.current) for uid, answer in answers.items()] == [
+        told = {uid: link_answer(answer) for uid, answer in answers.items()}
+        assert [(uid, answer.ok, answer.current) for uid, answer in told.items()] == [
             ("a", True, 1),
             ("taken", False, 9),
             ("b", True, 1),
             ("dead", True, 1),
         ]
-        assert answers["a"].epoch > floor
+        assert told["a"].epoch > floor
         assert await h.x.link_pods(NS, SERVICE, {}, h.long) == {}
 
     @feature("S9")
@@ -217,8 +227,55 @@ class Links(RouterSuite):
         for call in (h.get, h.remove, lambda: h.absent(1), lambda: h.set(1), lambda: h.try_set(1)):
             with pytest.raises(RouterDataError, match=UID):
                 await call()
-        with pytest.raises(RouterDataError):
-            await h.x.links(NS, [UID], SERVICE)
+
+    async def test_of_many_users_only_the_one_whose_value_is_not_ours_is_refused(self, h: RouterHarness) -> None:
+        if not await h.damage(NS, UID, SERVICE):
+            pytest.skip("nobody else can write where this executor keeps its links")
+        uids = ["a", UID, "b"]
+        made = await h.x.link_pods(NS, SERVICE, {uid: Want(Owner(1, "i1")) for uid in uids}, h.long)
+        assert [isinstance(answer, LinkAnswer) and answer.ok for answer in made.values()] == [True, False, True]
+        epochs = {uid: answer.epoch if isinstance(answer, LinkAnswer) else 1 for uid, answer in made.items()}
+        renewed = await h.x.renew_links(NS, SERVICE, epochs, Owner(1, "i1"), h.long)
+        found = await h.x.links(NS, uids, SERVICE)
+        for told in (made, renewed, found):
+            fault = told[UID]
+            assert isinstance(fault, RouterDataError)
+            assert UID in str(fault)
+            assert not any(isinstance(told[uid], RouterDataError) for uid in ("a", "b"))
+        assert sorted(await h.x.users_of_pod(NS, SERVICE, 1)) == ["a", "b"]
+        with pytest.raises(RouterDataError, match=UID):
+            await h.x.batch_get_linked_pod(NS, uids, SERVICE)
+
+    async def test_an_owner_renews_its_links_and_makes_none(self, h: RouterHarness) -> None:
+        me, other = Owner(1, "me"), Owner(1, "other")
+        mine = await h.x.set_linked_pod(NS, "mine", SERVICE, me, h.brief)
+        theirs = await h.x.set_linked_pod(NS, "theirs", SERVICE, other, h.long)
+        moved = await h.x.set_linked_pod(NS, "moved", SERVICE, me, h.long)
+        epochs = {"mine": mine.epoch, "theirs": theirs.epoch, "moved": moved.epoch - 1, "gone": mine.epoch}
+        told = await h.x.renew_links(NS, SERVICE, epochs, me, h.long)
+        answers = {uid: link_answer(answer) for uid, answer in told.items()}
+        assert [answer.ok for answer in answers.values()] == [True, False, False, False]
+        assert (answers["theirs"].instance, answers["theirs"].epoch) == ("other", theirs.epoch)
+        assert (answers["gone"].current, answers["gone"].epoch) == (None, 0)
+        await h.pass_time(h.brief * 1.5)
+        assert set(await h.x.links(NS, list(epochs), SERVICE)) == {"mine", "theirs", "moved"}
+        assert await h.x.renew_links(NS, SERVICE, {}, me, h.long) == {}
+
+    @pytest.mark.parametrize("bad", ["", "  ", "a}b"])
+    async def test_a_call_for_no_users_at_all_checks_its_names_too(self, h: RouterHarness, bad: str) -> None:
+        for ns, service in ((bad, SERVICE), (NS, bad)):
+            with pytest.raises(ContentError):
+                await h.x.links(ns, [], service)
+            with pytest.raises(ContentError):
+                await h.x.batch_get_linked_pod(ns, [], service)
+            with pytest.raises(ContentError):
+                await h.x.link_pods(ns, service, {}, h.long)
+            with pytest.raises(ContentError):
+                await h.x.renew_links(ns, service, {}, Owner(0), h.long)
+            with pytest.raises(ContentError):
+                await h.x.users_of_pod(ns, service, 0)
+        with pytest.raises(ContentError):
+            await h.x.get_workload_states(bad, [])
 
 
 def _one_winner(answers: list[LinkAnswer]) -> None:

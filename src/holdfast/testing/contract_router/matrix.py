@@ -101,6 +101,7 @@ class Matrix(RouterSuite):
         answer = await row.call(h)
         assert (answer.ok, answer.current, answer.previous) == row.answer
         assert (answer.epoch > before) if row.epoch == "new" else (answer.epoch == before)
+        assert answer.changed is (answer.ok and (row.epoch == "new" or answer.current is None))
         link = await h.get()
         persistent = await h.x.get_linked_pod_if_persist(NS, UID, SERVICE)
         services = await h.x.get_link_service(NS, UID)

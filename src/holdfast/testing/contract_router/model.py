@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from msgspec import Struct
 from msgspec.structs import replace
 
+from holdfast.errors import RouterDataError
 from holdfast.router import PERMANENT, Owner, Want
+from holdfast.testing.contract_router.harness import link_answer
 
 if TYPE_CHECKING:
     from holdfast.router import LinkAnswer
@@ -37,7 +39,7 @@ class Step(Struct, frozen=True):
 STEPS: Final = st.lists(
     st.builds(
         Step,
-        verb=st.sampled_from(("set", "try", "absent", "absent many", "remove", "remove with id", "pass time")),
+        verb=st.sampled_from(("set", "try", "absent", "absent many", "renew", "remove", "remove with id", "pass time")),
         uid=st.sampled_from(UIDS),
         service=st.sampled_from(SERVICES),
         owner=st.sampled_from(OWNERS),
@@ -72,11 +74,13 @@ class Model:
         if step.verb.startswith("remove"):
             self._removed(place, old, step, answer)
             return
-        may = old is None or old.owner == step.owner or self._takes(old, step)
+        if step.verb == "renew":
+            may = old is not None and old.owner == step.owner and step.replaces is not False
+        else:
+            may = old is None or old.owner == step.owner or self._takes(old, step)
         assert answer.ok is may
         if not may:
-            assert old is not None
-            assert (answer.current, answer.epoch) == (old.owner.pod, old.epoch)
+            assert (answer.current, answer.epoch) == ((old.owner.pod, old.epoch) if old else (None, 0))
             return
         same = old is not None and old.owner == step.owner
         left = None if step.seconds == PERMANENT else step.seconds
@@ -145,7 +149,11 @@ async def _do(h: RouterHarness, model: Model, step: Step) -> LinkAnswer:
     if step.verb == "absent":
         return await x.set_linked_pod_if_absent(NS, uid, service, owner, seconds)
     if step.verb == "absent many":
-        return (await x.link_pods(NS, service, {uid: Want(owner)}, seconds))[uid]
+        return link_answer((await x.link_pods(NS, service, {uid: Want(owner)}, seconds))[uid])
+    if step.verb == "renew":
+        known = model.links.get((uid, service))
+        epoch = known.epoch if known and step.replaces is not False else 1
+        return link_answer((await x.renew_links(NS, service, {uid: epoch}, owner, seconds))[uid])
     if step.verb == "remove":
         return await x.remove_linked_pod(NS, uid, service, seconds)
     return await x.remove_linked_pod_with_id(NS, uid, service, seconds, owner)
@@ -158,6 +166,7 @@ async def _look(h: RouterHarness, model: Model) -> None:
         for uid in UIDS:
             known, link = model.links.get((uid, service)), found.get(uid)
             assert (link is None) == (known is None)
+            assert not isinstance(link, RouterDataError)
             if link is None or known is None:
                 continue
             assert (link.pod, link.instance, link.epoch) == (known.owner.pod, known.owner.instance, known.epoch)

@@ -25,22 +25,24 @@ local function next_epoch(least)
   return math.max(tonumber(time[1]) * 1000000 + tonumber(time[2]), least + 1)
 end
 
--- The one shape of all answers: {ok, current pod, previous pod, epoch, instance}; no pod is an empty text.
-local function answer(ok, current, previous, epoch, instance)
-  return { ok, current or '', previous or '', string.format('%.0f', epoch or 0), instance or '' }
+-- The one shape of all answers: {ok, current pod, previous pod, epoch, instance, changed}; no pod is an empty text;
+-- changed is 1 when this call gave the link another owner, or ended it.
+local function answer(ok, current, previous, epoch, instance, changed)
+  return { ok, current or '', previous or '', string.format('%.0f', epoch or 0), instance or '', changed and 1 or 0 }
 end
 
 local function refuse(link)
   return answer(0, link.pod, link.pod, link.epoch, link.instance)
 end
 
+-- The hash goes first: where it is no hash the call ends before anything has changed.
 local function write(link_key, user_key, service, value, ttl)
   if ttl == -1 then
-    redis.call('SET', link_key, value)
     redis.call('HSET', user_key, service, value)
+    redis.call('SET', link_key, value)
   else
-    redis.call('SET', link_key, value, 'PX', ttl)
     redis.call('HDEL', user_key, service)
+    redis.call('SET', link_key, value, 'PX', ttl)
   end
 end
 
@@ -62,5 +64,5 @@ local function save(link_key, user_key, service, pod, instance, ttl, floor, old,
   end
   local value = pod .. '|' .. string.format('%.0f', epoch) .. '|' .. instance
   write(link_key, user_key, service, value, ttl)
-  return answer(1, pod, old and old.pod, epoch, instance)
+  return answer(1, pod, old and old.pod, epoch, instance, not (old and is_of(old, pod, instance)))
 end

@@ -11,7 +11,7 @@ end
 local function read_state(key, pod, value)
   local ends, since, instance, routable, available, load =
     string.match(value, '^(%d+)|(%d+)|([^|]*)|([01])|([01])|([%d.e+-]+)|')
-  if not ends or not string.match(pod, '^%d+$') then
+  if not ends then
     error('HOLDFASTDATA ' .. key)
   end
   return {
@@ -20,15 +20,15 @@ local function read_state(key, pod, value)
   }
 end
 
--- All states that are not over; those that are, are deleted.
+-- All states that are not over; those that are, are deleted. Fields that are no numbers are not ours and left alone.
 local function live_states(key, now)
   local found = {}
   local all = redis.call('HGETALL', key)
   for at = 1, #all, 2 do
-    local state = read_state(key, all[at], all[at + 1])
-    if state.ends > now then
+    local state = string.match(all[at], '^%d+$') and read_state(key, all[at], all[at + 1])
+    if state and state.ends > now then
       found[#found + 1] = state
-    else
+    elseif state then
       redis.call('HDEL', key, state.pod)
     end
   end

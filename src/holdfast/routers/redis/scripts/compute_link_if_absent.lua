@@ -5,7 +5,7 @@
 -- ARGV[1]  field
 -- ARGV[2]  milliseconds: older states do not count
 --
--- Returns {1, pod, previous pod, epoch, instance}, or {0, "", previous pod, epoch, ""} when no pod qualifies.
+-- Returns {1, pod, previous pod, epoch, instance, changed}, or {0, "", previous pod, epoch, "", 0} when no pod qualifies.
 
 local now = now_ms()
 local states = live_states(KEYS[2], now)
@@ -34,4 +34,4 @@ if not best then
 end
 local epoch = next_epoch(old and old.epoch or 0)
 redis.call('HSET', KEYS[1], ARGV[1], best.pod .. '|' .. string.format('%.0f', epoch) .. '|' .. best.instance)
-return answer(1, best.pod, old and old.pod, epoch, best.instance)
+return answer(1, best.pod, old and old.pod, epoch, best.instance, true)

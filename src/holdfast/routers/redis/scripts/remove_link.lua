@@ -5,7 +5,7 @@
 -- ARGV[1]  service
 -- ARGV[2]  milliseconds of grace; -1: none
 --
--- Returns {1 or 0 (was there a link), current pod, previous pod, epoch, instance}.
+-- Returns {1 or 0 (was there a link), current pod, previous pod, epoch, instance, changed}.
 
 local old = read_link(KEYS[1])
 if not old then

@@ -7,7 +7,7 @@
 -- ARGV[3]  pod
 -- ARGV[4]  instance; empty: any instance of the pod
 --
--- Returns {1 or 0 (was it removed), current pod, previous pod, epoch, instance}.
+-- Returns {1 or 0 (was it removed), current pod, previous pod, epoch, instance, changed}.
 
 local old = read_link(KEYS[1])
 if not old then

@@ -8,6 +8,6 @@
 -- ARGV[4]  milliseconds that the link lasts; -1: permanent
 -- ARGV[5]  floor: the new epoch is above it
 --
--- Returns {1, current pod, previous pod, epoch, instance}.
+-- Returns {1, current pod, previous pod, epoch, instance, changed}.
 
 return save(KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), read_link(KEYS[1]), true)

@@ -8,7 +8,7 @@
 -- ARGV[4]  milliseconds that the link lasts; -1: permanent
 -- ARGV[5]  floor: the new epoch is above it
 --
--- Returns {1, current pod, previous pod, epoch, instance}, or {0, pod, pod, epoch, instance} of the link that stands.
+-- Returns {1, current pod, previous pod, epoch, instance, changed}, or {0, pod, pod, epoch, instance, changed} of the link that stands.
 
 local old = read_link(KEYS[1])
 if old and not is_of(old, ARGV[2], ARGV[3]) then

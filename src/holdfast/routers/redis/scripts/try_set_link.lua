@@ -10,7 +10,7 @@
 -- ARGV[5]  floor: the new epoch is above it
 -- ARGV[6]  the epoch of the link to replace; empty: none is named
 --
--- Returns {1, current pod, previous pod, epoch, instance}, or {0, pod, pod, epoch, instance} of the link that stands.
+-- Returns {1, current pod, previous pod, epoch, instance, changed}, or {0, pod, pod, epoch, instance, changed} of the link that stands.
 
 local old = read_link(KEYS[1])
 local ttl = tonumber(ARGV[4])

@@ -1,0 +1,20 @@
+-- Lengthen a link that this owner has under this epoch. Makes no link, and shortens none.
+--
+-- KEYS[1]  the link of user and service
+-- KEYS[2]  the user's hash of permanent links
+-- ARGV[1]  service
+-- ARGV[2]  pod
+-- ARGV[3]  instance
+-- ARGV[4]  milliseconds that the link lasts; -1: permanent
+-- ARGV[5]  epoch
+--
+-- Returns {1, current pod, previous pod, epoch, instance, changed}, or {0, pod, pod, epoch, instance, changed} of the link that stands, if any.
+
+local old = read_link(KEYS[1])
+if not old then
+  return answer(0)
+end
+if not is_of(old, ARGV[2], ARGV[3]) or old.epoch ~= tonumber(ARGV[5]) then
+  return refuse(old)
+end
+return save(KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), 0, old, false)
