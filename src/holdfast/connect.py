@@ -155,9 +155,10 @@ def make_audit(store: object) -> AuditLog | None:
 
 
 class History(Protocol):
-    """A history outside of the store: `jobs` reads it, `sink` is written by an exporter. Made by `open_history`."""
+    """A history outside of the store: `jobs` and `workers` read it, an exporter writes `sink`. Made by `open_history`."""
 
     jobs: JobRepository
+    workers: WorkerRepository
     sink: Sink
 
     async def open(self) -> None:
@@ -181,8 +182,8 @@ HISTORIES: Final = {
 _DRIVERS: Final = {"clickhouse": "clickhouse_connect", "clickhouses": "clickhouse_connect", "chdb": "chdb"}
 
 
-def open_history(url: object, *, store: JobRepository, now: Callable[[], float]) -> History:
-    """Return the history at `url`, not opened yet. store: the history that the store itself has. now: the store's clock.
+def open_history(url: object, *, store: JobRepository, workers: WorkerRepository, now: Callable[[], float]) -> History:
+    """Return the history at `url`, not opened yet. store, workers: those that the store itself has. now: the store's clock.
 
     Raises ConfigError for a URL that is none of the accepted forms, and MissingExtra when a driver is not installed.
     """
@@ -192,7 +193,9 @@ def open_history(url: object, *, store: JobRepository, now: Callable[[], float])
     adapter = HISTORIES[scheme]
     if importlib.util.find_spec(_DRIVERS[scheme]) is None:
         raise MissingExtra(f"history {scheme}:", adapter.extra)
-    made: History = getattr(_import(f"history {scheme}", adapter), adapter.function)(url, store=store, now=now)
+    made: History = getattr(_import(f"history {scheme}", adapter), adapter.function)(
+        url, store=store, workers=workers, now=now
+    )
     return made
 
 

@@ -235,11 +235,17 @@ class JobRepository(Protocol):
         ...
 
     async def statistics(self, which: StatisticsFilter, by: GroupBy = GroupBy.ALL) -> Sequence[Statistics]:
-        """Attempts that ended, group by group, by name; groups without any are left out. ALL: one, also when it is empty."""
+        """Attempts that ended, group by group, by name; groups without any are left out. ALL: one, also when it is empty.
+
+        Raises ContentError for more days than it keeps.
+        """
         ...
 
     async def series(self, which: StatisticsFilter, span: Span = Span.HOUR) -> Sequence[StatisticsPoint]:
-        """Attempts that ended, minute by minute or hour by hour, empty ones as zeros, the running one last."""
+        """Attempts that ended, minute by minute, hour by hour or day by day, empty ones as zeros, the running one last.
+
+        Raises ContentError for more days than it keeps, and for more points than a series has.
+        """
         ...
 
     async def list_failed(self, worker: str = "", limit: int = 0) -> Sequence[Job]:

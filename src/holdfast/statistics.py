@@ -10,6 +10,11 @@ import msgspec
 from holdfast.job.state import End
 
 HOUR: Final = 3_600.0
+DAY: Final = 24 * HOUR
+#: How many days back every history can tell.
+DAYS_KEPT: Final = 7
+#: How many points a series has at most: a week of minutes, more than a year of hours.
+POINTS_MAX: Final = 10_080
 
 
 class GroupBy(StrEnum):
@@ -23,26 +28,31 @@ class GroupBy(StrEnum):
 
 
 class Span(StrEnum):
-    """How long one point of a series is. Points begin with the minute or hour of UTC."""
+    """How long one point of a series is. Points begin with the minute, hour or day of UTC."""
 
     MINUTE = "minute"
     HOUR = "hour"
+    DAY = "day"
 
     @property
     def seconds(self) -> float:
         """Its length."""
-        return 60.0 if self is Span.MINUTE else HOUR
+        return {Span.MINUTE: 60.0, Span.HOUR: HOUR, Span.DAY: DAY}[self]
 
 
 class StatisticsFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Which attempts of the engine; all given fields must match. Those that ended in the last `hours` hours (SERIES_HOURS),
-    the running one included, by the hours or minutes of UTC. ends: how they ended; none: however."""
+    the running one included, by the hours or minutes of UTC. ends: how they ended; none: however.
+
+    days: in the last so many days of UTC instead, the running one included: DAYS_KEPT at most, unless the history keeps more.
+    """
 
     queue: str | None = None
     task: str | None = None
     worker: str | None = None
     ends: tuple[End, ...] = ()
     hours: int = 0
+    days: int = 0
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +85,8 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatisticsPoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One minute or hour of attempts that ended in it. at: when it begins, UTC, seconds since the epoch; see Statistics."""
+    """One minute, hour or day of attempts that ended in it. at: when it begins, in seconds since
+    the epoch, UTC; see Statistics."""
 
     at: float
     total: int = 0

@@ -13,6 +13,7 @@ from holdfast.clock import SystemClock
 from holdfast.connect import feed_of, make_history, open_history
 from holdfast.exporter import Exporter
 from holdfast.histories.clickhouse import embedded
+from holdfast.histories.clickhouse.jobs import DAYS_MOST
 from holdfast.testing.contract_history import HistoryHarness
 
 if TYPE_CHECKING:
@@ -45,17 +46,19 @@ def fresh_database() -> str:
 class ClickhouseHarness(HistoryHarness):
     """A store, its history in ClickHouse, and the exporter between them, which goes when the test says so."""
 
+    days_most = DAYS_MOST
+
     def __init__(self, store: StoreHarness, url: str, database: str) -> None:
         jobs, workers = make_history(store.store)
         assert jobs is not None
         assert workers is not None
-        self.history: Any = open_history(url, store=jobs, now=store.store.now)
+        self.history: Any = open_history(url, store=jobs, workers=workers, now=store.store.now)
         self.database = database
         feed = feed_of(store.store)
         assert feed is not None
         self.feed: Feed = feed
         self.exporter = Exporter(self.feed, self.history.sink, SystemClock())
-        super().__init__(store, self.history.jobs, workers)
+        super().__init__(store, self.history.jobs, self.history.workers)
 
     async def open(self) -> None:
         await super().open()

@@ -16,8 +16,12 @@ from holdfast.errors import StoreUnavailable  # noqa: E402
 from holdfast.exporter import Exporter, ExportOptions  # noqa: E402
 from holdfast.feed import Changes  # noqa: E402
 from holdfast.histories.clickhouse import embedded  # noqa: E402
-from holdfast.history import JobFilter  # noqa: E402
+from holdfast.history import JobFilter, StatisticsFilter  # noqa: E402
+from holdfast.job.commands import Failed, Retry  # noqa: E402
+from holdfast.job.model import WorkerConfig  # noqa: E402
+from holdfast.job.retry import RetryPolicy  # noqa: E402
 from holdfast.job.state import State  # noqa: E402
+from holdfast.testing.contract.harness import ERROR  # noqa: E402
 from holdfast.testing.contract_history import JobRepositoryContract, WorkerRepositoryContract  # noqa: E402
 from tests.clickhouse.harness import SERVER, ClickhouseHarness, Engine, fresh_database  # noqa: E402
 from tests.contract.adapters import MemoryHarness  # noqa: E402
@@ -136,6 +140,46 @@ async def test_a_batch_that_is_sent_again_and_again_is_there_once() -> None:
         assert await counted(h) == (5, 5, 5, 5)
 
 
+@feature("H8")
+async def test_a_failure_that_a_person_retried_stays_one_in_the_figures_of_long_ranges() -> None:
+    async with opened() as h:
+        job = await h.store.add(retry=RetryPolicy(max_attempts=1))
+        await h.store.settle(await h.store.claim_one(), Failed(ERROR))
+        await h.sync()
+        await h.store.done(Retry(), job.id)
+        await h.sync()
+        await h.store.settle(await h.store.claim_one())
+        await h.sync()
+        [found] = await h.jobs.statistics(StatisticsFilter(days=30))
+        assert (found.total, found.succeeded, found.gave_up) == (2, 1, 1)
+
+
+@feature("H11", "H12", "H13")
+@pytest.mark.skipif(bool(SERVER), reason="a server that others may use is not stopped")
+async def test_workers_are_configured_and_shown_while_clickhouse_is_away_and_known_to_it_afterwards() -> None:
+    async with opened() as h:
+        await h.workers.upsert(WorkerConfig(name="before"))
+        await h.front.stop()
+        await h.workers.upsert(WorkerConfig(name="during", delay=3.0))
+        assert [one.name for one in await h.workers.list()] == ["before", "during"]
+        await h.front.start()
+        assert [one.name for one in await h.workers.list()] == ["before", "during"]
+        [[body]] = await h.rows("SELECT body FROM {worker} FINAL WHERE name = 'during'")
+        assert '"delay":3.0' in body
+
+
+@feature("H12", "H13", "H14")
+async def test_workers_of_a_store_that_was_set_up_anew_are_known_until_they_are_deleted() -> None:
+    async with opened() as h:
+        await h.workers.upsert(WorkerConfig(name="old", last_heartbeat_at=5.0))
+        await h.store.store.delete_worker("old")
+        assert [one.name for one in await h.workers.list_offline(60.0)] == ["old"]
+        assert await h.workers.update_heartbeat("old", h.now)
+        assert await h.workers.list_offline(60.0) == []
+        await h.workers.delete("old")
+        assert await h.workers.list() == []
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [
@@ -151,4 +195,4 @@ def test_a_url_that_is_no_history_is_refused_and_its_fault_named(url: Any, said:
     from holdfast.errors import HoldfastError
 
     with pytest.raises(HoldfastError, match=said):
-        open_history(url, store=None, now=lambda: 0.0)  # type: ignore[arg-type]
+        open_history(url, store=None, workers=None, now=lambda: 0.0)  # type: ignore[arg-type]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from holdfast.history import AttemptFilter, JobFilter, Page
+from holdfast.histories.clickhouse import sink
+from holdfast.history import AttemptFilter, GroupBy, JobFilter, Page, Span, StatisticsFilter
 from holdfast.job.state import End, State
 from tests.clickhouse.harness import ClickhouseHarness, embedded_history
 from tests.contract.adapters import MemoryHarness
@@ -19,7 +21,15 @@ if TYPE_CHECKING:
 ATTEMPTS = int(os.environ.get("HOLDFAST_SOAK_ATTEMPTS", "10000000"))
 DAYS = 180
 PART = 1_000_000
+#: Roll-ups are made for so many seconds at once.
+STRETCH = 10 * 86_400
 LIMIT = 0.3  # seconds
+
+
+def rolled_up(target: str, source: str) -> str:
+    return sink.MERGED.replace("{SOURCE}", source).replace("{TARGET}", f"{{{target}}}")
+
+
 #: The made-up job n: five queues, ten tasks, twenty workers, one in twenty fails.
 _MADE = (
     " toFloat64({start:Float64} + n * {step:Float64}) AS t, fromUnixTimestamp64Micro(toInt64(t * 1000000), 'UTC') AS at,"
@@ -35,14 +45,17 @@ _JOBS = (
     f" FROM (SELECT number + {{from:UInt64}} AS n, {_MADE} FROM numbers({{count:UInt64}}))"
 )
 _ATTEMPTS = (
-    "INSERT INTO {attempt} (began, place, nr, version, gone, hidden, job, queue, task, worker, instance, ended,"
-    " started_at, ended_at, duration, waited, ran, error, body) SELECT -t, -toInt64(n),"
-    " -1, n, 0, 0, concat('job-', toString(n)), q, k,"
+    "INSERT INTO {attempt} (began, place, nr, version, gone, hidden, elsewhere, gave_up, job, queue, task, worker, instance,"
+    " ended, started_at, ended_at, duration, waited, ran, error, body) SELECT -t, -toInt64(n),"
+    " -1, n, 0, 0, 0, s = 'failed', concat('job-', toString(n)), q, k,"
     " w, 'i', s, at, at + toIntervalMicrosecond(toInt64(took * 1000000)), took, 1000 * (n % 50), toUInt64(took * 1000000),"
     " if(s = 'failed', concat('no route to host ', toString(n % 1000)), ''),"
     " concat('[1,1,\"i\",\"', w, '\",', toString(t), ']')"
     f" FROM (SELECT number + {{from:UInt64}} AS n, {_MADE} FROM numbers({{count:UInt64}}))"
 )
+
+_HOURS = rolled_up("hour", sink.OF_ATTEMPTS.replace("toStartOfMinute", "toStartOfHour").replace(") + 60", ") + 3600"))
+_DAYS = rolled_up("day", sink.OF_SHORTER.replace("SPAN", "86400").replace("{SHORTER}", "{hour}"))
 
 
 async def fill(h: ClickhouseHarness) -> None:
@@ -53,9 +66,17 @@ async def fill(h: ClickhouseHarness) -> None:
         for text in (_JOBS, _ATTEMPTS):
             made = h.history.tables.named(text)
             await h.history.client.execute(made, start=start, step=step, **{"from": first, "count": count})
-    for day in range(DAYS + 1):
-        minutes = range(int(start) // 60 * 60 + day * 86_400, int(start) // 60 * 60 + (day + 1) * 86_400, 60)
-        await h.history.sink.roll_up(list(minutes))
+    await h.history.sink.count_blocks(range(1, ATTEMPTS + 1, sink.BLOCK // 2))
+    await h.history.sink.count_blocks([ATTEMPTS])
+    first, last = int(start) // 86_400 * 86_400, int(h.now) + 60
+    for begin in range(first, last, STRETCH):
+        # Straight from the attempts: the minutes between would be most of the time that this takes, and nobody reads them.
+        hours = list(range(begin, min(begin + STRETCH, last), 3_600))
+        await h.history.client.execute(
+            h.history.tables.named(_HOURS), times=json.dumps(hours), first=hours[0], last=hours[-1]
+        )
+    days = list(range(first, last, 86_400))
+    await h.history.client.execute(h.history.tables.named(_DAYS), times=json.dumps(days), first=days[0], last=days[-1])
 
 
 @pytest.mark.soak
@@ -65,6 +86,9 @@ async def test_ten_million_attempts_over_half_a_year_are_looked_at_within_300_ms
     begin = time.perf_counter()
     await fill(h)
     print(f"\n{ATTEMPTS:,} attempts and jobs made in {time.perf_counter() - begin:.0f} s")
+    assert await h.jobs.count(JobFilter()) == ATTEMPTS
+    [whole] = await h.jobs.statistics(StatisticsFilter(days=DAYS + 1))
+    assert (whole.total, whole.gave_up) == (ATTEMPTS, sum(n % 20 == 7 for n in range(1, ATTEMPTS + 1)))
     everything = await h.jobs.list(JobFilter(), Page(limit=50))
     deep = str(ATTEMPTS // 2)
     looks: dict[str, Callable[[], Awaitable[Any]]] = {
@@ -79,6 +103,10 @@ async def test_ten_million_attempts_over_half_a_year_are_looked_at_within_300_ms
         "all stats": h.jobs.worker_stats,
         "queue stats": h.jobs.queue_stats,
         "series of a week": lambda: h.jobs.worker_time_series("", 168),
+        "statistics of half a year": lambda: h.jobs.statistics(StatisticsFilter(days=DAYS), GroupBy.QUEUE),
+        "statistics of a task": lambda: h.jobs.statistics(StatisticsFilter(days=DAYS, task="task3"), GroupBy.WORKER),
+        "series of half a year": lambda: h.jobs.series(StatisticsFilter(days=DAYS), Span.DAY),
+        "series of a month's hours": lambda: h.jobs.series(StatisticsFilter(days=31)),
         "failed": lambda: h.jobs.list_failed("", 100),
         "attempts of a day": lambda: h.jobs.find_attempts(
             AttemptFilter(worker="w7", ends=(End.FAILED,)), Page(limit=50)

@@ -186,7 +186,7 @@ class LedgerJobs:
         return groups.statistics()
 
     async def series(self, which: h.StatisticsFilter, span: h.Span = h.Span.HOUR) -> Sequence[h.StatisticsPoint]:
-        """Attempts that ended, minute by minute or hour by hour, from the ledger's roll-up."""
+        """Attempts that ended, minute by minute, hour by hour or day by day, from the ledger's roll-up."""
         window = Window(which, self._store.now(), span)
         points = Points(window)
         await self._roll_up(window, which, points.add)
@@ -197,7 +197,7 @@ class LedgerJobs:
     ) -> None:
         """Read what was counted, a few minutes or hours at a time; those of one number in one step."""
         rollup = self._store.ledger.rollup
-        read = rollup.hour if window.span == h.HOUR else rollup.minute
+        read = rollup.hour if window.unit == h.HOUR else rollup.minute
 
         def some(numbers: Sequence[int]) -> None:
             for number in numbers:
@@ -205,7 +205,7 @@ class LedgerJobs:
                     if wanted(which, key):
                         add(number, key, cell)
 
-        known = await self._store.read(lambda: rollup.numbers(int(window.span)))
+        known = await self._store.read(lambda: rollup.numbers(int(window.unit)))
         numbers = [number for number in known if window.first <= number <= window.last]
         for start in range(0, len(numbers), NUMBERS):
             await self._store.read(partial(some, numbers[start : start + NUMBERS]))

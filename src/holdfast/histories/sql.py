@@ -152,16 +152,16 @@ class SqlJobs:
     async def statistics(self, which: h.StatisticsFilter, by: h.GroupBy = h.GroupBy.ALL) -> Sequence[h.Statistics]:
         """Attempts that ended, group by group, from the roll-up."""
         window, groups = Window(which, self._store.now()), Groups(by)
-        for number, key, packed in await self._store.counted(int(window.span), window.first, which.queue, which.task):
+        for number, key, packed in await self._store.counted(int(window.unit), window.first, which.queue, which.task):
             if number <= window.last and wanted(which, key):
                 groups.add(key, packed)
         return groups.statistics()
 
     async def series(self, which: h.StatisticsFilter, span: h.Span = h.Span.HOUR) -> Sequence[h.StatisticsPoint]:
-        """Attempts that ended, minute by minute or hour by hour, from the roll-up."""
+        """Attempts that ended, minute by minute, hour by hour or day by day, from the roll-up."""
         window = Window(which, self._store.now(), span)
         points = Points(window)
-        for number, key, packed in await self._store.counted(int(window.span), window.first, which.queue, which.task):
+        for number, key, packed in await self._store.counted(int(window.unit), window.first, which.queue, which.task):
             if wanted(which, key):
                 points.add(number, key, packed)
         return points.series()

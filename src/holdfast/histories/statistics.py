@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+from holdfast.errors import ContentError
 from holdfast.histories.figures import success_rate
 from holdfast.history import HOUR, SERIES_HOURS, GroupBy, Span, Spread, Statistics, StatisticsPoint
 from holdfast.job.figures import GAVE_UP, Cell, Packed, end_of, quantile
 from holdfast.job.state import FAILURES, End
+from holdfast.statistics import DAY, DAYS_KEPT, POINTS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,18 +22,42 @@ _SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
 
 class Window:
-    """The minutes or hours of a filter: `first` to `last`, counted from the epoch, the running one last."""
+    """The minutes or hours that are read for a filter: `first` to `last`, counted from the epoch, the running one last.
 
-    def __init__(self, which: StatisticsFilter, now: float, span: Span = Span.HOUR) -> None:
-        """now: by the store's clock."""
+    unit: how long each is, in seconds. A point of a series is one of them, or for days many.
+    """
+
+    def __init__(
+        self, which: StatisticsFilter, now: float, span: Span = Span.HOUR, *, days_most: int = DAYS_KEPT
+    ) -> None:
+        """now: by the store's clock. days_most: how far back the history goes. Raises ContentError."""
         self.span = span.seconds
-        self.last = int(now // self.span)
-        self.first = self.last - SERIES_HOURS.of(which.hours) * int(HOUR // self.span) + 1
+        self.unit = min(self.span, HOUR)
+        self.last = int(now // self.unit)
+        if which.days:
+            _check_days(which.days, days_most)
+            self.first = int((int(now // DAY) - which.days + 1) * DAY // self.unit)
+        else:
+            self.first = self.last - SERIES_HOURS.of(which.hours) * int(HOUR // self.unit) + 1
+        if self.point(self.last) - self.point(self.first) >= POINTS_MAX:
+            raise ContentError(
+                f"span: expected at most {POINTS_MAX:,} points, found {which.days} days. Take a longer span."
+            )
 
     @property
     def since(self) -> float:
         """When it begins, in seconds since the epoch."""
-        return self.first * self.span
+        return self.first * self.unit
+
+    def point(self, number: int) -> int:
+        """Return the point, counted from the epoch, that a minute or hour lies in."""
+        return int(number * self.unit // self.span)
+
+
+def _check_days(days: int, most: int) -> None:
+    if not 1 <= days <= most:
+        more = "" if most > DAYS_KEPT else " A history in ClickHouse keeps more: start the hub with --history."
+        raise ContentError(f"days: expected 1 to {most:,}, found {days}.{more}")
 
 
 def wanted(which: StatisticsFilter, key: Key) -> bool:
@@ -50,11 +76,15 @@ class _Sum:
     def __init__(self) -> None:
         self.cell = Cell()
         self.outcomes: Counter[End] = Counter()
-        self.gave_up = 0
+        self.gave_up = self.waits_n = 0
 
     def add(self, key: Key, cell: Cell | Packed) -> None:
-        self.outcomes[end_of(key.outcome)] += cell.n
-        self.gave_up += cell.n if key.outcome >= GAVE_UP else 0
+        self.add_many(end_of(key.outcome), cell, cell.n if key.outcome >= GAVE_UP else 0, cell.n)
+
+    def add_many(self, end: End, cell: Cell | Packed, gave_up: int, waits_n: int) -> None:
+        self.outcomes[end] += cell.n
+        self.gave_up += gave_up
+        self.waits_n += waits_n
         if isinstance(cell, Cell):
             self.cell.merge(cell)
         else:
@@ -68,7 +98,7 @@ class _Sum:
             "failed": sum(self.outcomes[end] for end in FAILURES),
             "gave_up": self.gave_up,
             "success_rate": success_rate(succeeded, self.gave_up),
-            "waiting": _spread(cell.n, cell.waited, cell.waits),
+            "waiting": _spread(self.waits_n, cell.waited, cell.waits),
             "running": _spread(cell.n, cell.ran, cell.runs),
         }
 
@@ -102,6 +132,10 @@ class Groups:
         """Add what was counted under a key."""
         self._sums[self._name(key)].add(key, cell)
 
+    def add_many(self, name: str, end: End, cell: Cell, gave_up: int, waits_n: int) -> None:
+        """Add attempts of a group that somebody else has counted; of `waits_n` of them the waiting time is known."""
+        self._sums[name].add_many(end, cell, gave_up, waits_n)
+
     def statistics(self) -> list[Statistics]:
         """What was added, by name."""
         return [
@@ -111,7 +145,7 @@ class Groups:
 
 
 class Points:
-    """Statistics by minute or hour."""
+    """Statistics by minute, hour or day."""
 
     def __init__(self, window: Window) -> None:
         """window: which, of what length."""
@@ -121,14 +155,18 @@ class Points:
     def add(self, number: int, key: Key, cell: Cell | Packed) -> None:
         """Add what was counted under a key in the minute or hour of this number."""
         if self._window.first <= number <= self._window.last:
-            self._sums[number].add(key, cell)
+            self._sums[self._window.point(number)].add(key, cell)
+
+    def add_many(self, at: float, end: End, cell: Cell, gave_up: int, waits_n: int) -> None:
+        """Add attempts of the point that begins at `at`, which somebody else has counted; see Groups.add_many."""
+        self._sums[int(at // self._window.span)].add_many(end, cell, gave_up, waits_n)
 
     def series(self) -> list[StatisticsPoint]:
-        """One point for each minute or hour, the oldest first."""
+        """One point for each minute, hour or day, the oldest first."""
         window, sums = self._window, self._sums
         return [
             StatisticsPoint(at=number * window.span, **sums[number].figures())  # type: ignore[arg-type]
             if number in sums
             else StatisticsPoint(at=number * window.span)
-            for number in range(window.first, window.last + 1)
+            for number in range(window.point(window.first), window.point(window.last) + 1)
         ]

@@ -57,7 +57,6 @@ if TYPE_CHECKING:
     from holdfast.config import Settings
     from holdfast.exporter import Exporter
     from holdfast.feed import Feed
-    from holdfast.history import JobRepository
     from holdfast.store import Store
     from holdfast.worker.options import Concurrency
 
@@ -194,7 +193,7 @@ class Node:
             options["role"] = "owner"
         inner = make_store(self._url, clock=self._clock, **options)
         self._history, self._workers = make_history(inner)
-        feed, past = feed_of(inner), self._history
+        feed = feed_of(inner)
         if self._app is not None and self._app.tables:
             from holdfast.table.beside import store_beside
 
@@ -206,7 +205,7 @@ class Node:
         stack.push_async_callback(self._store.close)
         await self._store.migrate()
         if settings.history is not None:
-            await self._open_history(stack, settings.history, feed, past)
+            await self._open_history(stack, settings.history, feed)
         if self._app is not None and self._app.tables and self._history is not None:
             from holdfast.table.beside import history_beside
 
@@ -226,20 +225,18 @@ class Node:
             recovery=recovery_seconds(self._store),
         )
 
-    async def _open_history(
-        self, stack: AsyncExitStack, url: str, feed: Feed | None, past: JobRepository | None
-    ) -> None:
-        """Show the history at `url`, and bring to it what ends in the store. Workers stay the store's, which steers them."""
-        if feed is None or past is None:
+    async def _open_history(self, stack: AsyncExitStack, url: str, feed: Feed | None) -> None:
+        """Show the history at `url`, and bring to it what ends in the store."""
+        if feed is None or self._history is None or self._workers is None:
             raise ConfigError(
                 f"history: expected a store whose past this process can read (journal, database), found {self._info.store}. "
                 "Give --history to the hub or node that owns the store."
             )
-        history = open_history(url, store=past, now=self._clock.now)
+        history = open_history(url, store=self._history, workers=self._workers, now=self._clock.now)
         stack.push_async_callback(history.close)
         exporter = await stack.enter_async_context(exporting(feed, history, self._clock))
         self._metrics.registry.register(ExportCollector(lambda: exporter.figures))
-        self._history, self._exporter = history.jobs, exporter
+        self._history, self._workers, self._exporter = history.jobs, history.workers, exporter
 
     async def _serve(self, stack: AsyncExitStack, tcp: socket.socket | None, metrics: socket.socket | None) -> None:
         settings = self._settings

@@ -9,7 +9,7 @@ what is there.
     client.py     what is asked of a ClickHouse            http.py, embedded.py   a server; chdb in this process
     schema/       the tables, as numbered texts            migrate.py             takes them
     rows.py       jobs and attempts as rows                sink.py                writes what the exporter brings
-    queries.py    the texts of all reads                   jobs.py                the JobRepository
+    queries.py    the texts of all reads                   jobs.py, workers.py    the repositories
 """
 
 from __future__ import annotations
@@ -17,5 +17,6 @@ from __future__ import annotations
 from holdfast.histories.clickhouse.jobs import ClickhouseJobs
 from holdfast.histories.clickhouse.opening import open_clickhouse
 from holdfast.histories.clickhouse.sink import ClickhouseSink
+from holdfast.histories.clickhouse.workers import ClickhouseWorkers
 
-__all__ = ["ClickhouseJobs", "ClickhouseSink", "open_clickhouse"]
+__all__ = ["ClickhouseJobs", "ClickhouseSink", "ClickhouseWorkers", "open_clickhouse"]

@@ -17,7 +17,9 @@ from holdfast.histories.attempts import LatestAttempts, bad_cursor, place_of
 from holdfast.histories.clickhouse import queries as q
 from holdfast.histories.clickhouse import rows as r
 from holdfast.histories.figures import SPENT, SeriesTally, WorkerTally
-from holdfast.job.state import FINAL, State
+from holdfast.histories.statistics import Groups, Points, Window
+from holdfast.job.state import FINAL, End, State
+from holdfast.statistics import DAYS_KEPT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
 
 _ENDED: Final = tuple(state for state in State if state in FINAL)
 _UNFINISHED: Final = tuple(state for state in State if state not in FINAL)
+#: How many rows are looked at, at least, to fill a page.
+_CANDIDATES: Final = 100
+#: How many days back statistics reach here: as long as anybody keeps it.
+DAYS_MOST: Final = 3_660
 _SPENT: Final = str(sorted(end.value for end in SPENT))
 
 
@@ -89,10 +95,17 @@ class ClickhouseJobs:
         self, which: JobFilter, after: int | None, limit: int, *, newest_first: bool = True
     ) -> Sequence[Job]:
         part = _part(which, _ENDED)
-        if part is None:
-            return ()
-        text, params = q.page(part, part.states, after, limit, newest_first=newest_first)
-        return [r.job_from(*row) for row in await self._query(text, params)]
+        found: list[Job] = []
+        while part is not None and len(found) < limit:
+            asked = max(_CANDIDATES, 2 * (limit - len(found)))
+            rows = await self._query(*q.places(part, part.states, after, asked, newest_first=newest_first))
+            if rows:
+                among = q.among(part, part.states, {place for (place,) in rows}, newest_first=newest_first)
+                found += [r.job_from(*row) for row in await self._query(*among)]
+                after = -int(rows[-1][0])
+            if len(rows) < asked:
+                break
+        return found[:limit]
 
     async def count(self, which: JobFilter) -> int:
         """How many jobs match."""
@@ -157,9 +170,7 @@ class ClickhouseJobs:
                 for state in _UNFINISHED:
                     if count := queue.states[state] + queue.records[state]:
                         tally.add_many(queue.name, state, count, 0, 0.0)
-        text, params = q.count(h.JobFilter(worker=worker or None), _ENDED)
-        where = text.partition(" WHERE ")[2]
-        for name, code, _, count in await self._query(q.STATES.replace("@WHERE@", where), params):
+        for name, code, _, count in await self._query(*q.of_worker(q.STATES, worker)):
             tally.add_many(name, State(code), int(count), 0, 0.0)
         for name, timed, seconds in await self._query(*q.of_worker(q.TIMED, worker)):
             tally.add_times(name, int(timed), float(seconds))
@@ -176,18 +187,28 @@ class ClickhouseJobs:
         return tally.buckets()
 
     async def statistics(self, which: h.StatisticsFilter, by: h.GroupBy = h.GroupBy.ALL) -> Sequence[h.Statistics]:
-        """Attempts that ended: of the last hours, which the store's own roll-up holds, and so not behind."""
-        return await self._store.statistics(which, by)
+        """Attempts that ended: of the last hours from the store's own roll-up, which is never behind; of more from here."""
+        if which.days <= DAYS_KEPT:
+            return await self._store.statistics(which, by)
+        window, groups = Window(which, self._now(), h.Span.DAY, days_most=DAYS_MOST), Groups(by)
+        for name, end, *counted in await self._query(*q.statistics(which, by, window.since)):
+            groups.add_many(name, End(end), *r.counted_from(*counted))
+        return groups.statistics()
 
     async def series(self, which: h.StatisticsFilter, span: h.Span = h.Span.HOUR) -> Sequence[h.StatisticsPoint]:
-        """Attempts that ended, minute by minute or hour by hour; of the store's own roll-up."""
-        return await self._store.series(which, span)
+        """Attempts that ended, minute by minute, hour by hour or day by day: from where `statistics` has them."""
+        if which.days <= DAYS_KEPT:
+            return await self._store.series(which, span)
+        window = Window(which, self._now(), span, days_most=DAYS_MOST)
+        points = Points(window)
+        for at, end, *counted in await self._query(*q.series(which, span.value, window.since)):
+            points.add_many(float(at), End(end), *r.counted_from(*counted))
+        return points.series()
 
     async def queue_stats(self) -> Sequence[h.QueueStats]:
         """All queues, by name: what has ended is counted here."""
-        where, params = q.condition(h.JobFilter(), _ENDED)
         ended: dict[tuple[str, bool], dict[str, int]] = {}
-        for name, state, elsewhere, count in await self._query(q.STATES.replace("@WHERE@", where), params):
+        for name, state, elsewhere, count in await self._query(*q.of_worker(q.STATES, "")):
             ended.setdefault((name, bool(elsewhere)), {})[state] = int(count)
         none = dict.fromkeys((state.value for state in _ENDED), 0)
         return [

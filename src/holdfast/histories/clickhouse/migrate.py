@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from holdfast.histories.clickhouse.client import Client
 
 #: Tables, by the word that stands for them in texts.
-TABLES: Final = ("job", "attempt", "minute", "hour", "day", "meta")
+TABLES: Final = ("job", "block", "attempt", "minute", "hour", "day", "worker", "meta")
 _NAME: Final = re.compile(r"(\d{4})_\w+\.sql")
 _TTL: Final = re.compile(r"\{ttl (\w+)\}")
 _PREFIX: Final = re.compile(r"[a-z_][a-z0-9_]{0,30}")
@@ -64,7 +64,7 @@ def statements_of(tables: Tables) -> list[tuple[int, tuple[str, ...]]]:
 
 
 #: Which column decides when a row of a table goes.
-_AGES: Final = {"job": "finished_at", "attempt": "ended_at", "minute": "at", "hour": "at", "day": "at"}
+_AGES: Final = {"job": "finished_at", "block": "last", "attempt": "ended_at", "minute": "at", "hour": "at", "day": "at"}
 
 
 async def migrate(client: Client, tables: Tables) -> list[str]:

@@ -10,23 +10,27 @@ from holdfast.errors import ConfigError
 from holdfast.histories.clickhouse.jobs import ClickhouseJobs
 from holdfast.histories.clickhouse.migrate import Tables, checked, migrate
 from holdfast.histories.clickhouse.sink import ClickhouseSink
+from holdfast.histories.clickhouse.workers import ClickhouseWorkers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from holdfast.histories.clickhouse.client import Client
-    from holdfast.history import JobRepository
+    from holdfast.history import JobRepository, WorkerRepository
 
 _OPTIONS: Final = frozenset({"prefix", "keep", "database", "timeout"})
 _DAY: Final = 86_400.0
 
 
 class ClickhouseHistory:
-    """A history in ClickHouse: `jobs` to read it, `sink` to write it."""
+    """A history in ClickHouse: `jobs` and `workers` to read it, `sink` to write it."""
 
-    def __init__(self, client: Client, tables: Tables, store: JobRepository, now: Callable[[], float]) -> None:
+    def __init__(
+        self, client: Client, tables: Tables, store: JobRepository, workers: WorkerRepository, now: Callable[[], float]
+    ) -> None:
         self.client, self.tables = client, tables
         self.jobs = ClickhouseJobs(client, tables, store, now)
+        self.workers = ClickhouseWorkers(client, tables, workers, now)
         self.sink = ClickhouseSink(client, tables)
 
     async def open(self) -> None:
@@ -39,7 +43,9 @@ class ClickhouseHistory:
         await self.client.close()
 
 
-def open_clickhouse(url: str, *, store: JobRepository, now: Callable[[], float], threads: int = 2) -> ClickhouseHistory:
+def open_clickhouse(
+    url: str, *, store: JobRepository, workers: WorkerRepository, now: Callable[[], float], threads: int = 2
+) -> ClickhouseHistory:
     """Return the history of a URL, not opened yet. Raises ConfigError for what is none.
 
     clickhouse://user:password@host:8123/database, clickhouses:// by TLS, chdb:./folder for an engine in this process.
@@ -72,7 +78,7 @@ def open_clickhouse(url: str, *, store: JobRepository, now: Callable[[], float],
             secure=secure,
             timeout=timeout,
         )
-    return ClickhouseHistory(client, tables, store, now)
+    return ClickhouseHistory(client, tables, store, workers, now)
 
 
 def _options(url: str) -> dict[str, str]:

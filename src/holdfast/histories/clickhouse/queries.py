@@ -1,7 +1,8 @@
 """The reads: filters as conditions, and the texts that they go into. Pure.
 
-FINAL shows the newest version of each row. A page is found in two steps: first the places of its rows, by the columns that
-the filter names; then the rows themselves, which are wide, by their places.
+FINAL shows the newest version of each row. A page is found in two steps: first the places of rows that may be on it, by the
+columns that the filter names; then the rows themselves, which are wide, by their places. Counts and figures come from the
+blocks and roll-ups, and so cost the same however long the history is.
 """
 
 from __future__ import annotations
@@ -9,22 +10,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from holdfast.histories.attempts import Place
+from holdfast.history import GroupBy, JobFilter
 
 if TYPE_CHECKING:
-    from holdfast.history import AttemptFilter, JobFilter
+    from collections.abc import Iterable
+
+    from holdfast.history import AttemptFilter, StatisticsFilter
     from holdfast.job.state import State
 
 Params = dict[str, str | int | float]
 
-_PAGE: Final = (
-    "SELECT body, payload FROM {job} FINAL WHERE place IN (SELECT place FROM {job} FINAL WHERE @WHERE@"
-    " ORDER BY place @ORDER@ LIMIT @LIMIT@) AND gone = 0 ORDER BY place @ORDER@ LIMIT @LIMIT@"
-)
+_PLACES: Final = "SELECT place FROM {job} WHERE @WHERE@ ORDER BY place @ORDER@ LIMIT @LIMIT@"
+_AMONG: Final = "SELECT body, payload FROM {job} FINAL WHERE place IN (@PLACES@) AND @WHERE@ ORDER BY place @ORDER@"
 _COUNT: Final = "SELECT count() FROM {job} FINAL WHERE @WHERE@"
+_COUNT_BLOCKS: Final = "SELECT sum(n) FROM {block} FINAL WHERE @WHERE@"
 BY_ID: Final = "SELECT body, payload FROM {job} FINAL WHERE id = {id:String} AND gone = 0 ORDER BY place LIMIT 1"
 #: Ended jobs by queue, state, and whether they ran elsewhere.
 STATES: Final = (
-    "SELECT queue, state, elsewhere, count() FROM {job} FINAL WHERE @WHERE@ GROUP BY queue, state, elsewhere"
+    "SELECT queue, state, elsewhere, sum(n) FROM {block} FINAL WHERE n > 0 @WORKER@ GROUP BY queue, state, elsewhere"
 )
 _ATTEMPTS: Final = (
     "SELECT place, job, task, queue, body FROM {attempt} FINAL WHERE (began, place, nr) IN"
@@ -43,22 +46,47 @@ SERIES: Final = (
 )
 
 
-def page(
+def places(
     which: JobFilter, states: tuple[State, ...], after: int | None, limit: int, *, newest_first: bool
 ) -> tuple[str, Params]:
-    """Return the text of `limit` ended jobs of these states behind the seq `after`, and its parameters."""
+    """Return the text of the places, behind the seq `after`, of rows that match, and its parameters.
+
+    A row may be an old version of a job that does not match now, and a place may come more than once: what is found so is
+    read without merging versions, in the order of the table, and looked at again by `among`.
+    """
     where, params = condition(which, states)
     if after is not None:
         where += f" AND place {'>' if newest_first else '<'} {{after:Int64}}"
         params["after"] = -after
-    text = _PAGE.replace("@WHERE@", where).replace("@ORDER@", "ASC" if newest_first else "DESC")
+    text = _PLACES.replace("@WHERE@", where).replace("@ORDER@", "ASC" if newest_first else "DESC")
     return text.replace("@LIMIT@", str(int(limit))), params
+
+
+def among(
+    which: JobFilter, states: tuple[State, ...], found: Iterable[int], *, newest_first: bool
+) -> tuple[str, Params]:
+    """Return the text of the jobs at these places that match as they are now, and its parameters."""
+    where, params = condition(which, states)
+    text = _AMONG.replace("@WHERE@", where).replace("@ORDER@", "ASC" if newest_first else "DESC")
+    return text.replace("@PLACES@", ", ".join(str(int(place)) for place in found)), params
 
 
 def count(which: JobFilter, states: tuple[State, ...]) -> tuple[str, Params]:
     """Return the text that counts ended jobs of these states, and its parameters."""
     where, params = condition(which, states)
+    if which == JobFilter(states=which.states, queue=which.queue, worker=which.worker or None):
+        # No more is asked than what the blocks are counted by.
+        terms, params = ["n > 0", _state_in(states)], Params()
+        for field in ("queue", "worker"):
+            if value := getattr(which, field):
+                terms.append(f"{field} = {{{field}:String}}")
+                params[field] = value
+        return _COUNT_BLOCKS.replace("@WHERE@", " AND ".join(terms)), params
     return _COUNT.replace("@WHERE@", where), params
+
+
+def _state_in(states: tuple[State, ...]) -> str:
+    return f"state IN ({', '.join(repr(state.value) for state in states)})"
 
 
 _SAME: Final = {
@@ -72,7 +100,7 @@ def condition(which: JobFilter, states: tuple[State, ...]) -> tuple[str, Params]
     terms, params = ["gone = 0"], Params()
     if not which.deleted:
         terms.append("deleted = 0")
-    terms.append(f"state IN ({', '.join(repr(state.value) for state in states)})")
+    terms.append(_state_in(states))
     for field, column in _SAME.items():
         value = getattr(which, field)
         if value is not None:
@@ -127,3 +155,43 @@ def of_worker(text: str, worker: str) -> tuple[str, Params]:
     return text.replace("@WORKER@", "AND worker = {worker:String}" if worker else ""), {
         "worker": worker
     } if worker else {}
+
+
+#: A column for each way to tell statistics apart.
+_NAMES: Final = {
+    GroupBy.ALL: "''",
+    GroupBy.QUEUE: "queue",
+    GroupBy.TASK: "task",
+    GroupBy.WORKER: "worker",
+    GroupBy.OUTCOME: "ended",
+}
+_STATISTICS: Final = (
+    "SELECT @NAME@ AS name, ended, sum(n), sum(gave_up), sum(waits_n), sum(waited), sum(ran), sumMap(waits.1, waits.2),"
+    " sumMap(runs.1, runs.2) FROM @TABLE@ FINAL WHERE n > 0 AND elsewhere = 0 AND @WHERE@ GROUP BY name, ended"
+)
+
+
+def statistics(which: StatisticsFilter, by: GroupBy, since: float) -> tuple[str, Params]:
+    """Return the text of figures by group and end, from days, and its parameters. since: when the first day begins."""
+    where, params = _ended_in(which, since)
+    text = _STATISTICS.replace("@NAME@", _NAMES[by]).replace("@TABLE@", "{day}").replace("@WHERE@", where)
+    return text, params
+
+
+def series(which: StatisticsFilter, table: str, since: float) -> tuple[str, Params]:
+    """Return the text of figures by time and end, from the roll-up `table`, and its parameters."""
+    where, params = _ended_in(which, since)
+    text = _STATISTICS.replace("@NAME@", "toUnixTimestamp(at)").replace("@TABLE@", f"{{{table}}}")
+    return text.replace("@WHERE@", where), params
+
+
+def _ended_in(which: StatisticsFilter, since: float) -> tuple[str, Params]:
+    terms, params = ["at >= toDateTime({since:UInt32})"], Params(since=int(since))
+    for field in ("queue", "task", "worker"):
+        value = getattr(which, field)
+        if value is not None:
+            terms.append(f"{field} = {{{field}:String}}")
+            params[field] = value
+    if which.ends:
+        terms.append(f"ended IN ({', '.join(repr(end.value) for end in which.ends)})")
+    return " AND ".join(terms), params

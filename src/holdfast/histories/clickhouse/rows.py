@@ -14,10 +14,12 @@ from msgspec.structs import replace
 
 from holdfast.job.commands import AttemptRecord
 from holdfast.job.external import EXTERNAL
+from holdfast.job.figures import Cell
 from holdfast.job.model import Attempt, Job
+from holdfast.job.state import FAILURES, State
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from holdfast.feed import Change
 
@@ -26,8 +28,8 @@ JOB_COLUMNS: Final = (
     "key", "uniq", "paused_by", "tags", "created", "created_at", "finished_at", "error", "payload", "body",
 )  # fmt: skip
 ATTEMPT_COLUMNS: Final = (
-    "began", "place", "nr", "version", "gone", "hidden", "job", "queue", "task", "worker", "instance", "ended",
-    "started_at", "ended_at", "duration", "waited", "ran", "error", "body",
+    "began", "place", "nr", "version", "gone", "hidden", "elsewhere", "gave_up", "job", "queue", "task", "worker", "instance",
+    "ended", "started_at", "ended_at", "duration", "waited", "ran", "error", "body",
 )  # fmt: skip
 #: Times that the columns of ClickHouse hold; the value beside them holds any.
 _LATEST: Final = 4_102_444_800.0  # the year 2100
@@ -55,20 +57,35 @@ def job_from(body: str, payload: str) -> Job:
     return replace(job, payload=payload.encode()) if payload else job
 
 
-def attempt_rows(change: Change) -> list[list[Any]]:
-    """Return what of a job's attempts is kept here: those that ended, and of a job that has ended all."""
+def attempt_rows(change: Change, gave_up: Container[Place] = ()) -> list[list[Any]]:
+    """Return what of a job's attempts is kept here: those that ended, and of a job that has ended all.
+
+    gave_up: attempts by which a job had failed that was retried since.
+    """
     job = change.job
     if job is None:
         return []
     told = [one for one in job.attempts if one.end is not None or job.final]
-    return [attempt_row(job, one, change.version) for one in told]
+    return [attempt_row(job, one, change.version, gave_up=place_of(job, one) in gave_up) for one in told]
 
 
-def attempt_row(job: Job, attempt: Attempt, version: int, *, gone: bool = False) -> list[Any]:
+#: Where the row of an attempt is: began, place, nr.
+Place = tuple[float, int, int]
+
+
+def place_of(job: Job, attempt: Attempt) -> Place:
+    """Return where the row of an attempt is."""
+    return -attempt.started_at, -job.seq, -attempt.number
+
+
+def attempt_row(job: Job, attempt: Attempt, version: int, *, gone: bool = False, gave_up: bool = False) -> list[Any]:
     """Return an attempt as a row of "attempt"."""
     ended_at = attempt.started_at if attempt.ended_at is None else attempt.ended_at
+    last = job.last is not None and job.last.number == attempt.number
+    gave_up = gave_up or (last and job.state is State.FAILED and attempt.end in FAILURES)
     return [
-        -attempt.started_at, -job.seq, -attempt.number, version, int(gone), int(job.deleted_at is not None), job.id,
+        *place_of(job, attempt), version, int(gone), int(job.deleted_at is not None), int(job.origin == EXTERNAL),
+        int(gave_up), job.id,
         job.queue, job.task, attempt.worker, attempt.instance, attempt.end.value if attempt.end else "",
         _time(attempt.started_at), _time(ended_at), attempt.duration, _waited(job, attempt),
         round(max(0.0, ended_at - attempt.started_at) * 1e6), attempt.error,
@@ -81,6 +98,20 @@ def record_from(job: str, task: str, queue: str, body: str) -> AttemptRecord:
     return AttemptRecord(job, _attempt.decode(body), task, queue)
 
 
+Histogram = tuple[list[int], list[int]]
+
+
+def counted_from(
+    n: int, gave_up: int, waits_n: int, waited: int, ran: int, waits: Histogram, runs: Histogram
+) -> tuple[Cell, int, int]:
+    """Return what a roll-up counted: the cell, how many gave up, of how many it is known how long they waited."""
+    cell = Cell()
+    cell.n, cell.waited, cell.ran = int(n), int(waited), int(ran)
+    for histogram, counts in ((cell.waits, waits), (cell.runs, runs)):
+        histogram.update(dict(zip(counts[0], counts[1], strict=True)))
+    return cell, int(gave_up), int(waits_n)
+
+
 def minutes_of(rows: Sequence[Sequence[Any]]) -> list[int]:
     """The minutes in which the attempts of rows ended, in seconds since the epoch."""
     texts = {row[_ENDED_AT][:16] for row in rows}
@@ -91,10 +122,13 @@ _ENDED_AT: Final = ATTEMPT_COLUMNS.index("ended_at")
 
 
 def _waited(job: Job, attempt: Attempt) -> int | None:
-    """How long a job had been ready when this attempt began; None for all but its last one, of which alone it is known."""
-    if job.last is None or job.last.number != attempt.number or job.queued_at is None:
+    """How long a job had been ready when this attempt began; None when it is not known."""
+    queued_at = attempt.queued_at
+    if queued_at is None and job.last is not None and job.last.number == attempt.number:
+        queued_at = job.queued_at
+    if queued_at is None:
         return None
-    waited = round((attempt.started_at - job.queued_at) * 1e6)
+    waited = round((attempt.started_at - queued_at) * 1e6)
     return waited if waited >= 0 else None
 
 

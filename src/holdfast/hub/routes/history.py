@@ -87,24 +87,32 @@ class SeriesQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class StatisticsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which attempts, of how many hours back (at most 168), and what they are told apart by. end: how they ended."""
+    """Which attempts, of how many hours back (at most 168), and what they are told apart by. end: how they ended.
+
+    days: of how many days of UTC instead; more than 7 where the history is in ClickHouse.
+    """
 
     queue: str | None = None
     task: str | None = None
     worker: str | None = None
     end: tuple[End, ...] = ()
     hours: int = SERIES_HOURS.default
+    days: int | None = None
     by: GroupBy = GroupBy.ALL
 
 
 class PointsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which attempts, of how many hours back (at most 168), minute by minute or hour by hour. end: how they ended."""
+    """Which attempts, of how many hours back (at most 168), minute by minute, hour by hour or day by day.
+
+    end: how they ended. days: of how many days of UTC instead; more than 7 where the history is in ClickHouse.
+    """
 
     queue: str | None = None
     task: str | None = None
     worker: str | None = None
     end: tuple[End, ...] = ()
     hours: int = SERIES_HOURS.default
+    days: int | None = None
     span: Span = Span.HOUR
 
 
@@ -208,7 +216,12 @@ async def worker_series(call: Call) -> list[SeriesBucket]:
 
 def _statistics_filter(query: StatisticsQuery | PointsQuery) -> StatisticsFilter:
     _check_hours(query.hours)
-    return StatisticsFilter(queue=query.queue, task=query.task, worker=query.worker, ends=query.end, hours=query.hours)
+    which = StatisticsFilter(queue=query.queue, task=query.task, worker=query.worker, ends=query.end, hours=query.hours)
+    if query.days is None:
+        return which
+    if query.days < 1:
+        raise ContentError(f"days: expected 1 or more, found {query.days}.")
+    return msgspec.structs.replace(which, days=query.days)
 
 
 async def statistics(call: Call) -> list[Statistics]:
@@ -218,7 +231,7 @@ async def statistics(call: Call) -> list[Statistics]:
 
 
 async def series(call: Call) -> list[StatisticsPoint]:
-    """Tell minute by minute or hour by hour how attempts ended; the running one comes last."""
+    """Tell minute by minute, hour by hour or day by day how attempts ended; the running one comes last."""
     query: PointsQuery = call.query
     return list(await _history(call).series(_statistics_filter(query), query.span))
 

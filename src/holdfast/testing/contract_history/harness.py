@@ -11,13 +11,19 @@ import pytest_asyncio
 from holdfast.history import AttemptRecord, JobFilter, JobRepository, Page, WorkerRepository
 from holdfast.job.model import Attempt, Job
 from holdfast.job.state import End
+from holdfast.statistics import DAYS_KEPT
 from holdfast.testing.contract.harness import StoreHarness
 
 feature = pytest.mark.feature
 
 
 class HistoryHarness:
-    """A store, and a history of it. An adapter that is fed by an exporter overrides `sync`."""
+    """A store, and a history of it. An adapter that is fed by an exporter overrides `sync`.
+
+    days_most: how many days back its statistics reach; one that keeps more than every history must says so.
+    """
+
+    days_most = DAYS_KEPT
 
     def __init__(self, store: StoreHarness, jobs: JobRepository, workers: WorkerRepository) -> None:
         self.store, self.jobs, self.workers = store, jobs, workers

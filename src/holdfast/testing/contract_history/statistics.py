@@ -8,11 +8,13 @@ from itertools import product
 
 import pytest
 
+from holdfast.errors import ContentError
 from holdfast.history import HOUR, GroupBy, Span, Spread, StatisticsFilter
 from holdfast.job.commands import Canceled, Crashed, Delete, Failed, Released, Snoozed, Succeeded, TimedOut
 from holdfast.job.commands.hot import Ending
 from holdfast.job.retry import RetryPolicy
 from holdfast.job.state import End
+from holdfast.statistics import DAY
 from holdfast.testing.contract.harness import ERROR
 from holdfast.testing.contract_history.harness import HistoryHarness, HistorySuite, feature
 
@@ -191,6 +193,46 @@ class StatisticsOfAttempts(HistorySuite):
         await h.sync()
         assert [one.total for one in await h.jobs.statistics(StatisticsFilter(hours=2))] == [0]
         assert [one.total for one in await h.jobs.statistics(StatisticsFilter(hours=168))] == [1]
+
+    @feature("H8", "H9", "A15")
+    async def test_days_of_utc_are_told_as_far_back_as_they_are_kept_and_more_are_refused(
+        self, h: HistoryHarness
+    ) -> None:
+        h.store.advance(DAY - h.now % DAY)
+        begin, days = h.now, min(h.days_most, 40)
+        made = [0, days // 3, days // 3, days - 2, days - 1]
+        for day in sorted(made):
+            h.store.advance(max(1.0, begin + day * DAY + 3_600.0 - h.now))
+            await self.ran(h, 2.0, 8.0, queue="a")
+            await self.ran(h, 4.0, 32.0, Failed(ERROR, retryable=False), queue="b")
+            await h.store.source.rescue()
+            await h.sync()
+        points = await h.jobs.series(StatisticsFilter(days=days), Span.DAY)
+        assert [point.at for point in points] == [begin + DAY * day for day in range(days)]
+        counts = Counter(made)
+        for day, point in enumerate(points):
+            assert (point.succeeded, point.failed, point.gave_up) == (counts[day],) * 3
+            if point.total:
+                assert (point.success_rate, point.waiting.mean, point.running.mean) == (0.5, 3.0, 20.0)
+                assert about(point.running.p50, 8.0)
+                assert about(point.running.p99, 32.0)
+        a, b = await h.jobs.statistics(StatisticsFilter(days=days), GroupBy.QUEUE)
+        assert (a.name, a.succeeded, a.running.mean, b.name, b.gave_up, b.outcomes["failed"]) == (
+            "a",
+            5,
+            8.0,
+            "b",
+            5,
+            5,
+        )
+        [last] = await h.jobs.statistics(StatisticsFilter(days=2, queue="a"))
+        assert last.succeeded == 2
+        assert sum(point.total for point in await h.jobs.series(StatisticsFilter(days=days))) == 10  # its hours
+        for bad in (-1, h.days_most + 1):
+            with pytest.raises(ContentError, match="days"):
+                await h.jobs.statistics(StatisticsFilter(days=bad))
+            with pytest.raises(ContentError, match="days"):
+                await h.jobs.series(StatisticsFilter(days=bad), Span.DAY)
 
     @feature("H8")
     async def test_very_short_and_very_long_times_are_counted(self, h: HistoryHarness) -> None:

@@ -28,14 +28,34 @@ CREATE TABLE IF NOT EXISTS {job} (
     payload String CODEC(ZSTD(1)),
     body String CODEC(ZSTD(1)),
     INDEX job_id id TYPE bloom_filter(0.001) GRANULARITY 1,
-    INDEX job_key key TYPE bloom_filter(0.01) GRANULARITY 1
+    INDEX job_key key TYPE bloom_filter(0.01) GRANULARITY 1,
+    INDEX job_queue queue TYPE set(64) GRANULARITY 4,
+    INDEX job_task task TYPE set(64) GRANULARITY 4,
+    INDEX job_worker worker TYPE set(64) GRANULARITY 4,
+    INDEX job_state state TYPE set(8) GRANULARITY 1
 ) ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(created_at)
 ORDER BY (place, id)
-{ttl finished_at};
+{ttl finished_at}
+SETTINGS index_granularity = 2048;
+
+-- How many jobs are shown of each block of seqs (see sink.py), so that counts need not read them. last: when the last of them
+-- ended; when that is too old, the whole row goes.
+CREATE TABLE IF NOT EXISTS {block} (
+    block Int64,
+    queue LowCardinality(String),
+    worker LowCardinality(String),
+    state LowCardinality(String),
+    elsewhere UInt8,
+    version UInt64,
+    n UInt64,
+    last DateTime64(6, 'UTC')
+) ENGINE = ReplacingMergeTree(version)
+ORDER BY (block, queue, worker, state, elsewhere)
+{ttl last};
 
 -- Attempts. waited and ran: microseconds, from ready to claimed and from claimed to settled; duration: seconds, by the
--- worker's own clock. ended: an empty one is an attempt that a report never ended.
+-- worker's own clock. ended: an empty one is an attempt that a report never ended. gave_up: its job has failed by it.
 CREATE TABLE IF NOT EXISTS {attempt} (
     began Float64,
     place Int64,
@@ -43,6 +63,8 @@ CREATE TABLE IF NOT EXISTS {attempt} (
     version UInt64,
     gone UInt8,
     hidden UInt8,
+    elsewhere UInt8,
+    gave_up UInt8,
     job String,
     queue LowCardinality(String),
     task LowCardinality(String),
@@ -69,8 +91,10 @@ CREATE TABLE IF NOT EXISTS {minute} (
     task LowCardinality(String),
     worker LowCardinality(String),
     ended LowCardinality(String),
+    elsewhere UInt8,
     version UInt64,
     n UInt64,
+    gave_up UInt64,
     timed UInt64,
     seconds Float64,
     ran UInt64,
@@ -80,10 +104,14 @@ CREATE TABLE IF NOT EXISTS {minute} (
     waits Tuple(Array(Int16), Array(UInt64))
 ) ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(at)
-ORDER BY (at, queue, task, worker, ended)
+ORDER BY (at, queue, task, worker, ended, elsewhere)
 {ttl at};
 CREATE TABLE IF NOT EXISTS {hour} AS {minute};
 CREATE TABLE IF NOT EXISTS {day} AS {minute};
+
+-- Workers as they were configured; body: the whole configuration. gone: it was deleted.
+CREATE TABLE IF NOT EXISTS {worker} (name String, version UInt64, gone UInt8, body String)
+ENGINE = ReplacingMergeTree(version) ORDER BY name;
 
 CREATE TABLE IF NOT EXISTS {meta} (name String, version UInt64, value String)
 ENGINE = ReplacingMergeTree(version) ORDER BY name;
