@@ -63,8 +63,10 @@ BAD_FILES: list[tuple[str, str | bytes, str]] = [
     ("no task", f'{GOOD}\n{{"payload": {{}}}}', ":2: task: expected the alias of a task"),
     ("unknown task", f'{GOOD}\n\n{{"task": "nope"}}', ":3: unknown task 'nope'"),
     ("payload no object", f'{GOOD}\n{{"task": "mail.welcome", "payload": [1]}}', ":2: payload: expected an object"),
-    ("bad delay", f'{GOOD}\n{{"task": "mail.welcome", "delay": "soon"}}', ":2: delay: expected"),
-    ("bad priority", f'{GOOD}\n{{"task": "mail.welcome", "priority": 1000}}', ":2: priority: expected"),
+    ("bad delay", f'{GOOD}\n{GOOD[:-1]}, "delay": "soon"}}', ":2: delay: expected"),
+    ("bad priority", f'{GOOD}\n{GOOD[:-1]}, "priority": 1000}}', ":2: priority: expected"),
+    ("misfit", f'{GOOD}\n{{"task": "mail.welcome"}}', ":2: task 'mail.welcome': missing argument 'user_id'"),
+    ("wrong kind", GOOD.replace("1", '"1"'), ":1: task 'mail.welcome': argument 'user_id': expected int, got str"),
     ("NUL", f'{GOOD}\n{{"task": "mail.welcome", "payload": {{"x": "\\u0000"}}}}', ":2: payload: at $.x"),
     ("NaN", f'{GOOD}\n{{"task": "mail.welcome", "payload": {{"x": NaN}}}}', ":2: "),
     ("Infinity", f'{GOOD}\n{{"task": "mail.welcome", "payload": {{"x": -Infinity}}}}', ":2: expected JSON"),
@@ -104,7 +106,7 @@ def test_a_file_that_is_not_there_is_told(at: Command, tmp_path: Path) -> None:
 def test_an_id_that_is_taken_refuses_the_whole_file(at: Command, tmp_path: Path) -> None:
     assert at("enqueue", "mail.welcome", '{"user_id": 1}', "--id", "mine").code == 0
     before = count(at)
-    lines = ['{"id": "other", "task": "mail.welcome"}', '{"id": "mine", "task": "mail.welcome"}']
+    lines = [f'{GOOD[:-1]}, "id": "{one}"}}' for one in ("other", "mine")]
     answer = at("enqueue", "-f", write(tmp_path, "\n".join(lines)))
     assert answer.code == 10
     assert "'mine' (held by job mine)" in answer.err
@@ -118,7 +120,10 @@ def test_an_id_that_is_taken_refuses_the_whole_file(at: Command, tmp_path: Path)
         (("mail.welcome", "{}", "--file", "x"), 2, "exactly one of the two"),
         (("mail.welcome", "[1"), 4, "payload: expected a JSON object"),
         (("mail.welcom", "{}"), 9, "unknown task 'mail.welcom'"),
-        (("mail.welcome", "{}", "--in", "soon"), 4, "delay: expected"),
+        (("mail.welcome", '{"user_id": 1}', "--in", "soon"), 4, "delay: expected"),
+        (("mail.welcome",), 4, "missing argument 'user_id'"),
+        (("mail.welcome", '{"user_id": "x"}'), 4, "argument 'user_id': expected int, got str"),
+        (("mail.welcome", '{"user_id": 1, "user": 2}'), 4, "unknown argument 'user'"),
         (("--file", "x", "--key", "k"), 2, "--file takes no key"),
         (("mail.welcome", "--colour"), 2, "No such option"),
     ],

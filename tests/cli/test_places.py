@@ -299,6 +299,37 @@ def test_a_schedule_is_made_edited_run_paused_and_removed(here: Here) -> None:
     assert here("schedules", "run", name).code == 9
 
 
+@feature("T10", "T27")
+@everywhere
+def test_a_job_is_given_no_arguments_that_its_task_does_not_take(here: Here) -> None:
+    here.within(lambda store: store.define([Define(alias="narrow", queue="narrow", parameters=TYPED)]))
+    job_id = here.json("enqueue", "narrow", '{"n": 1}')[0]["id"]
+    before = here.json("jobs", "show", job_id)["job"]
+    for payload, said in (('{"n":"x"}', "argument 'n': expected int, got str"), ("{}", "missing argument 'n'")):
+        edited = here("jobs", "edit", job_id, "--payload", payload)
+        assert (edited.code, said in edited.out) == (10, True)
+        assert said in here("jobs", "edit", "--queue", "narrow", "--payload", payload, "--yes").out
+    assert here.json("jobs", "show", job_id)["job"] == before
+    here.ok("jobs", "cancel", job_id)
+    again = here("jobs", "replay", job_id, "--payload", '{"m":1}')
+    assert (again.code, "unknown argument 'm'" in again.out) == (10, True)
+    here.ok("jobs", "replay", job_id, "--payload", '{"n":2}')
+
+
+@feature("T29")
+@everywhere
+def test_a_tasks_function_runs_beside_any_store_and_leaves_nothing_in_it(here: Here) -> None:
+    before = facts(here)
+    app = ("--app", "tests.node.shop:app")
+    done = here.ok("tasks", "run", "mail.welcome", "--user-id=42", "--lang", "de", *app)
+    assert done.out == "succeeded: de:42\n"
+    assert "mail.welcome" in here.ok("tasks", "run", *app).out
+    assert here("tasks", "run", "mail.welcom", *app).code == 9
+    wrong = here("tasks", "run", "mail.welcome", "--user-id=x", *app)
+    assert (wrong.code, "argument 'user_id': expected int, got str" in wrong.err) == (4, True)
+    assert facts(here) == before
+
+
 LONG = "x" * 101
 NEVER = '{"frequency":"monthly","days_of_month":[30],"months_of_year":[2]}'
 #: What `@app.task` stores of a function that takes n: int.
@@ -357,8 +388,6 @@ BAD: list[tuple[str, int, str]] = [
     ("enqueue typed {}", 4, "missing argument 'n'"),
     ("enqueue typed {\"n\":\"x\"}", 4, "argument 'n': expected int, got str"),
     ("enqueue typed {\"n\":1,\"m\":2}", 4, "unknown argument 'm'"),
-    ("jobs edit typed-1 --payload {\"n\":\"x\"}", 10, "argument 'n': expected int, got str"),
-    ("jobs edit --queue typed --payload {} --yes", 10, "missing argument 'n'"),
     ("schedules add s typed {\"n\":\"x\"} --cron @daily", 4, "argument 'n': expected int, got str"),
     # times
     ("schedules add s known.task {} --cron nonsense", 3, "five fields"),

@@ -329,7 +329,12 @@ class Definitions:
         return await self._change(c.ChangeDefinition(alias=alias, status=TaskStatus.ACTIVE, who=who))
 
     async def edit(self, alias: str, *, who: str = "", **texts: Unpack[DefinitionTexts]) -> Definition:
-        """Change the texts of a definition, or its alias. Raises Conflict when the new alias is taken."""
+        """Change the texts of a definition, or its alias. Raises UsageError for anything else, Conflict when it is taken."""
+        unknown = texts.keys() - DefinitionTexts.__annotations__.keys()
+        if unknown or not texts:
+            known = ", ".join(DefinitionTexts.__annotations__)
+            found = ", ".join(map(repr, sorted(unknown))) or "none"
+            raise UsageError(f"definitions.edit: expected some of {known}, found {found}.")
         if "new_alias" in texts:
             check_name(texts["new_alias"], "new_alias")
         return await self._change(c.ChangeDefinition(alias=alias, who=who, **texts))

@@ -234,8 +234,11 @@ def _read_errors(value: Any) -> tuple[type[BaseException], ...]:
 def _read_text(value: object, what: str, most: int) -> str:
     if not isinstance(value, str):
         raise ConfigError(f"{what}: expected text, found {value!r:.80} ({type(value).__name__}).")
-    return clean_text(value, most)
+    if len(value) > most:
+        raise ConfigError(f"{what}: expected at most {most:,} characters, found {len(value):,}. Shorten it.")
+    return clean_text(value, 4 * most)
 
 
 def _read_description(value: str | None, function: Callable[..., Any]) -> str:
-    return inspect.cleandoc(function.__doc__ or "") if value is None else value
+    """What was given; else the docstring, of which there may be too much: its beginning then."""
+    return clean_text(inspect.cleandoc(function.__doc__ or ""), DESCRIPTION_MAX) if value is None else value

@@ -119,7 +119,7 @@ def define_all(
         if define.alias not in ledger.definitions:
             check_name(define.alias, "alias")
         elif define.only_new:
-            raise Conflict(f"the alias {define.alias!r} is taken: choose another, or change the existing definition.")
+            raise _taken(ledger.definitions[define.alias])
     answers = []
     for define in command.definitions:
         known = ledger.definitions.get(define.alias)
@@ -128,6 +128,12 @@ def define_all(
             yield f.DefinitionSaved(definition)
         answers.append(definition)
     return answers
+
+
+def _taken(known: Definition) -> Conflict:
+    if known.deleted_at is not None:
+        return Conflict(f"the alias {known.alias!r} is taken by a deleted task: choose another, or restore that one.")
+    return Conflict(f"the alias {known.alias!r} is taken: choose another, or change the existing definition.")
 
 
 def _defined(define: c.Define, known: Definition | None, now: float, draw: Draw) -> Definition:
@@ -218,7 +224,7 @@ def _definition_changes(ledger: Ledger, known: Definition, change: c.ChangeDefin
         changes["status"] = TaskStatus(change.status)
     if change.new_alias is not msgspec.UNSET and change.new_alias != known.alias:
         if change.new_alias in ledger.definitions:
-            raise Conflict(f"the alias {change.new_alias!r} is taken: choose another.")
+            raise _taken(ledger.definitions[change.new_alias])
         changes["alias"] = check_name(change.new_alias, "new alias")
     return changes
 
