@@ -199,8 +199,12 @@ async def deaths_of_every_kind_are_counted_and_harm_no_innocent(url: str, folder
 _TWICE = RetryPolicy(max_attempts=2, base=0.0, factor=1.0, cap=0.0)
 
 
+#: How many jobs of one queue may run at once over the fleet.
+TOGETHER = 3
+
+
 async def limits_hold_over_the_fleet(url: str, folder: Path, *, processes: int, jobs: int) -> None:
-    """A serial queue runs one job at a time, in order; so does each key."""
+    """A serial queue runs one job at a time, in order; so does each key; and a limit is reached and never exceeded."""
     alone = [
         NewJob(
             id=f"alone-{number}", task="shop.alone", queue="alone", payload=b'{"line":"serial","number":%d}' % number
@@ -217,13 +221,20 @@ async def limits_hold_over_the_fleet(url: str, folder: Path, *, processes: int, 
         )
         for number in range(jobs)
     ]
-    await enqueue(url, [*alone, *keyed], limits={"alone": "serial"})
-    with Fleet(url, folder, processes, "alone=4", "work=8") as fleet:
-        ended = await finished(url, [job.id for job in (*alone, *keyed)])
-        assert len(ended) == 2 * jobs, fleet.log()[-4_000:]
+    few = [
+        NewJob(id=f"few-{number}", task="shop.alone", queue="few", payload=b'{"line":"few","number":%d}' % number)
+        for number in range(jobs)
+    ]
+    await enqueue(url, [*alone, *keyed, *few], limits={"alone": "serial", "few": TOGETHER})
+    with Fleet(url, folder, processes, "alone=4", "work=8", "few=8") as fleet:
+        ended = await finished(url, [job.id for job in (*alone, *keyed, *few)])
+        assert len(ended) == 3 * jobs, fleet.log()[-4_000:]
     spans: dict[str, list[tuple[float, float, int]]] = defaultdict(list)
     for line, number, begun, over in fleet.lines("span"):
         spans[line].append((float(begun), float(over), int(number)))
+    limited = spans.pop("few")
+    together = max(sum(one[0] <= begun < one[1] for one in limited) for begun, _, _ in limited)
+    assert together == TOGETHER, f"{together} ran at once over the fleet"
     assert set(spans) == {"serial", "k0", "k1", "k2"}
     for line, runs in spans.items():
         runs.sort()
