@@ -166,7 +166,7 @@ async def test_definitions_are_made_edited_switched_and_hidden(app: Holdfast, wo
         await app.definitions.edit("near", new_alias="a b")
     for wrong, found in (({"titel": "x"}, "'titel'"), ({"status": "canceled"}, "'status'"), ({}, "none")):
         with pytest.raises(UsageError, match=f"expected some of new_alias, title, description, memo, found {found}"):
-            await app.definitions.edit("near", **wrong)  # type: ignore[typeddict-item]
+            await app.definitions.edit("near", **wrong)
     await app.definitions.delete("near")
     with pytest.raises(Conflict, match="'near' is taken by a deleted task: choose another, or restore"):
         await app.definitions.create("near")
