@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from sqlalchemy import BigInteger, String, bindparam, case, exists, func, literal_column, select, update
+from sqlalchemy import BigInteger, String, bindparam, case, exists, func, literal, literal_column, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -69,8 +69,11 @@ class Claiming(Generic[M]):
 
     def _probing(self) -> Any:
         rows, words = self._rows, self._words
-        run_at = rows.column("task_run_at")
-        firsts = [select(func.min(run_at)).where(rows.in_state(word)).scalar_subquery() for word in words.waiting]
+        firsts = [select(func.min(rows.run_at)).where(rows.in_state(word)).scalar_subquery() for word in words.waiting]
+        if (none := rows.has_no_time) is not None:
+            firsts.append(
+                select(literal(0, BigInteger)).where(rows.in_state(*words.waiting), none).limit(1).scalar_subquery()
+            )
         suspects = exists().where(rows.in_state(words.suspect))
         return select(self._gate.now_bound(), suspects.select().scalar_subquery(), *firsts)
 
@@ -79,7 +82,7 @@ class Claiming(Generic[M]):
         rows, words = self._rows, self._words
         promoted = 0
         for word in words.waiting:
-            is_due = (rows.in_state(word), rows.column("task_run_at") <= now)
+            is_due = (rows.in_state(word), rows.is_due(now))
             found, _ = rows.read(connection, rows.free(limit - promoted, *is_due, patient=patient))
             for suspect in (False, True):
                 some = [row for row in found if row.note.suspect is suspect]
@@ -196,7 +199,10 @@ class Claiming(Generic[M]):
         }
         for instance in found:
             one: Any = instance
-            counted = {"task_token": max(one.task_token + 1, values["n_now"]), "task_attempt": one.task_attempt + 1}
+            counted = {
+                "task_token": max((one.task_token or 0) + 1, values["n_now"]),
+                "task_attempt": (one.task_attempt or 0) + 1,
+            }
             for name, value in {**written, **counted}.items():
                 set_committed_value(instance, name, value)
         return found

@@ -14,6 +14,7 @@ from sqlalchemy import select
 from holdfast.job.state import State
 from holdfast.table.rows import KEYS_MAX, Rows, chunks
 from holdfast.table.rules import Change, Row, after_retry, asked, write_note
+from holdfast.table.shape import bare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,15 +39,15 @@ Ruling = dict[str, Any] | str
 class Refused(msgspec.Struct, frozen=True):
     """A row that was left as it is, and why."""
 
-    id: str
+    id: Any
     why: str
 
 
 class Changed(msgspec.Struct, frozen=True):
-    """What an action did. asked: running rows that were asked to stop; their workers hear of it with the next beat."""
+    """What an action did, by ids. asked: running rows that were asked to stop: their workers hear of it with a beat."""
 
-    done: tuple[str, ...] = ()
-    asked: tuple[str, ...] = ()
+    done: tuple[Any, ...] = ()
+    asked: tuple[Any, ...] = ()
     refused: tuple[Refused, ...] = ()
 
 
@@ -119,17 +120,17 @@ class Control(Generic[M]):
 
     def _batch(self, connection: Connection, keys: Sequence[Key], ruling: Callable[[Row, int], Ruling]) -> Changed:
         found, now = self._rows.locked(connection, keys)
-        done: list[str] = []
-        told: list[str] = []
+        done: list[Any] = []
+        told: list[Any] = []
         refused: list[Refused] = []
         changes: list[Change] = []
         for key in dict.fromkeys(keys):
             row = found.get(key)
             ruled = "no row has this id" if row is None else ruling(row, now)
             if row is None or isinstance(ruled, str):
-                refused.append(Refused(self._shape.id_of(key), str(ruled)))
+                refused.append(Refused(bare(key), str(ruled)))
                 continue
-            (told if row.state is _RUNNING else done).append(row.id)
+            (told if row.state is _RUNNING else done).append(bare(key))
             changes.append(Change(row, ruled))
         self._rows.write(connection, changes)
         return Changed(tuple(done), tuple(told), tuple(refused))
@@ -142,8 +143,8 @@ class Control(Generic[M]):
 
         def work(connection: Connection) -> Stuck[M]:
             before = int(connection.execute(select(rows.now())).scalar_one()) - older_than
-            over = (rows.in_state(words.running), rows.column("task_lease_until") <= before)
-            late = (rows.in_state(*words.ready, *words.waiting), rows.column("task_run_at") <= before)
+            over = (rows.in_state(words.running), rows.is_over(before))
+            late = (rows.in_state(*words.ready, *words.waiting), rows.is_due(before))
             return Stuck(self._some(connection, over, limit), self._some(connection, late, limit))
 
         return work

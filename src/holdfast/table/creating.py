@@ -13,6 +13,7 @@ from holdfast.errors import BadRow, ConfigError, DuplicateRow
 from holdfast.job.state import State
 from holdfast.table.columns import micros
 from holdfast.table.rows import chunks
+from holdfast.table.shape import bare
 from holdfast.table.words import states_of
 
 if TYPE_CHECKING:
@@ -42,9 +43,12 @@ _FRESH: Final = {
 
 
 class Created(msgspec.Struct, frozen=True):
-    """What became of one row of a batch. new: False when the id was there before (`on_duplicate="report"`)."""
+    """What became of one row of a batch. new: False when the id was there before (`on_duplicate="report"`).
 
-    id: str
+    id: as `get` takes it. key: the same, always a tuple.
+    """
+
+    id: Any
     key: tuple[Any, ...]
     new: bool = True
 
@@ -70,7 +74,7 @@ class Creation(Generic[M]):
         whole = [key for key in self._keys if None not in key]
         twice = [key for key, count in Counter(whole).items() if count > 1]
         if twice and not report:
-            raise DuplicateRow(shape.name, [_bare(key) for key in twice])
+            raise DuplicateRow(shape.name, [bare(key) for key in twice])
 
     @property
     def reports(self) -> bool:
@@ -118,7 +122,7 @@ class Creation(Generic[M]):
         """Add the batch to a session and flush it: it is stored when, and if, the session commits."""
         known = self._known(session.connection())
         if known and not self._report:
-            raise DuplicateRow(self._shape.name, [_bare(key) for key in known])
+            raise DuplicateRow(self._shape.name, [bare(key) for key in known])
         now = int(session.connection().execute(select(self._rows.now())).scalar_one())
         seen: set[Key] = set(known)
         fresh: list[tuple[int, M]] = []
@@ -136,7 +140,7 @@ class Creation(Generic[M]):
             self._shape.key_of_instance(one) if place in new else self._keys[place]
             for place, one in enumerate(self._instances)
         ]
-        return [Created(self._shape.id_of(key), key, place in new) for place, key in enumerate(keys)]
+        return [Created(bare(key), key, place in new) for place, key in enumerate(keys)]
 
     def _known(self, connection: Connection) -> list[Key]:
         whole = [key for key in self._keys if None not in key]
@@ -162,11 +166,7 @@ class Creation(Generic[M]):
     def who_is_there(self, connection: Connection) -> DuplicateRow | None:
         """Return the error for ids that another transaction has stored meanwhile; None when the refusal is another's."""
         known = self._known(connection)
-        return DuplicateRow(self._shape.name, [_bare(key) for key in known]) if known else None
-
-
-def _bare(key: Key) -> Any:
-    return key[0] if len(key) == 1 else key
+        return DuplicateRow(self._shape.name, [bare(key) for key in known]) if known else None
 
 
 def after_commit(session: Session, call: Callable[[], None]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -84,6 +85,15 @@ class Gate:
         """The plain engine, or the one within the async engine."""
         return self.given.sync_engine if isinstance(self.given, AsyncEngine) else self.given
 
+    @property
+    def place(self) -> str:
+        """Which database it leads to, whatever driver and user it goes by; what tells schemas apart is part of it."""
+        url = self.sync_engine.url
+        if not (url.database or url.host or url.query):
+            return f"engine {id(self.sync_engine)}"  # connected by a function of the user's own
+        where = (url.get_backend_name(), url.host, url.port, url.database, url.query.get("host"))
+        return f"{where} {self.sync_engine.get_execution_options().get('schema_translate_map', '')}"
+
     def now(self) -> ColumnElement[int]:
         """The time of the statement that it stands in, in microseconds since the epoch."""
         if self._has_clock:
@@ -113,17 +123,12 @@ class Gate:
         Raises StoreUnavailable when the database does not answer or stays locked, OutcomeUnknown when it was lost in the
         middle of the commit, MissingTable; whatever else it raises comes through.
         """
-        loop = asyncio.get_running_loop()
-        until, failures = loop.time() + _LOCKED_MAX, 0
+        patience = _Patience()
         while True:
             try:
                 return await self._once(work, write)
             except Locked as error:
-                failures += 1
-                wait = min(_PAUSE_MAX, _PAUSE * 2 ** min(failures, 10)) * (0.5 + random.random() / 2)
-                if loop.time() + wait > until:
-                    raise StoreUnavailable(f"the database stayed locked for {_LOCKED_MAX:g} s: {error}") from error
-                await asyncio.sleep(wait)
+                await asyncio.sleep(patience.pause(error))
 
     async def _once(self, work: Work[R], write: bool) -> R:
         if not (self.is_sqlite and write):
@@ -135,9 +140,7 @@ class Gate:
     async def _transaction(self, work: Work[R], write: bool) -> R:
         if isinstance(self._engine, AsyncEngine):
             return await self._through(self._engine, work, write)
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, partial(self.run_sync, work, write=write)
-        )
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(self._sync_once, work, write))
 
     async def _through(self, engine: AsyncEngine, work: Work[R], write: bool) -> R:
         try:
@@ -148,7 +151,15 @@ class Gate:
             raise self.translated(error) from error
 
     def run_sync(self, work: Work[R], *, write: bool = True) -> R:
-        """Run `work` in a transaction on a sync engine, in this thread, once."""
+        """The same on a sync engine, in this thread."""
+        patience = _Patience()
+        while True:
+            try:
+                return self._sync_once(work, write)
+            except Locked as error:
+                time.sleep(patience.pause(error))
+
+    def _sync_once(self, work: Work[R], write: bool) -> R:
         assert isinstance(self._engine, Engine), "an async engine needs a loop"
         try:
             with self._engine.connect() as connection:
@@ -224,6 +235,21 @@ class Gate:
 
 class Locked(StoreUnavailable):
     """Another transaction was in the way: run this one again."""
+
+
+class _Patience:
+    """How long one transaction is tried again: short jittered pauses that grow, for a bounded time."""
+
+    def __init__(self) -> None:
+        self._until, self._failures = time.monotonic() + _LOCKED_MAX, 0
+
+    def pause(self, error: Exception) -> float:
+        """Return the seconds to wait after `error`. Raises StoreUnavailable when it is enough."""
+        self._failures += 1
+        wait: float = min(_PAUSE_MAX, _PAUSE * 2 ** min(self._failures, 10)) * (0.5 + random.random() / 2)
+        if time.monotonic() + wait > self._until:
+            raise StoreUnavailable(f"the database stayed locked for {_LOCKED_MAX:g} s: {error}") from error
+        return wait
 
 
 def _checked_dialect(engine: object) -> str:

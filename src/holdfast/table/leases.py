@@ -2,7 +2,8 @@
 
 Each row carries the end of its own lease, so services that differ take nothing from each other; but a row then waits for
 the longest of them when its process dies, which nobody has asked for. So a service that differs is refused: within a
-process by a list, over processes by the rows that others hold. What the rows say is never guessed: a row that is held for
+process by a list, which hangs on the model's table and so is one for all who use it; over processes by the rows that
+others hold. What the rows say is never guessed: a row that is held for
 longer from now than our lease was not claimed with it, nor was one that is held for less from its claim on. (A claim's
 token is its time; beats only add to that.) A service that holds nothing can not be seen; it is met by the look that each
 service takes before its first claim, and from time to time.
@@ -11,6 +12,7 @@ service takes before its first claim, and from time to time.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import and_, or_, select
 
@@ -29,20 +31,39 @@ _SHOWN_MAX: Final = 10
 _WELCOME_MAX: Final = 100
 
 
-class Leases:
-    """The leases of one table's services. here: those of this process."""
+class OtherLease(ConfigError):
+    """Another service of the table has another lease."""
 
-    def __init__(self, name: str, rows: Rows[Any]) -> None:
+
+class _Here:
+    """The leases of this process's services of one table, by database; what is copied or pickled begins without any."""
+
+    def __init__(self) -> None:
+        self._by_place: dict[str, WeakKeyDictionary[object, float]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Here, ()
+
+    def of(self, place: str) -> WeakKeyDictionary[object, float]:
+        """Return those of the services of one database."""
+        return self._by_place.setdefault(place, WeakKeyDictionary())
+
+
+class Leases:
+    """The leases of one table's services. place: the database that the table is in."""
+
+    def __init__(self, name: str, rows: Rows[Any], place: str) -> None:
         self._name, self._rows = name, rows
-        self._here: dict[object, float] = {}
+        here: _Here = rows.table.info.setdefault("holdfast", _Here())
+        self._here = here.of(place)
         self._welcome: set[str] = set()
 
     def join(self, service: object, lease: float) -> None:
         """Note that a service of this process works with a lease. Raises ConfigError when another has a different one."""
-        others = {one for known, one in self._here.items() if known is not service and one != lease}
+        others = {one for known, one in list(self._here.items()) if known is not service and one != lease}
         if others:
             found = " and ".join(f"{one:g} s" for one in sorted(others))
-            raise ConfigError(
+            raise OtherLease(
                 f"{self._expected(lease, f'{found} in another service of this process')} Give all of them the same lease."
             )
         self._here[service] = lease
@@ -81,10 +102,10 @@ class Leases:
             self._welcome.clear()
         self._welcome.add(instance)
 
-    def refusal(self, lease: float, others: list[float]) -> ConfigError:
+    def refusal(self, lease: float, others: list[float]) -> OtherLease:
         """Return the error about other leases."""
         found = " and ".join(f"{one:g} s" for one in others)
-        return ConfigError(
+        return OtherLease(
             f"{self._expected(lease, f'{found} in another process, which holds rows now')} Give all of them the same "
             f"lease. If that process is gone, its rows are free in {max(others):g} s at most."
         )

@@ -11,14 +11,15 @@ mapped and carry no annotation, so a model that is a dataclass too does not take
 
 from __future__ import annotations
 
+import inspect
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from sqlalchemy import Index, event, text
+from sqlalchemy import Column, Enum, Index, String, event, text
 from sqlalchemy.orm import mapped_column
 
 from holdfast.errors import BadModel
-from holdfast.table.columns import COLUMNS, NAMES
+from holdfast.table.columns import COLUMNS, NAMES, StateWord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,15 +76,20 @@ def _add_columns(cls: type[TaskMixin]) -> None:
     if faults:
         raise BadModel(cls.__name__, faults)
     table = cls.__dict__.get("__table__")
+    taken = _declared(cls) if table is None else {}
     for column in COLUMNS:
         name = names.get(column.name, column.name)
         # What the class, or the model that it extends, declares itself is kept.
         if hasattr(cls, column.name):
             continue
+        if name in taken:
+            faults.append(f"{column.name}: expected a column of its own, found that {taken[name]} is {name!r} too.")
+            continue
+        taken[name] = column.name
         if table is None:
             made = mapped_column(
                 name,
-                column.make(cls.__task_words__ == "seed"),
+                column.make(cls.__task_words__ == "seed", names.get("task_failures", "task_failures")),
                 nullable=column.default is None,
                 server_default=None if column.default is None else text(column.default),
                 sort_order=_ORDER,
@@ -94,7 +100,27 @@ def _add_columns(cls: type[TaskMixin]) -> None:
         else:
             faults.append(f"{column.name}: expected a column {name!r} in table {table.name!r}, found none.")
     if faults:
-        raise BadModel(cls.__name__, [*faults, "Add them to the table, or name yours in __task_columns__."])
+        raise BadModel(cls.__name__, [*faults, _ADVICE])
+
+
+_ADVICE: Final = (
+    "Name a column of each in __task_columns__; one of yours that shall be ours is declared under our attribute's name, "
+    'task_state: Mapped[str] = mapped_column("status", String(20)).'
+)
+
+
+def _declared(cls: type) -> dict[str, str]:
+    """Return the names of the columns that a class and its mixins declare, as far as it tells, each with its attribute."""
+    found: dict[str, str] = {}
+    for owner in cls.__mro__:
+        values = vars(owner)
+        for name in {**inspect.get_annotations(owner), **values}:
+            column = getattr(values.get(name), "column", values.get(name))
+            if isinstance(column, Column):
+                found.setdefault(column.name or name, name)
+            elif name not in values and "Mapped" in str(inspect.get_annotations(owner)[name]):
+                found.setdefault(name, name)
+    return {name: attribute for name, attribute in found.items() if attribute not in NAMES or hasattr(cls, attribute)}
 
 
 @event.listens_for(TaskMixin, "instrument_class", propagate=True)
@@ -112,7 +138,7 @@ def _need_key(mapper: Mapper[Any], cls: type[Any]) -> None:
 
 @event.listens_for(TaskMixin, "after_mapper_constructed", propagate=True)
 def _add_index(mapper: Mapper[Any], cls: type[Any]) -> None:
-    """Add the one index that claims, rescues and statistics read."""
+    """Add the one index that claims, rescues and statistics read; let a state of the user's own type be asked for too."""
     if mapper.inherits is not None:
         return
     if "task_state" not in mapper.columns:
@@ -121,10 +147,19 @@ def _add_index(mapper: Mapper[Any], cls: type[Any]) -> None:
             [f"expected `class {cls.__name__}(TaskMixin, …)`: the base maps the class before it is reached."],
         )
     table: Any = mapper.local_table
+    _let_ask(mapper, cls)
     state, run_at = mapper.columns["task_state"], mapper.columns["task_run_at"]
     name = index_name(table)
     if all(index.name != name for index in table.indexes):
         Index(name, state, run_at, *mapper.primary_key)
+
+
+def _let_ask(mapper: Mapper[Any], cls: type[Any]) -> None:
+    """Make conditions on a column of the user's own, which holds texts, know the words for states."""
+    kind = mapper.columns["task_state"].type
+    failures = mapper.columns.get("task_failures")
+    if isinstance(kind, String) and not isinstance(kind, Enum) and failures is not None:
+        mapper.columns["task_state"].type = StateWord(cls.__task_words__ == "seed", failures.name, kind)
 
 
 def index_name(table: Any) -> str:

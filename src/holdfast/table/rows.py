@@ -69,8 +69,29 @@ class Rows(Generic[M]):
     # --- pieces ----------------------------------------------------------------------------------------------------
 
     def column(self, name: str) -> ColumnElement[Any]:
-        """Return one of our columns, as it is stored."""
-        return type_coerce(self._task[name], _RAW.get(name, BigInteger()))
+        """Return one of our columns, as it is stored; 0 where a user's own is NULL and ours never is."""
+        stored: ColumnElement[Any] = type_coerce(self._task[name], _RAW.get(name, BigInteger()))
+        return func.coalesce(stored, 0) if name in self.shape.may_be_null else stored
+
+    @property
+    def run_at(self) -> ColumnElement[Any]:
+        """The time of a row as the index has it; NULL, where a user's own may be, is due since ever."""
+        return type_coerce(self._task["task_run_at"], BigInteger())
+
+    @property
+    def has_no_time(self) -> ColumnElement[bool] | None:
+        """The condition that a row's time is NULL; None where it can not be."""
+        return self.run_at.is_(None) if "task_run_at" in self.shape.may_be_null else None
+
+    def is_due(self, at: int) -> ColumnElement[bool]:
+        """Return the condition that a row's time has come."""
+        come, none = self.run_at <= at, self.has_no_time
+        return come if none is None else or_(come, none)
+
+    def is_over(self, at: int) -> ColumnElement[bool]:
+        """Return the condition that a running row's lease has ended. One that another program set running has none."""
+        until = self.column("task_lease_until")
+        return or_(until <= at, until.is_(None))
 
     def now(self) -> ColumnElement[int]:
         """The time, in microseconds since the epoch."""
@@ -103,18 +124,12 @@ class Rows(Generic[M]):
 
     def is_state(self, *states: State) -> ColumnElement[bool]:
         """Return the condition that a row is in one of these states, also where two of them share a word."""
-        words, failed = self.words, self.column("task_failures") > 0
-        plain: dict[str, None] = {}
-        parts: list[ColumnElement[bool]] = []
-        for state in dict.fromkeys(states):
-            word = words.stored(state)
-            if words.scheduled == words.retrying == word and not {State.SCHEDULED, State.RETRYING} <= set(states):
-                parts.append(and_(self.in_state(word), failed if state is State.RETRYING else not_(failed)))
-                continue
-            plain[word] = None
-            if state is State.QUEUED:
-                plain[words.suspect] = None
-        return or_(*parts, *([self.in_state(*plain)] if plain else []))
+        words, split = self.words.sought(states)
+        parts = [self.in_state(*words)] if words else []
+        if split is not None:
+            failed = self.column("task_failures") > 0
+            parts.append(and_(self.in_state(self.words.scheduled), failed if split is State.RETRYING else not_(failed)))
+        return or_(*parts)
 
     def still(self, word: str) -> ColumnElement[bool]:
         """Return the condition that a row which is looked up by its key is in a state.
@@ -157,14 +172,14 @@ class Rows(Generic[M]):
         return Row(
             key=key,
             id=self.shape.id_of(key),
-            state=self.words.state(state, failures),
+            state=self.words.state(state, failures or 0),
             stored=state or "",
-            run_at=run_at,
+            run_at=run_at or 0,
             lease_until=lease_until or 0,
-            token=token,
-            attempt=attempt,
-            failures=failures,
-            snoozes=snoozes,
+            token=token or 0,
+            attempt=attempt or 0,
+            failures=failures or 0,
+            snoozes=snoozes or 0,
             worker=worker or "",
             instance=instance or "",
             note=read_note(note),
@@ -180,6 +195,12 @@ class Rows(Generic[M]):
             found |= {row.key: row for row in rows}
             now = max(now, at)
         return found, now
+
+    def own_of(self, connection: Connection, key: Key, names: Sequence[str]) -> dict[str, Any]:
+        """Return some of the user's own columns of a row; none when it is gone."""
+        statement = select(*(self.shape.own[name] for name in names)).where(self.has_key([key]))
+        found = connection.execute(statement).one_or_none()
+        return {} if found is None else dict(zip(names, found, strict=True))
 
     def free(self, limit: int, *where: ColumnElement[bool], patient: bool = False) -> Select[Any]:
         """Return the statement that locks the first `limit` rows; what others hold is passed over, or waited for."""

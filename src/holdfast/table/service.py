@@ -13,9 +13,11 @@ from holdfast.durations import Duration, seconds
 from holdfast.errors import ConfigError, HoldfastError, UsageError
 from holdfast.job.ids import shown
 from holdfast.job.model import InstanceState
+from holdfast.table.leases import OtherLease
+from holdfast.table.passing import RowPass, rows_of
 from holdfast.table.program import TableProgram
 from holdfast.table.table import TaskTable
-from holdfast.worker.hooks import Hooks, Observer
+from holdfast.worker.hooks import Alarm, Hooks, Observer, log_error
 from holdfast.worker.once import work_once
 from holdfast.worker.options import CLAIM_MAX, WorkerOptions
 from holdfast.worker.signals import exit_process, install_signals
@@ -29,11 +31,9 @@ if TYPE_CHECKING:
     from holdfast.worker.context import Context
     from holdfast.worker.heart import Heart
     from holdfast.worker.hooks import CallNext, OnError
-    from holdfast.worker.once import Pass
 
 M = TypeVar("M")
 
-logger: Final = logging.getLogger("holdfast.table")
 LIMIT: Final = 100
 CONCURRENCY: Final = 20
 LEASE: Final = 30.0
@@ -135,8 +135,9 @@ class TaskService(Generic[M]):
         watch: asyncio.Task[None] | None = None
         try:
             await self.table.check_lease(options.lease)
-            watch = asyncio.create_task(self._watch_leases(options.lease), name="holdfast-table-leases")
-            self._worker = self.worker(options, hooks=hooks)
+            tell = self._telling_once()
+            watch = asyncio.create_task(self._watch_leases(options.lease, tell), name="holdfast-table-leases")
+            self._worker = self.worker(options, hooks=msgspec.structs.replace(hooks, on_error=tell))
             return await self._worker.run()
         finally:
             if watch is not None:
@@ -161,17 +162,26 @@ class TaskService(Generic[M]):
         options = self._options(limit, concurrency, lease, interval, grace)
         ready = asyncio.Event()
         hooks = msgspec.structs.replace(self._hooks, observers=(*self._hooks.observers, _Ready(ready)))
-        self._task = asyncio.create_task(self._run(options, hooks), name=f"holdfast-table-{self.table.name}")
+        self._task = task = asyncio.create_task(self._run(options, hooks), name=f"holdfast-table-{self.table.name}")
         waiting = asyncio.create_task(ready.wait())
-        await asyncio.wait({self._task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        if self._task.done():
-            self._task.result()
+        try:
+            await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._task = None
+            task.cancel()
+            await asyncio.wait({task})
+            raise
+        finally:
+            waiting.cancel()
+        if task.done():
+            # What goes wrong later is told by `stop`; a start that is refused has nothing to stop.
+            self._task = None
+            task.result()
 
     async def stop(self) -> None:
         """Drain: claim nothing more, wait for the runners up to `grace`, give back the rest. Twice cancels the runners.
 
-        Returns when the service has ended. Calling it when nothing runs is fine.
+        Returns when the service has ended, and raises what ended it before. Calling it when nothing runs is fine.
         """
         if self._worker is not None:
             self._worker.stop()
@@ -214,17 +224,23 @@ class TaskService(Generic[M]):
 
     async def do_once(
         self, limit: int = LIMIT, concurrency: int = CONCURRENCY, *, lease: Duration = LEASE, grace: Duration = GRACE
-    ) -> Pass:
+    ) -> RowPass:
         """Make one pass: run up to `limit` ready rows; return what was stored of each: done, failed, snoozed, with ids.
 
         A row that becomes ready meanwhile is taken too. For cron jobs, scripts and tests.
         """
         options = self._options(limit, concurrency, lease, INTERVAL, grace)
         await self.table.checked()
-        await self.table.check_lease(options.lease)
-        return await work_once(
-            self._source, self._program, options, self._clock, self._hooks, limit=limit, concurrency=concurrency
-        )
+        one = _Visit()
+        self.table.leases.join(one, options.lease)
+        try:
+            await self.table.check_lease(options.lease)
+            found = await work_once(
+                self._source, self._program, options, self._clock, self._hooks, limit=limit, concurrency=concurrency
+            )
+        finally:
+            self.table.leases.leave(one)
+        return rows_of(found, self.table.shape)
 
     # --- setting up ------------------------------------------------------------------------------------------------
 
@@ -249,27 +265,37 @@ class TaskService(Generic[M]):
             local=False,
         ).checked()
 
-    async def _watch_leases(self, lease: float) -> None:
-        """Tell once of each other lease that comes up while this service works."""
-        told: set[float] = set()
+    async def _watch_leases(self, lease: float, tell: OnError) -> None:
+        """Tell of each other lease that comes up while this service works, also when it claims nothing."""
+        alarm = Alarm(tell, asyncio.get_running_loop())
         while True:
             await asyncio.sleep(lease / 3)
             try:
-                found = set(await self.table.other_leases(lease))
+                found = await self.table.other_leases(lease)
             except HoldfastError:
                 continue  # the worker itself tells what is wrong with the database
             except Exception as error:  # noqa: BLE001 - told, and the service works on
-                self._tell(error)
+                alarm(self.table.name, None, error)
                 continue
-            if found - told:
-                self._tell(self.table.leases.refusal(lease, sorted(found - told)))
-                told |= found
+            if found:
+                alarm(self.table.name, None, self.table.leases.refusal(lease, list(found)))
 
-    def _tell(self, error: Exception) -> None:
-        if self._hooks.on_error is None:
-            logger.warning("%s", error)
-        else:
-            self._hooks.on_error(self.table.name, None, error)
+    def _telling_once(self) -> OnError:
+        """Return an `on_error` that tells of another service's lease once, and not at each look."""
+        told: set[str] = set()
+
+        def tell(queue: str, row: Any, error: BaseException) -> Any:
+            if isinstance(error, OtherLease):
+                if str(error) in told:
+                    return None
+                told.add(str(error))
+            return (self._hooks.on_error or log_error)(queue, row, error)
+
+        return tell
+
+
+class _Visit:
+    """A pass, among the services that have a lease."""
 
 
 def _logged_by(logger: logging.Logger | logging.LoggerAdapter[Any]) -> OnError:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import ast
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
-from sqlalchemy import ForeignKey, String, Table, inspect
+from sqlalchemy import Enum, ForeignKey, String, Table, inspect
 from sqlalchemy.exc import NoInspectionAvailable
 from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
 from holdfast.durations import instant
-from holdfast.errors import BadColumns, BadModel, BadRow, ContentError
+from holdfast.errors import BadColumns, BadModel, BadRow, ContentError, UsageError
 from holdfast.job.ids import check_name, shown
 from holdfast.table.columns import COLUMNS, ERROR_KEPT, NAMES, Column, Moment, StateWord, micros
+from holdfast.table.keys import KeyPart, joined, parts_of
 from holdfast.table.mixin import TaskMixin, index_name
 from holdfast.table.words import OURS, SEED, Words
 
@@ -52,6 +52,11 @@ class Shape(Generic[M]):
         self.name = check_name(name if name is not None else f"{self.table.fullname}", "task table")
         self.keys = tuple(self.mapper.primary_key)
         self.key_names = tuple(self.mapper.get_property_by_column(column).key for column in self.keys)
+        self._parts = tuple(KeyPart(name, one) for name, one in zip(self.key_names, self.keys, strict=True))
+        #: Ours that the user's own columns let be NULL: each then stands for 0, so the row is due and nothing was counted.
+        self.may_be_null = frozenset(
+            column.name for column in COLUMNS if column.default is not None and self.task[column.name].nullable
+        )
         self.own = {
             attribute.key: attribute.columns[0]
             for attribute in self.mapper.column_attrs
@@ -87,21 +92,34 @@ class Shape(Generic[M]):
         columns = self.table.columns
         return any(one.onupdate is not None or one.server_onupdate is not None or one.computed for one in columns)
 
-    def order_of(self, instance: Any) -> tuple[Any, Key]:
-        """Return what sorts instances as claims are handed out."""
-        return instance.task_run_at, self.key_of_instance(instance)
+    def order_of(self, instance: Any) -> tuple[Any, ...]:
+        """Return what sorts instances as claims are handed out; one without a time is due since ever."""
+        at, key = instance.task_run_at, self.key_of_instance(instance)
+        return at is not None, at, *(part.order(one) for part, one in zip(self._parts, key, strict=True))
 
     # --- keys ------------------------------------------------------------------------------------------------------
 
     def key_of(self, given: object) -> Key:
-        """Return the key that a caller gave: one value, or a tuple of them. Raises ContentError."""
+        """Return the key that a caller gave: one value, a tuple of them, or the text of either. Raises ContentError."""
         key = given if isinstance(given, tuple) else (given,)
-        if len(key) != len(self.keys) or any(part is None for part in key):
-            raise ContentError(
-                f"task table {self.name!r}: expected an id made of {', '.join(self.key_names)}, found {given!r:.120}. "
-                + ("Give one value." if len(self.keys) == 1 else "Give a tuple.")
-            )
-        return key
+        if len(self.keys) > 1 and isinstance(given, str):
+            key = tuple(parts_of(given))
+        if len(key) != len(self.keys):
+            raise self._no_key(given, "Give one value." if len(self.keys) == 1 else "Give a tuple.")
+        try:
+            return tuple(part.checked(one) for part, one in zip(self._parts, key, strict=True))
+        except ValueError as error:
+            raise self._no_key(given, f"It is not: {error}.") from None
+
+    def _no_key(self, given: object, why: str) -> ContentError:
+        names = ", ".join(self.key_names)
+        return ContentError(f"task table {self.name!r}: expected an id made of {names}, found {given!r:.120}. {why}")
+
+    def keys_of(self, ids: object) -> list[Key]:
+        """Return the keys of ids that a caller listed. Raises UsageError for what is no list, ContentError for an id."""
+        if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+            raise UsageError(f"ids: expected a list of ids, found {shown(ids)}. Write ids=[{ids!r:.40}].")
+        return [self.key_of(one) for one in ids]
 
     def key_of_instance(self, instance: M) -> Key:
         """Return the key under which an instance was loaded, whatever was set on it since."""
@@ -109,13 +127,13 @@ class Shape(Generic[M]):
         return known[1] if known is not None else tuple(self._of_instance(instance))
 
     def id_of(self, key: Key) -> str:
-        """Return a key as text, for logs, metrics and answers.
+        """Return a key as text, for logs, metrics and the worker."""
+        return joined([part.text(one) for part, one in zip(self._parts, key, strict=True)])
 
-        Parts of a composite key are joined by commas; a comma or backslash within a part is escaped.
-        """
-        if len(key) == 1:
-            return str(key[0])
-        return ",".join(str(part).replace("\\", "\\\\").replace(",", "\\,") for part in key)
+    def id_from(self, row_id: str) -> Any:
+        """Return what a program is given for the id of `id_of`: the key itself, bare when it is one value."""
+        key = self.key_from(row_id)
+        return row_id if key is None else bare(key)
 
     def key_from(self, row_id: str) -> Key | None:
         """Return the key of an id as `id_of` tells it; None for a text that is none."""
@@ -123,8 +141,8 @@ class Shape(Generic[M]):
         if len(parts) != len(self.keys):
             return None
         try:
-            return tuple(_part_from(column, part) for column, part in zip(self.keys, parts, strict=True))
-        except (ValueError, TypeError, ArithmeticError, SyntaxError):
+            return tuple(part.value(text) for part, text in zip(self._parts, parts, strict=True))
+        except (ValueError, TypeError, ArithmeticError, KeyError):
             return None
 
     # --- updates ---------------------------------------------------------------------------------------------------
@@ -217,31 +235,9 @@ class Shape(Generic[M]):
         return _joined(made)
 
 
-def parts_of(row_id: str) -> list[str]:
-    """Return the parts of a composite key's text.
-
-    >>> parts_of("a\\\\,b,2")
-    ['a,b', '2']
-    """
-    parts, letters = [""], iter(row_id)
-    for letter in letters:
-        if letter == ",":
-            parts.append("")
-        else:
-            parts[-1] += next(letters, "") if letter == "\\" else letter
-    return parts
-
-
-def _part_from(column: Any, text: str) -> Any:
-    try:
-        kind = column.type.python_type
-    except NotImplementedError:
-        return text
-    if kind is str:
-        return text
-    if kind is bytes:
-        return ast.literal_eval(text)
-    return kind.fromisoformat(text) if hasattr(kind, "fromisoformat") else kind(text)
+def bare(key: Key) -> Any:
+    """Return a key as programs give and get it: one value as it is, several as a tuple."""
+    return key[0] if len(key) == 1 else key
 
 
 def _joined(statements: Sequence[str]) -> str:
@@ -276,8 +272,9 @@ def _faults(model: type, table: Any, task: Mapping[str, TableColumn[Any]]) -> li
 
 def _type_fault(column: Column, found: TableColumn[Any]) -> str:
     length = getattr(found.type, "length", None)
-    if not isinstance(found.type, column.accepts) or (length is not None and length < column.shortest):
-        wanted = column.make(False)
+    fits = isinstance(found.type, column.accepts) and not isinstance(found.type, Enum)
+    if not fits or (length is not None and length < column.shortest):
+        wanted = column.make(False, "")
         least = f" of {column.shortest} characters or more" if column.shortest else ""
         return (
             f"{column.name}: expected a column of type {wanted!r}{least}, found {found.name!r} of type {found.type!r}. "

@@ -5,7 +5,7 @@ The worker is the one that runs jobs; nothing here knows it. Each call is one tr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from msgspec import json
 from msgspec.structs import replace
@@ -20,12 +20,13 @@ from holdfast.table.gate import Gate
 from holdfast.table.leases import Leases
 from holdfast.table.rows import KEYS_MAX, Rows
 from holdfast.table.rules import Change, Judge, Row, read_note, with_progress, write_note
+from holdfast.table.sameness import same
 from holdfast.table.successes import Successes
 from holdfast.table.update import columns_of
 from holdfast.table.waking import Waking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy.engine import Connection
 
@@ -37,7 +38,7 @@ M = TypeVar("M")
 
 _SECOND: Final = 1_000_000
 _RUNNING: Final = State.RUNNING
-_APPLIED: Final = Accepted.APPLIED
+_APPLIED, _REPEATED = Accepted.APPLIED, Accepted.REPEATED
 _WAITING: Final = frozenset({State.QUEUED, State.SCHEDULED, State.RETRYING})
 
 
@@ -48,7 +49,7 @@ class TableSource(Generic[M]):
         self.shape, self._gate = shape, gate
         self._rows = Rows(shape, gate)
         self._judge = Judge(shape.name, shape.words, retry, shape.error_kept)
-        self._leases = Leases(shape.name, self._rows)
+        self._leases = Leases(shape.name, self._rows, gate.place)
         self._claiming = Claiming(shape, gate, self._rows, self._leases)
         self._successes = Successes(shape, gate, self._rows, self._judge)
         self._waking = Waking()
@@ -123,13 +124,18 @@ class TableSource(Generic[M]):
         answers: list[Settled] = []
         plain: list[Row] = []
         changes: list[Change] = []
+        said: dict[Key | None, Mapping[str, Any]] = {}
         for key, settlement in zip(keys, settlements, strict=True):
             row = found.get(key) if key is not None else None
             answer, change = self._judge.settle(row, settlement, now)
+            own = columns_of(getattr(settlement.ending, "update", None))
+            if answer.accepted is _REPEATED and own and not self._holds(connection, key, own, said.get(key)):
+                answer, change = self._judge.refusal(row, answer.id, answer.token)
             answers.append(answer)
             if change is None or key is None:
                 continue
-            own = columns_of(getattr(settlement.ending, "update", None)) if answer.accepted is _APPLIED else {}
+            own = own if answer.accepted is _APPLIED else {}
+            said.setdefault(key, own)
             if not own and type(settlement.ending) is Succeeded and change.values["task_note"] == _note(change.row):
                 plain.append(change.row)
             else:
@@ -140,6 +146,15 @@ class TableSource(Generic[M]):
             self._rows.set_all(connection, plain, self._judge.success(now))
         self._rows.write(connection, changes)
         return answers
+
+    def _holds(
+        self, connection: Connection, key: Key | None, own: Mapping[str, Any], said: Mapping[str, Any] | None
+    ) -> bool:
+        """Whether a repeated report says what was stored, or what this very batch is about to store."""
+        kinds = {name: self.shape.own[name].type for name in own}
+        stored = {} if key is None else self._rows.own_of(connection, key, list(own))
+        stored = {**stored, **(said or {})}
+        return all(name in stored and same(kinds[name], stored[name], value) for name, value in own.items())
 
     def _key(self, connection: Connection, claim: Claim[M]) -> Key | None:
         if claim.item is not None:
@@ -208,8 +223,8 @@ class TableSource(Generic[M]):
     def _rescue(self, connection: Connection, limit: int) -> Rescued:
         rows = self._rows
         now = int(connection.execute(select(self._gate.now())).scalar_one())
-        over = rows.column("task_lease_until") <= now
-        found, _ = rows.read(connection, rows.free(limit, rows.in_state(self._words.running), over))
+        over = rows.free(limit, rows.in_state(self._words.running), rows.is_over(now))
+        found, _ = rows.read(connection, over)
         ended = self._end(connection, found, End.LOST, now, "its lease ended")
         promoted = self._claiming.promote(connection, now, limit)
         more = limit in (len(found), promoted)

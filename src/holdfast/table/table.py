@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
 import msgspec
 from sqlalchemy import func, inspect, select, tuple_
-from sqlalchemy.exc import IntegrityError, NoSuchTableError
+from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
 from holdfast.durations import Duration, instant, seconds
-from holdfast.errors import ConfigError, ContentError, LeaseLost, MissingTable, StoreUnavailable, UnknownRow, UsageError
+from holdfast.errors import ConfigError, ContentError, LeaseLost, MissingTable, UnknownRow, UsageError
 from holdfast.job.commands import Accepted, Claim, QueueWant, Settlement, Snoozed, Succeeded, Want
 from holdfast.job.ids import shown
 from holdfast.job.retry import RetryPolicy
@@ -25,6 +25,7 @@ from holdfast.table.gate import Gate
 from holdfast.table.leases import BY_HAND, Leases
 from holdfast.table.shape import Shape
 from holdfast.table.source import TableSource
+from holdfast.table.storing import store, store_sync
 from holdfast.table.update import ColumnUpdate
 from holdfast.table.words import TaskState, states_of
 
@@ -46,7 +47,6 @@ M = TypeVar("M")
 OnDuplicate = Literal["raise", "report"]
 PAGE_MAX: Final = 1_000
 _DUPLICATES: Final = ("raise", "report")
-_RACES_MAX: Final = 5
 
 
 class TableStats(msgspec.Struct, frozen=True):
@@ -157,7 +157,7 @@ class TaskTable(TableSource[M]):
             return self.create_sync(rows, delay=delay, run_at=run_at, on_duplicate=on_duplicate, session=session)
         creation = self._creation(rows, delay, run_at, on_duplicate)
         if session is None:
-            made = await self._stored(creation)
+            made = await store(self._gate, creation)
             self._waking.wake()
             return made
         made = await session.run_sync(creation.into)
@@ -182,7 +182,7 @@ class TaskTable(TableSource[M]):
             after_commit(session, self._waking.wake)
             return made
         self._need_sync("create_sync")
-        made = self._raced(lambda: self._gate.run_sync(creation.store), creation)
+        made = store_sync(self._gate, creation)
         self._waking.wake()
         return made
 
@@ -205,28 +205,6 @@ class TaskTable(TableSource[M]):
             run_at=None if run_at is None else instant(run_at, "run_at"),
             report=on_duplicate == "report",
         )
-
-    async def _stored(self, creation: Creation[M]) -> list[Created]:
-        for _ in range(_RACES_MAX):
-            try:
-                return await self._gate.run(creation.store)
-            except IntegrityError:
-                # Either another transaction stored one of the ids meanwhile, or a constraint of the user's own refused.
-                taken = await self._gate.run(creation.who_is_there, write=False)
-                if taken is None:
-                    raise
-                if not creation.reports:
-                    raise taken from None
-        raise StoreUnavailable("create: other transactions stored the same ids again and again. Try again.")
-
-    def _raced(self, store: Callable[[], list[Created]], creation: Creation[M]) -> list[Created]:
-        try:
-            return store()
-        except IntegrityError:
-            taken = self._gate.run_sync(creation.who_is_there, write=False)
-            if taken is None:
-                raise
-            raise taken from None
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -255,8 +233,7 @@ class TaskTable(TableSource[M]):
         after: Any = None,
     ) -> RowPage[M]:
         """Return a page of rows by primary key: those in `state` that match your conditions on the model's columns."""
-        if not 1 <= limit <= PAGE_MAX:
-            raise ContentError(f"limit: expected 1 to {PAGE_MAX:,} rows, found {limit!r}.")
+        _check_limit(limit)
         conditions = [*where]
         if state is not None:
             conditions.append(self._rows.is_state(*states_of(state)))
@@ -295,6 +272,7 @@ class TaskTable(TableSource[M]):
 
     async def stuck(self, older_than: Duration = 0.0, *, limit: int = 100) -> Stuck[M]:
         """List running rows whose lease ended, and waiting ones that were due, at least `older_than` ago. Changes nothing."""
+        _check_limit(limit)
         since = micros(seconds(older_than, "older_than"))
         return await self._gate.run(self._control.stuck(since, limit), write=False)
 
@@ -330,7 +308,7 @@ class TaskTable(TableSource[M]):
         if ids is None:
             keys = await self._gate.run(self._control.keys_of(states, where), write=False)
         else:
-            keys = [self.shape.key_of(one) for one in ids]
+            keys = self.shape.keys_of(ids)
         changed = await self._control.do(keys, ruling)
         if changed.done:
             self._waking.wake()
@@ -342,7 +320,12 @@ class TaskTable(TableSource[M]):
     # --- by hand ---------------------------------------------------------------------------------------------------
 
     async def acquire(self, limit: int = 1, *, lease: Duration = 30.0, worker: str = "by hand") -> tuple[Claim[M], ...]:
-        """Claim up to `limit` ready rows without a service. Nobody beats for them: report within `lease`, or be refused."""
+        """Claim up to `limit` ready rows without a service, 500 at most.
+
+        Nobody beats for them: report within `lease`. A lease that is over refuses nothing by itself; but from then on another
+        worker may take the row, and with that your report is refused.
+        """
+        _check_limit(limit)
         want = Want(
             queues=(QueueWant(self.name, limit),),
             limit=limit,
@@ -353,7 +336,10 @@ class TaskTable(TableSource[M]):
         return (await self.claim(want)).items
 
     async def mark_done(self, claim: Claim[M], /, **columns: Any) -> None:
-        """End a claim as done, with columns in the same write. Raises LeaseLost for a claim that is over."""
+        """End a claim as done, with columns in the same write. Raises LeaseLost for a claim that is over.
+
+        The same report again is fine, for the answer to the first may have been lost; one that says other things is refused.
+        """
         await self._mark(claim, Succeeded(update=self._columns(columns)))
 
     async def mark_pending(self, claim: Claim[M], delay: Duration, /, **columns: Any) -> None:
@@ -424,3 +410,8 @@ class TaskTable(TableSource[M]):
     def _need_sync(self, what: str) -> None:
         if self.is_async:
             raise UsageError(f"{what} needs a sync engine, found an async one. Use `await table.{what[:-5]}(…)`.")
+
+
+def _check_limit(limit: object) -> None:
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= PAGE_MAX:
+        raise ContentError(f"limit: expected a whole number of rows from 1 to {PAGE_MAX:,}, found {shown(limit)}.")

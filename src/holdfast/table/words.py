@@ -18,7 +18,7 @@ over, such rows by the index alone.
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -27,17 +27,41 @@ from holdfast.errors import ConfigError
 from holdfast.job.state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
-class TaskState(StrEnum):
-    """The seed's words. Each stands for one or more of our states."""
+class TaskState(Enum):
+    """The seed's words. Each stands for one or more of our states, and equals each of them, and its own text.
+
+    It is no `str`, so that a State which stands on the left of `==` asks it. As PENDING equals two states that differ, sets
+    and keys of dicts take one kind of word: `TaskState.of(state)` and `word.states` turn one into the other.
+    """
 
     INIT = "INIT"
     DOING = "DOING"
     DONE = "DONE"
     ERROR = "ERROR"
     PENDING = "PENDING"
+
+    def __str__(self) -> str:
+        """The word."""
+        return self.value
+
+    def __eq__(self, other: object) -> bool:
+        """Whether `other` is this word, or a state under it; either may be given as text.
+
+        >>> TaskState.DONE == State.SUCCEEDED, State.RETRYING == TaskState.PENDING, TaskState.INIT == State.RUNNING
+        (True, True, False)
+        """
+        if isinstance(other, TaskState):
+            return self is other
+        if isinstance(other, str):
+            return other == self.value or other in _STATES_OF[self]
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        """That of its text."""
+        return hash(self.value)
 
     @property
     def states(self) -> tuple[State, ...]:
@@ -125,12 +149,29 @@ class Words(msgspec.Struct, frozen=True):
 
     def of(self, state: State | TaskState | str) -> tuple[str, ...]:
         """Return the words that a filter by `state` looks for. Raises ConfigError for what is no state."""
-        found = dict.fromkeys(self.stored(one) for one in states_of(state))
-        if self.queued in found:
-            found[self.suspect] = None
-        return tuple(found)
+        return tuple(dict.fromkeys(word for one in states_of(state) for word in self._of(one)))
+
+    def _of(self, state: State) -> tuple[str, ...]:
+        return self.ready if state is State.QUEUED else (self.stored(state),)
+
+    def sought(self, states: Iterable[State]) -> tuple[tuple[str, ...], State | None]:
+        """Return the words of rows in any of `states`, and the state for which the failures must be looked at too, if any.
+
+        That is scheduled or retrying where both have one word and only one of them is asked for.
+
+        >>> SEED.sought([State.RETRYING, State.FAILED])
+        (('ERROR',), <State.RETRYING: 'retrying'>)
+        """
+        asked = dict.fromkeys(states)
+        split = [state for state in _WAITS if state in asked] if self.scheduled == self.retrying else []
+        if len(split) == 1:
+            del asked[split[0]]
+        return tuple(dict.fromkeys(word for one in asked for word in self._of(one))), split[0] if len(
+            split
+        ) == 1 else None
 
 
+_WAITS: Final = (State.SCHEDULED, State.RETRYING)
 OURS: Final = Words(
     "queued", "suspect", "scheduled", "retrying", "running", "succeeded", "failed", "canceled", "paused"
 )
@@ -162,5 +203,5 @@ def states_of(state: State | TaskState | str) -> tuple[State, ...]:
         return (State(text),)
     except ValueError:
         raise ConfigError(
-            f"state: expected one of {', '.join(State)} or {', '.join(TaskState)}, found {state!r:.60}."
+            f"state: expected one of {', '.join(State)} or {', '.join(map(str, TaskState))}, found {state!r:.60}."
         ) from None

@@ -106,7 +106,7 @@ class Alarm:
     def __call__(self, queue: str, job: Any, error: BaseException) -> None:
         """Tell of `error`; `job` is None when it concerns the worker. Never raises."""
         if self._on_error is None:
-            _log(queue, job, error)
+            log_error(queue, job, error)
             return
         try:
             answer = self._on_error(queue, job, error)
@@ -131,7 +131,8 @@ async def _finish(answer: Awaitable[object]) -> None:
         logger.exception("on_error raised")
 
 
-def _log(queue: str, job: Any, error: BaseException) -> None:
+def log_error(queue: str, job: Any, error: BaseException) -> None:
+    """What is done with an error when there is no `on_error`."""
     if job is None:
         logger.error("worker: %s", _shown(error))
     elif logger.isEnabledFor(logging.INFO):
