@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import select
+from sqlalchemy import Engine, event, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
@@ -15,8 +16,8 @@ from holdfast.errors import BadRow, BadTime, ConfigError, ContentError, Duplicat
 from holdfast.job.state import State
 from holdfast.table import TaskState, TaskTable
 from tests.features import feature
-from tests.table.databases import SYNC, Databases, make_engine
-from tests.table.models import Base, Customer, Line, Mail, Order
+from tests.table.databases import DRIVERS, SYNC, Databases, make_engine
+from tests.table.models import Base, Customer, Line, Mail, Order, create_all
 
 
 @pytest_asyncio.fixture
@@ -174,6 +175,74 @@ async def test_of_many_who_create_the_same_row_one_succeeds_and_the_others_hear_
     answers = await asyncio.gather(*(orders.create(Order(order_id="a")) for _ in range(6)), return_exceptions=True)
     refused = [one for one in answers if isinstance(one, BaseException)]
     assert [type(one) for one in refused] == [DuplicateRow] * 5
+
+
+@feature("G4", "GW2")
+@pytest.mark.parametrize("driver", SYNC)
+async def test_many_threads_that_create_the_same_rows_at_once_store_each_once(servers: Databases, driver: str) -> None:
+    engine = make_engine(servers.url(driver), sync=True)
+    assert not isinstance(engine, AsyncEngine)
+    Base.metadata.create_all(engine)
+    orders = TaskTable(Order, engine)
+
+    def create() -> list[bool]:
+        made = orders.create_sync([Order(order_id=f"n-{n}") for n in range(20)], on_duplicate="report")
+        return [one.new for one in made]
+
+    answers = await asyncio.gather(*(asyncio.to_thread(create) for _ in range(5)))
+    assert [sum(new) for new in zip(*answers, strict=True)] == [1] * 20
+    engine.dispose()
+
+
+# On SQLite a batch that is being stored holds the file: nobody can be quicker.
+@feature("G4", "GW2")
+@pytest.mark.parametrize("driver", ["psycopg sync", "pymysql sync", "postgresql", "mariadb"])
+@pytest.mark.parametrize("way", ["alone", "in a session"])
+async def test_a_row_that_another_stores_between_the_look_and_the_write_is_reported_or_refused(
+    servers: Databases, driver: str, way: str
+) -> None:
+    url = servers.url(driver)
+    sync = driver in SYNC
+    engine = make_engine(url, sync=sync)
+    await create_all(engine)
+    rival = "psycopg sync" if "postgresql" in url.drivername else "pymysql sync"
+    other = make_engine(url.set(drivername=DRIVERS[rival][1]), sync=True)
+    assert isinstance(other, Engine)
+    ids = ["a"]
+
+    @event.listens_for(engine.sync_engine if isinstance(engine, AsyncEngine) else engine, "before_cursor_execute")
+    def be_quicker(_one: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        if statement.startswith("INSERT INTO orders") and ids:
+            TaskTable(Order, other).create_sync(Order(order_id=ids.pop(), tries=7))
+
+    orders = TaskTable(Order, engine)
+
+    async def create(*names: str, **options: Any) -> list[tuple[str, bool]]:
+        rows = [Order(order_id=name) for name in names]
+        if way == "alone":
+            made = orders.create_sync(rows, **options) if sync else await orders.create(rows, **options)
+        elif isinstance(engine, AsyncEngine):
+            async with AsyncSession(engine) as session, session.begin():
+                session.add(Customer(name="ann"))
+                made = await orders.create(rows, session=session, **options)
+        else:
+            with Session(engine) as plain, plain.begin():
+                plain.add(Customer(name="ann"))
+                made = orders.create_sync(rows, session=plain, **options)
+        return [(one.id, one.new) for one in made]
+
+    assert await create("x", "a", on_duplicate="report") == [("x", True), ("a", False)]
+    ids.append("b")
+    with pytest.raises(DuplicateRow, match="'b'"):
+        await create("y", "b")
+    assert not ids
+    assert (await orders.get("a")).tries == 7
+    assert [row.order_id for row in (await orders.list()).items] == ["a", "b", "x"]
+    other.dispose()
+    if isinstance(engine, AsyncEngine):
+        await engine.dispose()
+    else:
+        engine.dispose()
 
 
 # --- in the user's transaction -------------------------------------------------------------------------------------

@@ -3,6 +3,9 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -10,9 +13,11 @@ from sqlalchemy import true
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from holdfast.clock import ManualClock
-from holdfast.errors import ContentError, UnknownRow, UsageError
+from holdfast.errors import ContentError, LeaseLost, UnknownRow, UsageError
+from holdfast.job.commands import Accepted, Settlement, Succeeded
 from holdfast.job.state import State
 from holdfast.table import Handle, TaskService, TaskState, TaskTable
+from holdfast.table.update import ColumnUpdate
 from tests.features import feature
 from tests.table.databases import Databases, make_engine
 from tests.table.models import Line, Order, create_all
@@ -181,6 +186,79 @@ async def test_rows_may_be_claimed_and_ended_by_hand(orders: TaskTable[Order]) -
     assert [rows[one].task_state for one in "abc"] == [State.SUCCEEDED, State.SCHEDULED, State.FAILED]
     assert (rows["a"].receipt, rows["b"].tries, rows["c"].tries, rows["c"].task_error) == ("r", 1, 2, "no")
     assert await orders.acquire() == ()
+
+
+@feature("G24", "GW13", "GW3")
+async def test_a_report_may_be_repeated_and_one_that_says_other_things_is_refused(orders: TaskTable[Order]) -> None:
+    at = datetime(2030, 1, 2, 3, 4, 5, 600_000, tzinfo=UTC)
+    said: dict[str, Any] = {"receipt": "r", "total": Decimal("12.345"), "paid_at": at, "tries": 3}
+    await orders.create([Order(order_id=one) for one in "abc"])
+    a, b, c = await orders.acquire(3)
+    for _ in range(2):  # as one does whose first answer was lost
+        await orders.mark_done(a, **said)
+        await orders.mark_pending(b, 5, tries=1)
+        await orders.mark_error(c, "no", tries=1)
+    await orders.mark_done(a, receipt="r")  # nothing of this is missing in the row
+    await orders.mark_done(a)
+    for other in (
+        orders.mark_done(a, **{**said, "receipt": "another"}),
+        orders.mark_done(a, **{**said, "total": Decimal("12.36")}),
+        orders.mark_done(a, **{**said, "paid_at": at + timedelta(seconds=1)}),
+        orders.mark_done(a, delay="more"),
+        orders.mark_pending(a, 5),
+        orders.mark_pending(b, 5, tries=2),
+        orders.mark_pending(b, 6, tries=1),
+        orders.mark_done(b),
+        orders.mark_error(c, "no", tries=2),
+        orders.mark_error(c, "another"),
+    ):
+        with pytest.raises(LeaseLost, match="or a settle has ended it"):
+            await other
+    rows = {row.order_id: row for row in (await orders.list()).items}
+    assert (rows["a"].receipt, rows["a"].tries, rows["a"].delay) == ("r", 3, None)
+    assert (rows["b"].tries, rows["b"].task_snoozes, rows["c"].tries, rows["c"].task_error) == (1, 1, 1, "no")
+    assert '"refused":5' in (rows["a"].task_note or "")
+
+
+@feature("G24", "GW3")
+async def test_of_two_reports_in_one_batch_the_second_counts_only_if_it_says_the_same(orders: TaskTable[Order]) -> None:
+    await orders.create([Order(order_id=one) for one in "ab"])
+    a, b = await orders.acquire(2)
+    answers = await orders.settle(
+        [
+            Settlement(claim, Succeeded(update=ColumnUpdate({"tries": tries})))
+            for claim, tries in ((a, 1), (b, 1), (a, 1), (b, 2))
+        ]
+    )
+    applied, repeated, stale = Accepted.APPLIED, Accepted.REPEATED, Accepted.STALE
+    assert [one.accepted for one in answers] == [applied, applied, repeated, stale]
+    assert {row.tries for row in (await orders.list()).items} == {1}
+
+
+@feature("G16", "G24")
+async def test_a_lease_that_is_over_refuses_nothing_until_another_could_have_the_row(
+    orders: TaskTable[Order], clock: ManualClock
+) -> None:
+    await orders.create([Order(order_id=one) for one in "abcd"])
+    claims = await orders.acquire(4, lease=30)
+    clock.advance(3_600.0)
+    await orders.mark_done(claims[0], receipt="late, and nobody else's")
+    await orders.mark_pending(claims[1], 5, tries=1)
+    await orders.mark_error(claims[2], "late")
+    states = {row.order_id: row.task_state for row in (await orders.list()).items}
+    assert states == {"a": State.SUCCEEDED, "b": State.SCHEDULED, "c": State.FAILED, "d": State.RUNNING}
+    await orders.rescue()
+    with pytest.raises(LeaseLost):
+        await orders.mark_done(claims[3])
+
+
+@pytest.mark.parametrize("bad", [0, -1, 1_001, "5", 2.0, True, None])
+async def test_a_limit_that_is_none_is_refused(orders: TaskTable[Order], bad: Any) -> None:
+    await orders.create(Order(order_id="a"))
+    for call in (orders.list, orders.stuck, orders.acquire):
+        with pytest.raises(ContentError, match=r"limit: expected a whole number of rows from 1 to 1,000, found"):
+            await call(limit=bad)
+    assert (await orders.get("a")).task_state is State.QUEUED
 
 
 # --- locks ---------------------------------------------------------------------------------------------------------

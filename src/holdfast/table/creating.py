@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
 from sqlalchemy import event, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from holdfast.errors import BadRow, ConfigError, DuplicateRow
@@ -14,6 +15,7 @@ from holdfast.job.state import State
 from holdfast.table.columns import micros
 from holdfast.table.rows import chunks
 from holdfast.table.shape import bare
+from holdfast.table.storing import RACES_MAX, again, look_at
 from holdfast.table.words import states_of
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ class Creation(Generic[M]):
     ) -> None:
         """Check all rows. Raises BadRow for the first that can not be stored, DuplicateRow for an id given twice."""
         self._shape, self._rows, self._instances, self._report = shape, rows, list(instances), report
-        self._delay, self._run_at = delay, run_at
+        self._delay, self._run_at, self._raced = delay, run_at, False
         self._keys = [shape.check_new(place, one) for place, one in enumerate(self._instances)]
         self._states = [self._state_of(place, one) for place, one in enumerate(self._instances)]
         whole = [key for key in self._keys if None not in key]
@@ -114,12 +116,27 @@ class Creation(Generic[M]):
     def store(self, connection: Connection) -> list[Created]:
         """Store the batch in the connection's transaction. Raises DuplicateRow, and what the database refuses."""
         with Session(bind=connection, expire_on_commit=False) as session:
-            answers = self.into(session)
+            answers = self._add(session)
             session.expunge_all()
         return answers
 
     def into(self, session: Session) -> list[Created]:
-        """Add the batch to a session and flush it: it is stored when, and if, the session commits."""
+        """Add the batch to a session of the user's and flush it: it is stored when, and if, the session commits.
+
+        What another transaction stores meanwhile is met within a savepoint, so that the user's own work stands.
+        """
+        if session.connection().dialect.name == "sqlite":
+            return self._add(session)  # who writes holds the file: nobody comes between
+        session.flush()
+        for _ in range(RACES_MAX):
+            try:
+                with session.begin_nested():
+                    return self._add(session)
+            except IntegrityError as error:
+                look_at(self.who_is_there(session.connection()), self, error)
+        raise again()
+
+    def _add(self, session: Session) -> list[Created]:
         known = self._known(session.connection())
         if known and not self._report:
             raise DuplicateRow(self._shape.name, [bare(key) for key in known])
@@ -146,9 +163,12 @@ class Creation(Generic[M]):
         whole = [key for key in self._keys if None not in key]
         found: set[Key] = set()
         for some in chunks(whole):
-            found |= {
-                tuple(one) for one in connection.execute(select(*self._shape.keys).where(self._rows.has_key(some)))
-            }
+            statement = select(*self._shape.keys).where(self._rows.has_key(some))
+            if self._raced and connection.dialect.name in ("mysql", "mariadb"):
+                # In a transaction of the user's a plain read shows what was there when it began. Not at the first look:
+                # this locks the gaps of what is not there.
+                statement = statement.with_for_update(read=True)
+            found |= {tuple(one) for one in connection.execute(statement)}
         return [key for key in dict.fromkeys(whole) if key in found]
 
     def _set_columns(self, instance: M, state: State, now: int, place: int) -> None:
@@ -165,14 +185,26 @@ class Creation(Generic[M]):
 
     def who_is_there(self, connection: Connection) -> DuplicateRow | None:
         """Return the error for ids that another transaction has stored meanwhile; None when the refusal is another's."""
+        self._raced = True
         known = self._known(connection)
         return DuplicateRow(self._shape.name, [bare(key) for key in known]) if known else None
 
 
+_TOLD: Final = "holdfast: who is told of a commit"
+
+
 def after_commit(session: Session, call: Callable[[], None]) -> None:
-    """Call `call` once when the session's transaction has been committed."""
+    """Call `call` once when the session's transaction, not a savepoint in it, has been committed."""
+    if _TOLD not in session.info:
+        session.info[_TOLD] = []
+        event.listen(session, "after_commit", _tell)
+    if call not in session.info[_TOLD]:
+        session.info[_TOLD].append(call)
 
-    def told(_session: Session) -> None:
+
+def _tell(session: Session) -> None:
+    if session.in_nested_transaction():
+        return
+    told, session.info[_TOLD] = session.info[_TOLD], []
+    for call in told:
         call()
-
-    event.listen(session, "after_commit", told, once=True)

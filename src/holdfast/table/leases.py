@@ -2,7 +2,7 @@
 
 Each row carries the end of its own lease, so services that differ take nothing from each other; but a row then waits for
 the longest of them when its process dies, which nobody has asked for. So a service that differs is refused: within a
-process by a list, which hangs on the model's table and so is one for all who use it; over processes by the rows that
+process by a list, which hangs on the model and so is one for all who use it; over processes by the rows that
 others hold. What the rows say is never guessed: a row that is held for
 longer from now than our lease was not claimed with it, nor was one that is held for less from its claim on. (A claim's
 token is its time; beats only add to that.) A service that holds nothing can not be seen; it is met by the look that each
@@ -35,27 +35,13 @@ class OtherLease(ConfigError):
     """Another service of the table has another lease."""
 
 
-class _Here:
-    """The leases of this process's services of one table, by database; what is copied or pickled begins without any."""
-
-    def __init__(self) -> None:
-        self._by_place: dict[str, WeakKeyDictionary[object, float]] = {}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Here, ()
-
-    def of(self, place: str) -> WeakKeyDictionary[object, float]:
-        """Return those of the services of one database."""
-        return self._by_place.setdefault(place, WeakKeyDictionary())
-
-
 class Leases:
     """The leases of one table's services. place: the database that the table is in."""
 
     def __init__(self, name: str, rows: Rows[Any], place: str) -> None:
         self._name, self._rows = name, rows
-        here: _Here = rows.table.info.setdefault("holdfast", _Here())
-        self._here = here.of(place)
+        model: Any = rows.shape.model
+        self._here: WeakKeyDictionary[object, float] = model.__task_leases__.setdefault(place, WeakKeyDictionary())
         self._welcome: set[str] = set()
 
     def join(self, service: object, lease: float) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import inspect
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import Column, Enum, Index, String, event, text
 from sqlalchemy.orm import mapped_column
@@ -44,6 +45,8 @@ class TaskMixin:
 
     __task_columns__: ClassVar[Mapping[str, str]] = {}
     __task_words__: ClassVar[str] = ""
+    #: The leases of this process's services, by database and service: see `holdfast.table.leases`.
+    __task_leases__: ClassVar[dict[str, WeakKeyDictionary[object, float]]]
 
     if TYPE_CHECKING:
         task_state: Mapped[State | TaskState | str | None]
@@ -64,6 +67,7 @@ class TaskMixin:
         """Add the columns, then let the declarative base map the class."""
         if not cls.__dict__.get("__abstract__", False):
             _add_columns(cls)
+            cls.__task_leases__ = {}
         super().__init_subclass__(**options)
 
 

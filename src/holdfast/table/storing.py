@@ -13,30 +13,30 @@ if TYPE_CHECKING:
     from holdfast.table.creating import Created, Creation
     from holdfast.table.gate import Gate
 
-_RACES_MAX: Final = 5
+RACES_MAX: Final = 5
 
 
 async def store(gate: Gate, creation: Creation[Any]) -> list[Created]:
     """Store a batch in a transaction of its own. Raises DuplicateRow unless it reports, and what the database refuses."""
-    for _ in range(_RACES_MAX):
+    for _ in range(RACES_MAX):
         try:
             return await gate.run(creation.store)
         except IntegrityError as error:
-            _look_at(await gate.run(creation.who_is_there, write=False), creation, error)
-    raise _again()
+            look_at(await gate.run(creation.who_is_there, write=False), creation, error)
+    raise again()
 
 
 def store_sync(gate: Gate, creation: Creation[Any]) -> list[Created]:
     """The same for code without a loop."""
-    for _ in range(_RACES_MAX):
+    for _ in range(RACES_MAX):
         try:
             return gate.run_sync(creation.store)
         except IntegrityError as error:
-            _look_at(gate.run_sync(creation.who_is_there, write=False), creation, error)
-    raise _again()
+            look_at(gate.run_sync(creation.who_is_there, write=False), creation, error)
+    raise again()
 
 
-def _look_at(taken: DuplicateRow | None, creation: Creation[Any], error: IntegrityError) -> None:
+def look_at(taken: DuplicateRow | None, creation: Creation[Any], error: IntegrityError) -> None:
     """Raise what the refusal was, unless the batch may be tried again: its next look finds the rows of the others."""
     if taken is None:
         raise error  # a constraint of the user's own
@@ -44,5 +44,6 @@ def _look_at(taken: DuplicateRow | None, creation: Creation[Any], error: Integri
         raise taken from None
 
 
-def _again() -> StoreUnavailable:
+def again() -> StoreUnavailable:
+    """Return the error for those who were always second."""
     return StoreUnavailable("create: other transactions stored the same ids again and again. Try again.")
