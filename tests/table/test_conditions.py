@@ -24,7 +24,7 @@ class Ours(TaskMixin, Base):
     """With our words."""
 
     __tablename__ = "ours"
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
 
 
 class Seed(TaskMixin, Base):
@@ -33,14 +33,14 @@ class Seed(TaskMixin, Base):
     __tablename__ = "seeds"
     __task_words__ = "seed"
     __task_columns__ = {"task_failures": "failed_times"}  # noqa: RUF012 - as the mixin wants it
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
 
 
 class Own(TaskMixin, Base):
     """With a column of the user's own for the state, of another type."""
 
     __tablename__ = "owns"
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     task_state: Mapped[str | None] = mapped_column("status", String(20))
 
 
@@ -53,7 +53,7 @@ ASKED: list[tuple[Callable[[Any], Any], set[str]]] = [
     *((lambda state, one=one: state == one, {str(one)}) for one in State if one is not State.QUEUED),
     (lambda state: state == State.QUEUED, {"queued", "suspect"}),
     (lambda state: state == "queued", {"queued", "suspect"}),
-    (lambda state: TaskState.INIT == state, {"queued", "suspect"}),
+    (lambda state: state == TaskState.INIT, {"queued", "suspect"}),
     (lambda state: state == TaskState.PENDING, {"scheduled", "retrying"}),
     (lambda state: state == "PENDING", {"scheduled", "retrying"}),
     (lambda state: state == TaskState.DOING, {"running"}),

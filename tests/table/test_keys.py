@@ -10,11 +10,13 @@ import pytest
 from sqlalchemy import BigInteger, Boolean, DateTime, Interval, LargeBinary, Numeric, String, Uuid
 from sqlalchemy import Enum as EnumType
 from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, mapped_column
 
 from holdfast.errors import ContentError, UnknownRow, UsageError
+from holdfast.history import JobFilter
 from holdfast.job.state import State
 from holdfast.table import Handle, TaskMixin, TaskService, TaskTable
+from holdfast.table.past import TableJobs
 from holdfast.table.shape import Shape
 from tests.features import feature
 from tests.table.databases import Databases, make_engine
@@ -37,7 +39,7 @@ class Base(DeclarativeBase):
     """Of the models here."""
 
 
-def of_key(name: str, **keys: Any) -> Any:
+def of_key(name: str, /, **keys: Any) -> Any:
     """Return a task model with columns as its key."""
     columns = {part: mapped_column(kind, primary_key=True) for part, kind in keys.items()}
     return type(name, (TaskMixin, Base), {"__tablename__": name.lower(), "__module__": __name__, **columns})
@@ -135,6 +137,14 @@ async def check_ids(table: TaskTable[Any], ids: list[Any]) -> None:
     assert (await table.get(page.cursor)).task_state is State.CANCELED
     rest = await table.list(after=page.cursor)
     assert len(rest.items) == 1
+    # The same rows as the history shows them: by text, in pages.
+    jobs, cursor = TableJobs(table), ""
+    for _ in range(2):
+        shown = await jobs.page(JobFilter(), 1, cursor, newest_first=False)
+        [job] = shown.items
+        assert (await jobs.get(job.id)).id == job.id
+        cursor = shown.cursor
+    assert cursor == ""
 
 
 async def refuse(row: Any, handle: Handle) -> None:

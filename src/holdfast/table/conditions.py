@@ -10,7 +10,7 @@ from __future__ import annotations
 from operator import eq, ne
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import String, and_, false, func, not_, or_
+from sqlalchemy import String, and_, func, not_, or_
 from sqlalchemy.sql.operators import in_op, not_in_op
 from sqlalchemy.types import TypeDecorator
 
@@ -19,7 +19,7 @@ from holdfast.job.state import State
 from holdfast.table.words import TaskState, states_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy import ColumnElement
 
@@ -35,14 +35,12 @@ class StateComparator(TypeDecorator.Comparator[Any], String.Comparator[Any]):
         """Look for every word under which a state is stored."""
         given = other[0] if other else None
         if op in (eq, ne) and _is_word(given):
-            found = self._among([given])
-            return found if op is eq else not_(found)
+            return self._among([given], wanted=op is eq)
         if op in (in_op, not_in_op) and isinstance(given, _LISTS) and any(map(_is_word, given)):
-            found = self._among(given)
-            return found if op is in_op else not_(found)
+            return self._among(given, wanted=op is in_op)
         return super().operate(op, *other, **kwargs)
 
-    def _among(self, given: Iterable[Any]) -> ColumnElement[bool]:
+    def _among(self, given: Iterable[Any], *, wanted: bool) -> ColumnElement[bool]:
         kind: Any = self.expr.type
         words: Words = kind.words
         exact: list[str] = []
@@ -55,18 +53,21 @@ class StateComparator(TypeDecorator.Comparator[Any], String.Comparator[Any]):
             else:
                 states += states_of(one)
         plain, split = words.sought(states)
-        parts = [self._stored(word) for word in (*plain, *exact)]
-        if split is not None:
-            failed = self._failed(split)
-            parts.append(and_(self._stored(words.scheduled), failed if split is State.RETRYING else not_(failed)))
-        if len(parts) > 1 and split is None:
-            found: ColumnElement[bool] = super().operate(in_op, [*plain, *exact])
-            return found
-        return or_(false(), *parts) if len(parts) > 1 else parts[0]
+        if split is None:
+            return self._stored([*plain, *exact], wanted)
+        failed = self._failed(split)
+        found = and_(self._stored([words.scheduled]), failed if split is State.RETRYING else not_(failed))
+        if plain or exact:
+            found = or_(found, self._stored([*plain, *exact]))
+        # A row that is no task is in no state, so it is not in another one either: as with any column that is NULL.
+        return found if wanted else and_(self._stored(words.all), not_(found))
 
-    def _stored(self, word: str) -> ColumnElement[bool]:
-        op: Any = eq
-        found: ColumnElement[bool] = super().operate(op, word)
+    def _stored(self, words: Sequence[str], wanted: bool = True) -> ColumnElement[bool]:
+        """Return the condition that the column holds one of these words, or none of them."""
+        one, many = (eq, in_op) if wanted else (ne, not_in_op)
+        op: Any
+        op, given = (one, words[0]) if len(words) == 1 else (many, list(words))
+        found: ColumnElement[bool] = super().operate(op, given)
         return found
 
     def _failed(self, state: State) -> ColumnElement[bool]:

@@ -11,7 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import msgspec
-from sqlalchemy import String, and_, cast, func, or_, select, tuple_
+from sqlalchemy import BigInteger, Enum, String, and_, cast, func, literal, or_, select, tuple_
 
 from holdfast import history as h
 from holdfast.errors import Conflict, ContentError, HoldfastError, UnknownJob
@@ -141,7 +141,8 @@ class TableJobs:
         key = self._shape.key_from(row_id)
         if not at.lstrip("-").isdecimal() or key is None:
             raise ContentError(f"bad page cursor {cursor!r:.80}: pass back the cursor of the page before, unchanged.")
-        return (int(at), *key)
+        parts = (literal(part, column.type) for part, column in zip(key, self._shape.keys, strict=True))
+        return (literal(int(at), BigInteger()), *parts)
 
     async def count(self, which: h.JobFilter) -> int:
         """How many rows match."""
@@ -171,7 +172,7 @@ class TableJobs:
         return where
 
     def _has_text(self, text: str) -> ColumnElement[bool]:
-        texts = [one for one in self._own.values() if isinstance(one.type, String)]
+        texts = [one for one in self._own.values() if isinstance(one.type, String) and not isinstance(one.type, Enum)]
         looked = (*(cast(key, String(255)) for key in self._shape.keys), self._rows.column("task_error"), *texts)
         return or_(*(one.contains(text, autoescape=True) for one in looked))
 

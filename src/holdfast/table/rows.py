@@ -20,6 +20,7 @@ from sqlalchemy import (
     any_,
     bindparam,
     func,
+    literal,
     literal_column,
     not_,
     or_,
@@ -121,6 +122,11 @@ class Rows(Generic[M]):
             return self.of_keys.in_(list(keys))
         # MariaDB uses the index for this form, and not for a list of tuples.
         return or_(*(and_(*(c == part for c, part in zip(columns, key, strict=True))) for key in keys))
+
+    def is_after(self, key: Key) -> ColumnElement[bool]:
+        """Return the condition that a row's key is greater than `key`."""
+        parts = [literal(part, column.type) for part, column in zip(key, self.shape.keys, strict=True)]
+        return self.shape.keys[0] > parts[0] if len(parts) == 1 else tuple_(*self.shape.keys) > tuple_(*parts)
 
     def is_state(self, *states: State) -> ColumnElement[bool]:
         """Return the condition that a row is in one of these states, also where two of them share a word."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
 import msgspec
-from sqlalchemy import func, inspect, select, tuple_
+from sqlalchemy import func, inspect, select
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
@@ -238,8 +238,7 @@ class TaskTable(TableSource[M]):
         if state is not None:
             conditions.append(self._rows.is_state(*states_of(state)))
         if after is not None:
-            key = self.shape.key_of(after)
-            conditions.append(self.shape.keys[0] > key[0] if len(key) == 1 else tuple_(*self.shape.keys) > tuple_(*key))
+            conditions.append(self._rows.is_after(self.shape.key_of(after)))
         statement = select(*self.shape.keys).where(*conditions).order_by(*self.shape.keys).limit(limit)
 
         def work(connection: Connection) -> tuple[list[Key], dict[Key, M]]:
