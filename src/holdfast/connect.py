@@ -12,7 +12,8 @@ import msgspec
 from holdfast.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
     from types import ModuleType
 
@@ -51,8 +52,9 @@ _SQL: Final = {
     "mysql": Adapter("holdfast.stores.sql.mysql", "make_mysql", needs_url=True, extra="mysql"),
 }
 _REMOTE: Final = Adapter("holdfast.stores.remote", "open_remote", needs_url=True, extra="node")
-#: It stands above this room; so it is named, not imported.
+#: They stand above this room; so they are named, not imported.
 _SHARE: Final = Adapter("holdfast.node.share", "Share", extra="node")
+_METRICS: Final = Adapter("holdfast.node.metrics", "metrics_port", extra="node")
 ADAPTERS: Final = {
     "memory": Adapter("holdfast.stores.memory", "MemoryStore"),
     "journal": Adapter("holdfast.stores.journal", "open_journal"),
@@ -123,6 +125,16 @@ def make_share(store: Store, folder: Path, **told: Any) -> Share:
     """
     make = getattr(_import("serving a journal to other processes", _SHARE), _SHARE.function)
     made: Share = make(store, folder, **told)
+    return made
+
+
+def make_metrics_port(text: Callable[[], Awaitable[bytes]], **where: Any) -> AbstractAsyncContextManager[str | None]:
+    """Return what serves the metrics `text` on a port while its body runs. `where`: see node.metrics.
+
+    Raises MissingExtra when the server is not installed.
+    """
+    make = getattr(_import("serving metrics", _METRICS), _METRICS.function)
+    made: AbstractAsyncContextManager[str | None] = make(text, **where)
     return made
 
 

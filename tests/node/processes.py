@@ -37,8 +37,9 @@ def free_port() -> int:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Return the environment of a process: ours without settings of Holdfast, with `variables`."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
+    """Return the environment of a process: ours without settings of Holdfast and words of Kubernetes, with `variables`."""
+    foreign = ("HOLDFAST_", "KUBERNETES_")
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return {**ours, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", **variables}
 
 

@@ -1,8 +1,10 @@
-"""A node with a sticky service of its own."""
+"""A node or workers with a sticky service of its own; SERVED_ROUTER: the URL of its router."""
+
+import os
 
 from holdfast import Context, Holdfast, injected
 
-app = Holdfast()
+app = Holdfast(router=os.environ.get("SERVED_ROUTER", "memory:"))
 chat = app.sticky("chat")
 
 

@@ -6,6 +6,10 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
+import msgspec
+
+from holdfast.app.measuring import measured
+from holdfast.app.pods import given_pod
 from holdfast.app.schedules import declared
 from holdfast.errors import UsageError
 from holdfast.job.model import DEFAULT_QUEUE
@@ -42,30 +46,39 @@ class Parts(TypedDict):
 
 @asynccontextmanager
 async def prepared(
-    app: Holdfast, queues: Queues | None, options: dict[str, Any], *, share: bool = True
+    app: Holdfast,
+    queues: Queues | None,
+    options: dict[str, Any],
+    *,
+    share: bool = True,
+    number: Callable[[], int | None] = given_pod,
 ) -> AsyncIterator[Parts]:
     """Open the store, make the tasks known, enter the lifespan; give what a worker is made of.
 
-    share: serve a journal that this process owns to other processes, for as long as the app has it open.
+    share: serve a journal that this process owns to other processes, for as long as the app has it open. number: tells the
+    number that this process was given as a pod of sticky services, if the options do not say it.
     """
     set_up = worker_options(app, queues, options)
+    if app.stickies.services and set_up.pod is None:
+        set_up = msgspec.structs.replace(set_up, pod=number())
     session = await app.session()
     await session.define(app.tasks)
     await declare(session.store, declared(app))
-    if share:
-        await share_journal(app, session, set_up)
-    async with (
-        app.lifespan_context() as state,
-        app.stickies.joined(session.store, set_up, app.hooks()) as (source, hooks),
-    ):
-        yield Parts(
-            source=source,
-            programs=app.programs,
-            options=set_up,
-            clock=app.clock,
-            hooks=hooks,
-            state=state,
-        )
+    async with measured(app, session, set_up) as observers:
+        if share:
+            await share_journal(app, session, set_up)
+        async with (
+            app.lifespan_context() as state,
+            app.stickies.joined(session.store, set_up, app.hooks(observers)) as (source, hooks),
+        ):
+            yield Parts(
+                source=source,
+                programs=app.programs,
+                options=set_up,
+                clock=app.clock,
+                hooks=hooks,
+                state=state,
+            )
 
 
 async def share_journal(app: Holdfast, session: Session, options: WorkerOptions, *, must: bool = False) -> None:

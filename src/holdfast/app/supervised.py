@@ -29,7 +29,9 @@ async def open_app(begin: Begin, heart: ParentHeart) -> AsyncIterator[Worker[Any
         app.use(begin.store.url, **begin.store.options)
     more = {field: value for field, value in msgspec.structs.asdict(begin.options).items() if field != "queues"}
     try:
-        async with prepared(app, begin.options.queues, more) as parts, scheduling(app, parts["source"]):
+        # Several processes under one parent have one environment and one host: each takes a free number.
+        parted = prepared(app, begin.options.queues, more, number=lambda: None)
+        async with parted as parts, scheduling(app, parts["source"]):
             yield Worker(**parts, heart=heart)
     finally:
         await app.close()

@@ -227,7 +227,12 @@ FIELDS: Final[tuple[Field, ...]] = (
         secret=True,
     ),
     Field(name="metrics_host", default="127.0.0.1", read=_text, about="address of the metrics"),
-    Field(name="metrics_port", default=9090, read=_PORT, about="port of the metrics; 0: only /metrics of the API"),
+    Field(
+        name="metrics_port",
+        default=9090,
+        read=_PORT,
+        about="port of the metrics; 0: only /metrics of the API. A worker serves them only when it is set",
+    ),
     Field(
         name="log_level",
         default="info",

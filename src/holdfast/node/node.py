@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from holdfast.app.pods import given_pod
 from holdfast.app.preparing import validator
 from holdfast.app.schedules import declared, scheduling
 from holdfast.chance import IdMaker
@@ -323,6 +324,7 @@ class Node:
             lease=settings.lease,
             grace=settings.grace,
             worker="node",
+            pod=given_pod() if app.stickies.services else None,
             local=self._store.capabilities.many_processes is False,
         ).checked()
 

@@ -30,8 +30,10 @@ T = TypeVar("T")
 #: How many jobs of a dead process are looked at together.
 _PAGE: Final = 1_000
 
-#: Calls within the caller's transaction. What comes of them is not known here, so nobody is told.
-_BESIDE: Final = frozenset({"enqueue_within", "settle_within", "transaction", "on_schedule", "hears_schedules"})
+#: What only some stores have. Of calls within the caller's transaction, and of beats from another thread, nobody is told.
+_BESIDE: Final = frozenset(
+    {"enqueue_within", "settle_within", "transaction", "on_schedule", "hears_schedules", "beat_source", "folder"}
+)
 
 
 class FrontDoor:

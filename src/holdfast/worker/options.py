@@ -15,6 +15,7 @@ from holdfast.job.model import DEFAULT_QUEUE
 CONCURRENCY_DEFAULT: Final = 10
 CONCURRENCY_MAX: Final = 100_000
 CLAIM_MAX: Final = 500
+PORT_MAX: Final = 65_535
 SERIAL: Final = "serial"
 
 Concurrency = int | Literal["serial"]
@@ -32,6 +33,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     cancel_grace: overrides, when given, how long each program's handlers may take to stop.
     buffer: how many jobs beyond the free slots may be claimed ahead when jobs are short; 0: none.
     zombies: share of the slots that abandoned handlers may hold before the worker drains with exit code 75.
+    metrics_port: where this process serves its metrics (of several processes each takes the next one); None, 0: nowhere.
+        metrics_host: the address; metrics_hosts: more names that it is reached by.
     max_jobs_per_child, max_rss: of the process executor; jobs and bytes after which a child is replaced.
     """
 
@@ -48,6 +51,9 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     zombies: float = 0.25
     max_jobs_per_child: int = 1_000
     max_rss: int | None = None
+    metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
+    metrics_hosts: tuple[str, ...] = ()
     # What the instance's record shows.
     worker: str = "worker"
     version: str = ""
@@ -89,6 +95,9 @@ def _type_faults(options: WorkerOptions) -> list[str]:
         value = getattr(options, name)
         if not _is_count(value, 2**63) and not (value is None and name == "max_rss"):
             faults.append(f"{name}: expected a whole number from 1, found {value!r:.80}.")
+    port = options.metrics_port
+    if port is not None and port != 0 and not _is_count(port, PORT_MAX):
+        faults.append(f"metrics_port: expected a whole number from 1 to {PORT_MAX:,}, or 0, found {port!r:.80}.")
     return faults
 
 

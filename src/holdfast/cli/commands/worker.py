@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,6 +23,10 @@ if TYPE_CHECKING:
 )
 @click.option("--lease", metavar="30s", help="How long a claim lives without a heartbeat.")
 @click.option("--grace", metavar="30s", help="How long a stopping worker waits for its handlers.")
+@click.option(
+    "--metrics-port", metavar="PORT", help="Port of the metrics; of several processes each takes the next one."
+)
+@click.option("--metrics-host", metavar="ADDRESS", help="Address of the metrics (default 127.0.0.1).")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
 @click.option("--log-format", metavar="FORMAT", help="auto, human or json.")
 @shared()
@@ -44,22 +46,17 @@ def command(session: Session, processes: int, **options: Any) -> int:
     set_up_logs(settings)
     app = load_app(settings.app)
     more: dict[str, Any] = {"slots": settings.worker_count, "lease": settings.lease, "grace": settings.grace}
+    if session.resolved.origin("metrics_port") != "default":
+        # By itself a worker serves nothing: several of them, and a node, may be on this machine.
+        more |= {name: getattr(settings, name) for name in ("metrics_port", "metrics_host")}
+        more["metrics_hosts"] = settings.hosts
     queues = _queues(settings, app)
     chosen = _choose(session, app)
     if processes == 1:
-        return app.run(queues, **more, pod=_pod())
+        return app.run(queues, **more)
     from holdfast.app.processes import run_processes
 
     return run_processes(app, settings.app, processes, queues, more, chosen=chosen)
-
-
-def _pod() -> int | None:
-    """Return the number that this process was given; several processes under one parent take free ones."""
-    from holdfast.router import pod_from
-
-    # The name of a host ends in a number that is meant only where a StatefulSet gave it.
-    host = socket.gethostname() if "KUBERNETES_SERVICE_HOST" in os.environ else ""
-    return pod_from(os.environ.get("HOLDFAST_POD_INDEX", ""), host)
 
 
 def _choose(session: Session, app: Holdfast) -> bool:

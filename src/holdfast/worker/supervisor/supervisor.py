@@ -15,7 +15,7 @@ from holdfast.clock import Clock, SystemClock
 from holdfast.errors import BadAppModule, ConfigError, UsageError
 from holdfast.job.commands import InstanceDied
 from holdfast.worker.insist import insist
-from holdfast.worker.options import WorkerOptions
+from holdfast.worker.options import PORT_MAX, WorkerOptions
 from holdfast.worker.process.spawn import Spawned, spawn
 from holdfast.worker.signals import STOPPING
 from holdfast.worker.supervisor.exits import ExitCode
@@ -65,6 +65,11 @@ class Supervision(msgspec.Struct, frozen=True, kw_only=True):
                 f"store: expected one that many processes may open, found {type(source).__name__}. "
                 "Use a database or a hub's address, or run one process."
             )
+        last = (self.options.metrics_port or 0) + self.processes - 1
+        if self.options.metrics_port and last > PORT_MAX:
+            faults.append(
+                f"metrics_port: expected room for {self.processes:,} ports up to {PORT_MAX:,}, found {last:,}."
+            )
         if faults:
             raise ConfigError("the worker processes can not be started:", faults)
         self.options.checked()
@@ -91,8 +96,8 @@ class Supervisor:
         Raises BadAppModule when the first processes could not use the app.
         """
         async with asyncio.TaskGroup() as group:
-            for _ in range(self._plan.processes):
-                group.create_task(self._keep())
+            for place in range(self._plan.processes):
+                group.create_task(self._keep(place))
         if self._unfit:
             raise BadAppModule(self._unfit)
         return ExitCode.CUT_OFF if self._stops.step >= END_NOW else ExitCode.DRAINED
@@ -108,11 +113,11 @@ class Supervisor:
 
     # --- one place -------------------------------------------------------------------------------------------------
 
-    async def _keep(self) -> None:
+    async def _keep(self, place: int) -> None:
         """Keep one process running, with pauses that grow while it dies again and again."""
         deaths = 0
         while self._stops.step == 0:
-            death = await self._life()
+            death = await self._life(place)
             await self._report(death)
             if death.drained or self._stops.step > 0:
                 return
@@ -126,13 +131,14 @@ class Supervisor:
             logger.warning("worker process ended: %s; another starts in %g s", death.unfit or death.detail, delay)
             await self._pause(delay)
 
-    async def _life(self) -> Death:
+    async def _life(self, place: int) -> Death:
         try:
             process: Spawned[FromWorker] = await spawn(self._plan.program, FromWorker)
         except OSError as error:
             return Death(ExitCode.CUT_OFF, f"the machine refuses another process: {error}", 0.0)
         options = self._plan.options
-        options = msgspec.structs.replace(options, local=False)
+        port = options.metrics_port + place if options.metrics_port else None
+        options = msgspec.structs.replace(options, local=False, metrics_port=port)
         process.post(Begin(self._plan.app, tuple(sys.path), options, self._plan.store))
         pulse = Pulse(self._source, self._clock, options.lease, options.beat_every, self._plan.silent_limit)
         self._lives.add(process)
