@@ -36,6 +36,7 @@ class Filter(TypedDict, total=False):
     """Which jobs: all that is given must match. See JobFilter."""
 
     states: Sequence[State | str]
+    id: str
     queue: str
     task: str
     worker: str

@@ -362,7 +362,7 @@ class LedgerStore:
 
     async def find(self, which: c.JobFilter, page: c.Page) -> c.JobPage:
         """Jobs in keyset pages."""
-        numbers = await self._read(lambda: numbers_of(self.ledger, page))
+        numbers = await self._read(lambda: numbers_of(self.ledger, page, which))
         items: list[Job] = []
         async for found in self._search(which, numbers, page.limit + 1):
             items += found
@@ -373,7 +373,7 @@ class LedgerStore:
         kept = await self._read(lambda: kept_count(self.ledger, which))
         if kept is not None:
             return kept
-        numbers = await self._read(lambda: numbers_of(self.ledger))
+        numbers = await self._read(lambda: numbers_of(self.ledger, None, which))
         return sum([len(found) async for found in self._search(which, numbers)])
 
     async def _search(

@@ -159,6 +159,11 @@ class TableJobs:
             return None
         column = self._rows.column
         where = [self._rows.is_state(*which.states)] if which.states else []
+        if which.id is not None:
+            key = self._key(which.id)
+            if key is None:
+                return None
+            where.append(self._rows.has_key([key]))
         if which.worker is not None:
             where.append(column("task_worker") == which.worker)
         if which.instance is not None:

@@ -12,6 +12,7 @@ import pytest
 from holdfast.clock import ManualClock
 from holdfast.job import commands as c
 from holdfast.job.model import Attempt, Instance, Job, NewJob
+from holdfast.job.state import State
 from holdfast.stores.sql.dialects.postgresql import PostgresDialect
 from holdfast.stores.sql.dialects.postgresql_upkeep import PostgresUpkeep
 from holdfast.stores.sql.script import Statement, Step
@@ -228,6 +229,33 @@ class Plans:
     async def test_looks_and_beats_touch_running_and_due_jobs_alone(self, looking: Looking) -> None:
         check(await looking.explain(looking.look(), generic=True), "holdfast_job_running", 1_200)
         check(await looking.explain(looking.beat(), generic=True), "holdfast_job_running", 500 * 60)
+
+    @feature("H4")
+    @pytest.mark.parametrize("generic", [False, True])
+    @pytest.mark.parametrize("looking", KINDS, indirect=True)
+    async def test_a_page_is_found_by_the_indexes_of_lists_however_rare_what_it_shows(
+        self, looking: Looking, generic: bool
+    ) -> None:
+        await looking.connection.execute("SET enable_seqscan = off")  # as the driver has it
+        for which in RARE:
+            for newest_first in (True, False):
+                for after in (None, 1_000_000_100 if newest_first else 100):
+                    statement = looking.db.listed(which, after, 51, newest_first=newest_first)
+                    assert statement is not None, which
+                    plan = await looking.explain(statement, generic=generic)
+                    check(plan, "holdfast_job_list" if which.worker is None else "holdfast_job_tried", 1_500)
+
+
+#: Filters that few or none of the jobs match, and the commonest.
+RARE: Final = (
+    c.JobFilter(states=(State.FAILED, State.PAUSED)),
+    c.JobFilter(states=(State.SUCCEEDED, State.SCHEDULED)),
+    c.JobFilter(queue="none"),
+    c.JobFilter(task="none"),
+    c.JobFilter(worker="none"),
+    c.JobFilter(worker="w", states=(State.CANCELED, State.RETRYING)),
+    c.JobFilter(queue="default", task="none", states=(State.SUCCEEDED, State.QUEUED)),
+)
 
 
 class TestSlice(Plans):

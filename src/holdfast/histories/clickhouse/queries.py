@@ -90,8 +90,8 @@ def _state_in(states: tuple[State, ...]) -> str:
 
 
 _SAME: Final = {
-    "queue": "queue", "task": "task", "worker": "worker", "instance": "instance", "key": "key", "unique": "uniq",
-    "paused_by": "paused_by",
+    "id": "id", "queue": "queue", "task": "task", "worker": "worker", "instance": "instance", "key": "key",
+    "unique": "uniq", "paused_by": "paused_by",
 }  # fmt: skip
 
 

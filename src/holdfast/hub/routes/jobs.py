@@ -27,6 +27,7 @@ class JobQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Which jobs, and which part of the list. attempts: "last" or "all" of each. count: also count all that match."""
 
     state: tuple[State, ...] = ()
+    id: str | None = None
     queue: str | None = None
     task: str | None = None
     worker: str | None = None

@@ -15,6 +15,7 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     """Which jobs. All given fields must match; an empty filter matches every job that is not deleted."""
 
     states: tuple[State, ...] = ()
+    id: str | None = None
     queue: str | None = None
     task: str | None = None
     worker: str | None = None

@@ -32,7 +32,8 @@ def matching(job: Job, which: JobFilter) -> bool:
 
 def _same(job: Job, which: JobFilter) -> bool:
     return (
-        (which.queue is None or job.queue == which.queue)
+        (which.id is None or job.id == which.id)
+        and (which.queue is None or job.queue == which.queue)
         and (which.task is None or job.task == which.task)
         and (which.key is None or job.key == which.key)
         and (which.unique is None or job.unique == which.unique)
@@ -55,21 +56,29 @@ def _has_text(job: Job, text: str) -> bool:
 
 def page_of(ledger: Ledger, which: JobFilter, page: Page) -> JobPage:
     """One page of the jobs that match, by order of acceptance, in one go."""
-    numbers, items, done = numbers_of(ledger, page), list[Job](), False
+    numbers, items, done = numbers_of(ledger, page, which), list[Job](), False
     while not done:
         found, done = some_of(ledger, which, numbers, page.limit + 1 - len(items))
         items += found
     return page_from(items, page)
 
 
-def numbers_of(ledger: Ledger, page: Page | None = None) -> Iterator[int]:
+def numbers_of(ledger: Ledger, page: Page | None, which: JobFilter) -> Iterator[int]:
     """The seqs that a page is looked for among; without a page, all. Raises ContentError for a page that can not be."""
+    numbers = _numbers(ledger, page)
+    if which.id is not None:
+        seq = ledger.index.ids.get(which.id)
+        return iter(() if seq is None or seq not in numbers else (seq,))
+    return iter(numbers)
+
+
+def _numbers(ledger: Ledger, page: Page | None) -> range:
     if page is None:
-        return iter(range(_oldest(ledger), ledger.next_seq))
+        return range(_oldest(ledger), ledger.next_seq)
     seq = checked_page(page)
     if page.newest_first:
-        return reversed(range(_oldest(ledger), ledger.next_seq if seq is None else seq))
-    return iter(range(max(_oldest(ledger), (seq or 0) + 1), ledger.next_seq))
+        return range(_oldest(ledger), ledger.next_seq if seq is None else seq)[::-1]
+    return range(max(_oldest(ledger), (seq or 0) + 1), ledger.next_seq)
 
 
 def _oldest(ledger: Ledger) -> int:
@@ -124,7 +133,7 @@ def count_of(ledger: Ledger, which: JobFilter) -> int:
     kept = kept_count(ledger, which)
     if kept is not None:
         return kept
-    numbers, count, done = numbers_of(ledger), 0, False
+    numbers, count, done = numbers_of(ledger, None, which), 0, False
     while not done:
         found, done = some_of(ledger, which, numbers, None)
         count += len(found)

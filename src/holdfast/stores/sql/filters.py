@@ -23,6 +23,7 @@ _LIVE_COLUMNS: Final = ", ".join(JOB_COLUMNS)
 _DONE_COLUMNS: Final = ", ".join(DONE_COLUMNS)
 #: Filter fields that are columns, and the columns.
 _SAME: Final = {
+    "id": "id",
     "queue": "queue",
     "task": "task",
     "key": "lane_key",
@@ -102,6 +103,9 @@ def _codes(states: tuple[State, ...]) -> list[int]:
 
 def page(db: Dialect, which: JobFilter, after: int | None, limit: int, *, newest_first: bool) -> Statement:
     """Return the statement of `limit` rows behind `after` (a seq; None: from the start), in order of acceptance."""
+    own = db.listed(which, after, limit, newest_first=newest_first)
+    if own is not None:
+        return own
     live, done = where(db, which, ended=False), where(db, which, ended=True)
     if after is not None:
         sign = "<" if newest_first else ">"

@@ -64,6 +64,36 @@ class Pages(StoreSuite):
         assert len(seen) == len(set(seen))
         assert set(ids) - gone <= set(seen)
 
+    @feature("T26", "H4")
+    @pytest.mark.parametrize("newest_first", [True, False])
+    async def test_a_filtered_list_is_the_whole_list_without_the_others(
+        self, h: StoreHarness, newest_first: bool
+    ) -> None:
+        await _mixed(h)
+        which = [
+            *(JobFilter(states=states) for states in (*((state,) for state in State), (State.QUEUED, State.SUCCEEDED))),
+            *(JobFilter(queue=queue) for queue in (h.queue, "q2", "none")),
+            *(JobFilter(task=task) for task in ("t1", "t2", "none")),
+            *(JobFilter(worker=worker) for worker in ("w1", "w2", "none")),
+            JobFilter(queue="q2", task="t1"),
+            JobFilter(queue=h.queue, states=(State.FAILED, State.RUNNING)),
+            JobFilter(worker="w1", states=(State.SUCCEEDED,), task="t2"),
+            JobFilter(worker="w2", queue="q2"),
+        ]
+        whole = await _ids(h, JobFilter(), Page(limit=100, newest_first=newest_first))
+        for one in which:
+            wanted = set(await _ids(h, one, Page(limit=100)))
+            assert await h.store.count(one) == len(wanted)
+            seen: list[str] = []
+            cursor = ""
+            while True:
+                page = await h.store.find(one, Page(limit=2, cursor=cursor, newest_first=newest_first))
+                seen += [job.id for job in page.items]
+                cursor = page.cursor
+                if not cursor:
+                    break
+            assert seen == [job_id for job_id in whole if job_id in wanted], one
+
     @feature("T26")
     @pytest.mark.parametrize("state", list(State))
     async def test_lists_and_counts_by_state_agree(self, h: StoreHarness, state: State) -> None:
@@ -94,6 +124,8 @@ class Pages(StoreSuite):
 
         assert await ids() == ["red", "blue", "grey"]
         assert await ids(task="paint") == ["red", "blue"]
+        assert await ids(id="blue") == await ids(id="blue", queue="q2") == ["blue"]
+        assert await ids(id="blue", queue="q1") == await ids(id="blu") == []
         assert await ids(queue="q2") == ["blue", "grey"]
         assert await ids(key="k1") == await ids(unique="u1") == await ids(tag="warm") == await ids(tag="x") == ["red"]
         assert await ids(tag="war") == await ids(task="Paint") == []
@@ -108,6 +140,26 @@ class Pages(StoreSuite):
         assert await ids(text="gre") == ["grey"]
         assert await ids(text=ERROR.text) == await ids(text="sky") == ["blue"]
         assert red.seq < (await h.job("blue")).seq
+
+
+async def _ids(h: StoreHarness, which: JobFilter, page: Page) -> list[str]:
+    return [job.id for job in (await h.store.find(which, page)).items]
+
+
+async def _mixed(h: StoreHarness) -> None:
+    """Jobs of two queues, tasks and workers in most states, none after the other."""
+    for number in range(24):
+        queue = h.queue if number % 2 else "q2"
+        await h.add(queue=queue, task="t1" if number % 3 else "t2", delay=LONG if number % 8 == 7 else None)
+    endings = (Succeeded(b"1"), Failed(ERROR, retryable=False), None, Failed(ERROR, retry_in=LONG))
+    for number in range(12):
+        claim = await h.claim_one(f"i{number % 2}", queues=(h.queue, "q2"), worker=f"w{number % 2 + 1}")
+        ending = endings[number % 4]
+        if ending is not None:
+            await h.settle(claim, ending)
+    waiting = (await h.store.find(JobFilter(states=(State.QUEUED,)), Page(limit=100))).items
+    await h.done(Pause(), waiting[0].id)
+    await h.done(Cancel(), waiting[1].id)
 
 
 class Statistics(StoreSuite):

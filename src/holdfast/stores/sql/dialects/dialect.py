@@ -19,6 +19,7 @@ from holdfast.stores.sql.stats import RollUp
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from holdfast.job.commands import JobFilter
     from holdfast.stores.sql.hot import Hot
     from holdfast.stores.sql.script import Row, Script, Step
 
@@ -99,6 +100,10 @@ class Dialect(ABC):
     def contains_text(self, column: str) -> str:
         """Return a condition with one `?`: that text stands within the text of a column."""
         return f"instr({column}, ?) > 0"
+
+    def listed(self, _which: JobFilter, _after: int | None, _limit: int, *, newest_first: bool) -> Statement | None:
+        """The statement of `filters.page` in a form of this database's own; None: it has none for this filter."""
+        return None
 
     #: END_COLUMNS of a row that has not ended, for UNION ALL with those that have.
     no_end = ", ".join(f"NULL AS {column}" for column in END_COLUMNS)

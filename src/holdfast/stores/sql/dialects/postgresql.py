@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 from holdfast.errors import ConfigError
+from holdfast.stores.sql.dialects import postgresql_lists
 from holdfast.stores.sql.dialects.dialect import SHARDS, Dialect
 from holdfast.stores.sql.dialects.postgresql_feed import PostgresFeed
 from holdfast.stores.sql.dialects.postgresql_hot import PostgresHot
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from holdfast.clock import Clock
+    from holdfast.job.commands import JobFilter
     from holdfast.stores.sql.script import Row, Script, Step
 
 #: The first number of our advisory locks ("Hold"); the scope is added to it.
@@ -160,6 +162,10 @@ class PostgresDialect(Dialect):
     def contains_text(self, column: str) -> str:
         """Return a condition with one `?`: that text stands within the text of a column."""
         return f"strpos({column}, ?) > 0"
+
+    def listed(self, which: JobFilter, after: int | None, limit: int, *, newest_first: bool) -> Statement | None:
+        """The statement of a page by state, queue, task or worker."""
+        return postgresql_lists.page(self, which, after, limit, newest_first=newest_first)
 
     # --- time and locks
 

@@ -55,6 +55,9 @@ CREATE INDEX {prefix}job_apart ON {job} (queue, owner, ready, prio, run_at, seq)
 CREATE INDEX {prefix}job_due ON {job} (run_at, seq) WHERE state IN (1, 4);
 CREATE INDEX {prefix}job_running ON {job} (instance) WHERE state = 3;
 CREATE INDEX {prefix}job_lane ON {job} (lane_key, lane, seq) WHERE lane_key IS NOT NULL;
+-- For lists. What runs is in neither: a claim has nothing to write here.
+CREATE INDEX {prefix}job_list ON {job} (state, queue, task, seq) WHERE state <> 3;
+CREATE INDEX {prefix}job_tried ON {job} (worker, state, seq) WHERE instance IS NOT NULL AND state <> 3;
 -- An unfinished job holds its unique key alone, whatever else goes wrong.
 CREATE UNIQUE INDEX {prefix}job_uniq ON {job} (uniq) WHERE uniq IS NOT NULL;
 
@@ -102,6 +105,8 @@ ALTER TABLE {done} ALTER COLUMN payload SET STORAGE EXTERNAL;
 ALTER TABLE {done} ALTER COLUMN result SET STORAGE EXTERNAL;
 CREATE UNIQUE INDEX {prefix}done_id ON {done} (id);
 CREATE INDEX {prefix}done_ended ON {done} (queue, state, finished_at, seq);
+-- For lists by any of its columns: see dialects/postgresql_lists.py. One for all, since each costs the settle.
+CREATE INDEX {prefix}done_list ON {done} (state, queue, task, worker, seq) WHERE deleted_at IS NULL;
 CREATE INDEX {prefix}done_uniq ON {done} (uniq, seq) WHERE uniq IS NOT NULL;
 CREATE INDEX {prefix}done_key ON {done} (lane_key, seq) WHERE lane_key IS NOT NULL;
 
