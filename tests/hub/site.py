@@ -123,7 +123,7 @@ class Site:
         code = self.sessions.invite(who, frozenset(scopes or Scope))
         answer = await self.client.post("/session", data={"code": code}, headers={"origin": ORIGIN})
         assert answer.status_code == 303, answer.text
-        [session] = list(self.sessions._sessions.values())[-1:]
+        [session] = list(self.sessions._kept.sessions.values())[-1:]
         return session.csrf
 
     # --- work

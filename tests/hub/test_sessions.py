@@ -161,7 +161,7 @@ async def test_secrets_of_sessions_are_kept_as_hashes_and_bounded(site: Site) ->
     cookies = [one[0] for one in opened if one is not None]
     assert sessions.find(cookies[0]) is None
     assert sessions.find(cookies[-1]) is not None
-    assert not set(cookies) & set(sessions._sessions)
+    assert not set(cookies) & set(sessions._kept.sessions)
     codes = [sessions.invite("ann", READER.scopes) for _ in range(101)]
     assert sessions.redeem(codes[0]) is None
     assert sessions.redeem(codes[-1]) is not None

@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "worker": "Worker processes on a journal, a database or a hub.",
     "enqueue": "Enqueue one job, or those of a file.",
     "status": "What the node does, and how many jobs are in each state.",
+    "stats": "How attempts ended, how long they waited and ran; hour by hour.",
     "jobs": "List, show, explain and steer jobs.",
     "queues": "List, pause, stop, resume, change and forget queues.",
     "tasks": "List, show, make, switch and run tasks.",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 from litestar import HttpMethod, Litestar, Request, Response
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.response import Stream
 
@@ -21,18 +21,19 @@ from holdfast.hub.intake import Intake
 from holdfast.hub.redaction import redacted
 from holdfast.hub.refusals import Refusal
 from holdfast.hub.requests import REQUEST_ID
-from holdfast.hub.routes import aliases, fleet, history, jobs, links, people, queues, store, tasks
+from holdfast.hub.routes import aliases, fleet, fleet_aliases, history, jobs, links, people, queues, store, tasks
 from holdfast.hub.routes.jobs import Unprocessable
 from holdfast.hub.routing import BATCH_BODY_MAX, EVENTS, JSON, Call, Route
 from holdfast.hub.scopes import OWNER, Principal, Scope
 from holdfast.wire.problems import MEDIA_TYPE, Problem, field_of, http_problem, problem_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from holdfast.hub.parts import Parts
 
     AnyRequest = Request[Any, Any, Any]
+    Handle = Callable[[AnyRequest], Awaitable[Response[Any]]]
 
 API_ROUTES: Final[tuple[Route, ...]] = (
     *jobs.ROUTES,
@@ -44,6 +45,7 @@ API_ROUTES: Final[tuple[Route, ...]] = (
     *store.ROUTES,
     *links.ROUTES,
     *aliases.ROUTES,
+    *fleet_aliases.ROUTES,
 )
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 #: Answers of at least this many bytes are packed for those who take it; below it packing costs more than it saves.
@@ -57,7 +59,7 @@ logger = logging.getLogger("holdfast.hub")
 def make_api(parts: Parts) -> Litestar:
     """Return the application that serves `parts`."""
     parts = msgspec.structs.replace(parts, intake=Intake(parts.store, parts.new_id, parts.validate))
-    handlers = [*(_handler(entry, parts) for entry in API_ROUTES), *_plain_handlers(parts), *pages.handlers(parts)]
+    handlers = [*_handlers(parts), *_plain_handlers(parts), *pages.handlers(parts)]
     return Litestar(
         route_handlers=handlers,
         openapi_config=None,
@@ -78,18 +80,54 @@ def make_api(parts: Parts) -> Litestar:
 # --- routes --------------------------------------------------------------------------------------------------------
 
 
-def _handler(entry: Route, parts: Parts) -> HTTPRouteHandler:
-    """Return the Litestar handler of a route: decode, call, encode."""
-    read_body, read_query = _body_reader(entry), _query_reader(entry)
+def _handlers(parts: Parts) -> Iterator[HTTPRouteHandler]:
+    """Return the Litestar handlers of all routes; those that share an address share one, and differ in its tail."""
+    places: dict[tuple[str, str], dict[str, Route]] = {}
+    for entry in API_ROUTES:
+        path, tail = _place(entry)
+        places.setdefault((entry.method, path), {})[tail] = entry
+    for (method, path), entries in places.items():
+        status = entries[""].status if "" in entries else 200
+        body_max = max(entry.body_max for entry in entries.values())
+        yield _registered(path, method, _by_tail(entries, parts), status, body_max)
+
+
+def _place(entry: Route) -> tuple[str, str]:
+    """Return the address of a route as Litestar writes it, and the tail behind a name that may hold slashes."""
+    path = openapi.BASE + entry.path
+    if "{id}" in path and entry.alias_of:  # ids of the older system hold no slash
+        return path.replace("{id}", "{rest:str}"), ""
+    front, name, tail = path.replace("{id}", "{name}").partition("{name}")
+    return (f"{front}{{rest:path}}", tail) if name else (path, "")
+
+
+def _by_tail(entries: dict[str, Route], parts: Parts) -> Handle:
+    """Return what answers for all routes of one address: by the tail of the name, which is taken off."""
+    answers = {tail: _responder(entry, parts) for tail, entry in entries.items()}
+    tails = sorted(filter(None, answers), key=len, reverse=True)
 
     async def handle(request: AnyRequest) -> Response[Any]:
+        rest = _rest(request)
+        tail = next((one for one in tails if rest.endswith(one) and len(rest) > len(one)), "")
+        if tail not in answers:
+            raise NotFoundException
+        return await answers[tail](request, rest.removesuffix(tail))
+
+    return handle
+
+
+def _responder(entry: Route, parts: Parts) -> Callable[[AnyRequest, str], Awaitable[Response[Any]]]:
+    """Return what answers a request of a route: decode, call, encode."""
+    read_body, read_query = _body_reader(entry), _query_reader(entry)
+
+    async def respond(request: AnyRequest, rest: str) -> Response[Any]:
         # Without a door before it, as in tests of the routes alone, everybody may do everything.
         principal = cast("Principal", request.scope.get(PRINCIPAL, OWNER))
         if entry.scope not in principal.scopes:
             raise _out_of_scope(principal, entry)
         body = _signed(await read_body(request), principal)
         base = cast("str", request.scope.get(BASE_PATH, ""))
-        call = Call(parts, _rest(request), read_query(request), body, principal, request.headers, base)
+        call = Call(parts, rest, read_query(request), body, principal, request.headers, base)
         if entry.media == EVENTS:
             return await _stream(cast("AsyncIterator[str]", entry.handle(call)))
         answer = await cast("Awaitable[Any]", entry.handle(call))
@@ -97,11 +135,7 @@ def _handler(entry: Route, parts: Parts) -> HTTPRouteHandler:
             answer = redacted(answer)
         return _packed(request, _encode(answer), entry.status)
 
-    path = openapi.BASE + entry.path
-    for name in ("{id}", "{name}"):
-        whole = path.endswith(name) and not entry.alias_of  # ids of the older system hold no slash
-        path = path.replace(name, "{rest:path}" if whole else "{rest:str}")
-    return _registered(path, entry.method, handle, entry.status, entry.body_max)
+    return respond
 
 
 async def _stream(texts: AsyncIterator[str]) -> Response[Any]:

@@ -7,22 +7,20 @@ every process that serves the API.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
-import os
 import secrets
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from holdfast.errors import ConfigError, Conflict
+from holdfast.hub.private import locked, stamp, write
 from holdfast.hub.scopes import OWNER, READER, Principal, Scope, allowed
 from holdfast.job.ids import check_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 __all__ = ["FILE", "OWNER", "PREFIX", "READER", "Principal", "Token", "TokenFile"]
@@ -58,7 +56,7 @@ class TokenFile:
 
     def all(self) -> tuple[Token, ...]:
         """All tokens, by name. Raises ConfigError when the file can not be read as such."""
-        seen = self._stat()
+        seen = stamp(self._path)
         if seen != self._seen:
             self._known = self._read() if seen else ()
             self._seen = seen
@@ -92,12 +90,16 @@ class TokenFile:
         )
 
         def with_it(known: tuple[Token, ...]) -> tuple[Token, ...]:
-            if any(one.name == name for one in known):
-                raise Conflict(f"there is a token called {name!r} already: revoke it, or choose another name.")
+            _refuse_taken(known, name)
             return (*known, token)
 
         self._change(with_it)
         return secret
+
+    def refuse_taken(self, name: str) -> None:
+        """Raise what `make` raises for a name: ConfigError for a bad one, Conflict for one that is taken."""
+        check_name(name, "token")
+        _refuse_taken(self.all(), name)
 
     def revoke(self, name: str) -> None:
         """Forget a token. Raises ConfigError for an unknown one."""
@@ -113,13 +115,6 @@ class TokenFile:
 
     # --- the file
 
-    def _stat(self) -> tuple[int, int, int] | None:
-        try:
-            found = self._path.stat()
-        except FileNotFoundError:
-            return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
-
     def _read(self) -> tuple[Token, ...]:
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=tuple[Token, ...])
@@ -130,27 +125,15 @@ class TokenFile:
             ) from error
 
     def _change(self, change: Callable[[tuple[Token, ...]], tuple[Token, ...]]) -> None:
-        with self._locked():
+        with locked(self._path.parent):
             known = self._read() if self._path.exists() else ()
             tokens = sorted(change(known), key=lambda token: token.name)
-            fresh = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-            fresh.unlink(missing_ok=True)
-            handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(handle, "wb") as file:
-                file.write(msgspec.json.format(msgspec.json.encode(tokens), indent=2))
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.rename(self._path)
+            write(self._path, msgspec.json.format(msgspec.json.encode(tokens), indent=2))
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Let no two commands change the file at once."""
-        handle = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
+
+def _refuse_taken(known: tuple[Token, ...], name: str) -> None:
+    if any(one.name == name for one in known):
+        raise Conflict(f"there is a token called {name!r} already: revoke it, or choose another name.")
 
 
 def _digest(secret: str) -> str:

@@ -28,6 +28,7 @@ from holdfast.hub.door import LOOPBACK_HOSTS, Door, Policy
 from holdfast.hub.events import Ring
 from holdfast.hub.parts import NodeInfo, Parts
 from holdfast.hub.scopes import Scope
+from holdfast.hub.sessions import FILE as SESSIONS
 from holdfast.hub.sessions import Sessions
 from holdfast.hub.tokens import FILE as TOKENS
 from holdfast.hub.tokens import TokenFile
@@ -77,7 +78,7 @@ class Node:
         self._url = settings.url or f"journal:{settings.data}"
         self._local = settings.url is None or settings.url.startswith("journal:")
         self._keys = TokenFile(settings.data / TOKENS)
-        self._sessions = Sessions(self._clock.now)
+        self._sessions = Sessions(self._clock.now, settings.data / SESSIONS)
         self._events = Ring()
         self._audit: AuditLog | None = None
         self._stopping = asyncio.Event()

@@ -16,15 +16,19 @@ from typing import Final
 import click
 import msgspec
 
+from holdfast.cli.commands.status import export_words, info_of
 from holdfast.cli.exits import Exit
 from holdfast.cli.session import Session, shared
 from holdfast.errors import HoldfastError
+from holdfast.hub.parts import NodeInfo
 from holdfast.wal import OsFiles, read_holder, verify
 from holdfast.wire.place import find_node
 
 _ROOM_MIN: Final = 512 * 1024 * 1024
 _SYNCS: Final = 20
 _SLOW: Final = 0.020
+#: How far a history elsewhere may be behind, in seconds.
+_EXPORT_LATE: Final = 300.0
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +93,7 @@ def _all(session: Session) -> Iterator[Check]:
     yield Check(name="settings", state="ok", found=f"store {session.settings.url or session.url}")
     if data is None:
         yield _attempt("store", lambda: _store(session))
+        yield from _export(session, session.settings.data)
         return
     yield _folder(data)
     if data.is_dir():
@@ -96,6 +101,7 @@ def _all(session: Session) -> Iterator[Check]:
         yield _attempt("disk", lambda: _syncs(data))
         yield _attempt("journal", lambda: _journal(data))
         yield _attempt("node", lambda: _node(session, data))
+        yield from _export(session, data)
 
 
 def _installed(name: str) -> bool:
@@ -185,8 +191,6 @@ def _node(session: Session, data: Path) -> Check:
         return Check(name="node", state="warn", found=found, advice="holdfast run module:app")
 
     async def ask() -> Check:
-        from holdfast.cli.commands.status import info_of
-
         async with session.node() as store:
             info = await info_of(store)
         if info is None:
@@ -197,3 +201,37 @@ def _node(session: Session, data: Path) -> Check:
         )
 
     return session.run(ask())
+
+
+def _export(session: Session, data: Path) -> Iterator[Check]:
+    """How the history elsewhere is fed, by the node or hub that answers in the data folder; nothing where there is none."""
+    place = find_node(data)
+    if place is None:
+        return
+
+    async def ask() -> NodeInfo | None:
+        from holdfast.connect import make_store
+
+        store = make_store(f"unix:{place}", clock=session.clock)
+        await store.open()
+        try:
+            return await info_of(store)
+        finally:
+            await store.close()
+
+    try:
+        info = session.run(ask())
+    except HoldfastError as error:
+        yield Check(name="history", state="warn", found=str(error), advice="see the node")
+        return
+    if info is None or info.export is None:
+        return
+    found = export_words(info.export) or ""
+    if info.export.problem:
+        yield Check(
+            name="history", state="fail", found=found, advice="mend the history store: nothing is lost meanwhile"
+        )
+    elif info.export.dropped or info.export.lag > _EXPORT_LATE:
+        yield Check(name="history", state="warn", found=found, advice="it can not keep up: give it more room")
+    else:
+        yield Check(name="history", state="ok", found=found)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from holdfast.audit import AuditEntry
 from holdfast.cli.listing import Listing
 from holdfast.cli.session import Session, shared
 from holdfast.durations import seconds
-from holdfast.errors import ConfigError
+from holdfast.errors import ConfigError, HoldfastError
 
 if TYPE_CHECKING:
     from holdfast.hub.tokens import TokenFile
@@ -60,6 +61,9 @@ def make(session: Session, name: str, scopes: tuple[str, ...], expires: str | No
     now = session.clock.now()
     until = None if expires is None else now + seconds(expires, "--expires", positive=True)
     file = _file(session)
+    file.refuse_taken(name)
+    # Before it is made: nobody has a token that the log knows nothing of.
+    _record(session, "make_token", name, " ".join(scopes))
     secret = file.make(name, tuple(map(Scope, scopes)), now=now, expires_at=until)
     if session.out.as_json:
         session.out.value({"name": name, "token": secret, "scopes": scopes, "expires_at": until})
@@ -74,10 +78,30 @@ def make(session: Session, name: str, scopes: tuple[str, ...], expires: str | No
 def revoke(session: Session, name: str) -> int:
     """Let a token open nothing more, from now on."""
     _file(session).revoke(name)
+    try:
+        _record(session, "revoke_token", name)
+    except HoldfastError as error:
+        session.out.note(f"warning: the token is revoked, but the audit log could not be written: {error}")
     if session.out.as_json:
         session.out.value({"revoked": name})
     session.out.line(f"token {name} opens nothing more.")
     return 0
+
+
+def _record(session: Session, action: str, name: str, detail: str = "") -> None:
+    """Write into the audit log what is done to a token; a folder whose journal was never opened has none yet."""
+    if session.data is not None and not (session.data / "FORMAT").exists():
+        return
+    session.run(_written(session, AuditEntry(who=session.who, action=action, subject=name, detail=detail, count=1)))
+
+
+async def _written(session: Session, entry: AuditEntry) -> None:
+    from holdfast.connect import make_audit
+
+    async with session.store() as store:
+        audit = make_audit(store)
+        if audit is not None:
+            await audit.record(entry)
 
 
 def _file(session: Session) -> TokenFile:

@@ -325,28 +325,29 @@ def _attempt(report: Report) -> Attempt:
     )
 
 
-def _alias(method: str, path: str, of: str, handle: Any, scope: Scope, summary: str, answer: Any, **more: Any) -> Route:
+def alias(method: str, path: str, of: str, handle: Any, scope: Scope, summary: str, answer: Any, **more: Any) -> Route:
+    """Return a route that stands for another one, `of`."""
     return Route(
         method=method, path=path, alias_of=of, handle=handle, scope=scope, summary=summary, answer=answer, **more
     )
 
 
 ROUTES: Final = (
-    _alias(
+    alias(
         "POST", "/tasks", "POST /jobs", create_task, Scope.ENQUEUE, "Enqueue a job for a queue of a configured worker",
         TaskAccepted, body=TaskRequest,
     ),
-    _alias("GET", "/tasks", "GET /jobs", list_task_jobs, Scope.READ, "List jobs, newest first", TaskPage, query=TaskQuery),
-    _alias("GET", "/tasks/{id}", "GET /jobs/{id}", get_task_job, Scope.READ, "Read one job with its attempts", TaskAnswer),
-    _alias(
+    alias("GET", "/tasks", "GET /jobs", list_task_jobs, Scope.READ, "List jobs, newest first", TaskPage, query=TaskQuery),
+    alias("GET", "/tasks/{id}", "GET /jobs/{id}", get_task_job, Scope.READ, "Read one job with its attempts", TaskAnswer),
+    alias(
         "POST", "/tasks/{id}/replay", "POST /job-actions", replay_task, Scope.OPERATE,
         "Enqueue a new job like a finished one", Replayed, body=ReplayRequest | None,
     ),
-    _alias(
+    alias(
         "POST", "/tasks/batch-retry", "POST /job-actions", batch_retry, Scope.OPERATE,
         "Replay finished jobs, by ids or the failed ones of a worker", BatchRetried, body=BatchRetry,
     ),
-    _alias(
+    alias(
         "POST", "/tasks/{id}/report-attempt", "POST /record-attempts", report_attempt, Scope.WORK,
         "Add or complete an attempt of a job that ran elsewhere", Reported, body=Report,
     ),

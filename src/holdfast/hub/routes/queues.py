@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 from holdfast.errors import ContentError, UnknownQueue
 from holdfast.hub.routes.people import record, record_nameless
 from holdfast.hub.routing import Route, Scope
-from holdfast.job.commands import Cancel, ChangeQueue, Delete, JobFilter, Order, Selection, Stats
+from holdfast.job.commands import Cancel, ChangeQueue, Delete, JobFilter, Order, Ordered, Selection, Stats
 from holdfast.job.model import Queue, QueueMode
 from holdfast.job.state import State
 from holdfast.wire.orders import answer_doc
@@ -96,13 +96,18 @@ async def clear_queue(call: Call) -> ActionAnswer:
     asked: QueueClear = call.body
     if not any(queue.name == asked.queue for queue in await call.store.queues()):
         raise UnknownQueue(asked.queue)
-    states = (State.FAILED,) if asked.dead else _WAITING
-    action = Delete() if asked.dead else Cancel(why=asked.why or "the queue was cleared")
-    which = Selection(filter=JobFilter(queue=asked.queue, states=states))
-    done = await call.store.control(Order(action=action, selection=which, who=call.who, preview=asked.preview))
-    if not asked.preview:
-        await record(call, "clear_dead" if asked.dead else "clear_queue", asked.queue, done.done, asked.why)
-    return answer_doc(done)
+    return answer_doc(await clear(call, asked.queue, dead=asked.dead, why=asked.why, preview=asked.preview))
+
+
+async def clear(call: Call, queue: str, *, dead: bool, why: str = "", preview: bool = False) -> Ordered:
+    """Empty a queue that there is, and write down who did it."""
+    states = (State.FAILED,) if dead else _WAITING
+    action = Delete() if dead else Cancel(why=why or "the queue was cleared")
+    which = Selection(filter=JobFilter(queue=queue, states=states))
+    done = await call.store.control(Order(action=action, selection=which, who=call.who, preview=preview))
+    if not preview:
+        await record(call, "clear_dead" if dead else "clear_queue", queue, done.done, why)
+    return done
 
 
 async def delete_queue(call: Call) -> Who:
