@@ -18,7 +18,10 @@ def test_a_token_opens_a_live_node_within_its_scopes_until_it_is_revoked(at: Com
     assert (listed["name"], listed["scopes"]) == ("shop", ["enqueue", "read"])
     assert listed["expires_at"] - listed["created_at"] == 30 * 86_400
     assert made["token"] not in at("tokens", "ls").out
+    assert at("tokens", "make", "shop", "read").code != 0  # the name is taken, and nothing is on record of it
     assert at("tokens", "revoke", "shop").code == 0
+    noted = [(one["action"], one["subject"]) for one in at("audit", "--json").json["items"]]
+    assert noted[:2] == [("revoke_token", "shop"), ("make_token", "shop")]
     assert node.ask("GET", "/api/v1/stats", headers=headers, over="tcp")[0] == 401
 
 

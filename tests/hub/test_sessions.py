@@ -1,11 +1,13 @@
 """T54 and sessions of people: one link opens one session, and nobody forges a change in its name."""
 
+from pathlib import Path
+
 import pytest
 
 from holdfast.hub.api import API_ROUTES
 from holdfast.hub.door import LOOPBACK_HOSTS
 from holdfast.hub.scopes import READER, Scope
-from holdfast.hub.sessions import COOKIE, IDLE, INVITE_LIFE, LIFE, Sessions
+from holdfast.hub.sessions import COOKIE, FILE, IDLE, INVITE_LIFE, LIFE, Sessions
 from tests.hub.site import ORIGIN, Site
 
 CHANGES = [route for route in API_ROUTES if route.method != "GET"]
@@ -153,6 +155,36 @@ async def test_behind_a_base_path_pages_links_and_cookies_carry_it(site: Site) -
         assert (await client.get("/jobs/hub/api/v1/stats")).status_code == 200
         assert (await client.get("/jobs/hubx/api/v1/stats")).status_code == 404
         assert (await client.get("/api/v1/stats")).status_code == 200  # of a proxy that takes the path away
+
+
+async def test_hubs_that_share_a_folder_share_sessions_and_a_restart_ends_none(site: Site, tmp_path: Path) -> None:
+    one, other = (Sessions(site.clock.now, tmp_path / FILE) for _ in range(2))
+    opened = other.redeem(one.invite("ann", frozenset({Scope.READ, Scope.OPERATE})))
+    assert opened is not None
+    cookie, session = opened
+    assert one.find(cookie) == session == Sessions(site.clock.now, tmp_path / FILE).find(cookie)
+    assert session.scopes == {Scope.READ, Scope.OPERATE}
+    text = (tmp_path / FILE).read_text()
+    assert cookie not in text
+    assert ((tmp_path / FILE).stat().st_mode & 0o777) == 0o600
+    for _ in range(3):  # whoever comes to one of them has come to all
+        site.clock.advance(IDLE - 1)
+        assert one.find(cookie) is not None
+    site.clock.advance(2)
+    assert other.find(cookie) is not None
+    one.end(cookie)
+    assert other.find(cookie) is None
+
+
+async def test_a_file_of_sessions_that_can_not_be_read_ends_them_and_is_made_anew(site: Site, tmp_path: Path) -> None:
+    sessions = Sessions(site.clock.now, tmp_path / FILE)
+    opened = sessions.redeem(sessions.invite("ann", frozenset(Scope)))
+    assert opened is not None
+    (tmp_path / FILE).write_text("[")
+    assert sessions.find(opened[0]) is None
+    again = sessions.redeem(sessions.invite("ann", frozenset(Scope)))
+    assert again is not None
+    assert Sessions(site.clock.now, tmp_path / FILE).find(again[0]) is not None
 
 
 async def test_secrets_of_sessions_are_kept_as_hashes_and_bounded(site: Site) -> None:

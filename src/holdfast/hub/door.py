@@ -66,12 +66,12 @@ _FORM: Final = re.compile(rb"application/x-www-form-urlencoded\s*(;.*)?", re.IGN
 _NOWHERE: Final = b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 _SAFETY: Final = [
     (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
 ]
 _CACHE: Final = (b"cache-control", b"no-store")
+_REFERRER: Final = (b"referrer-policy", b"no-referrer")
 _POLICY: Final = (b"content-security-policy", _NOWHERE)
 
 
@@ -275,7 +275,7 @@ def _with_safety(send: Send, name: str) -> Send:
         if message["type"] == "http.response.start":
             headers = [*message.get("headers", []), *_SAFETY, (b"x-request-id", name.encode())]
             names = {key for key, _ in headers}
-            headers += [default for default in (_CACHE, _POLICY) if default[0] not in names]
+            headers += [default for default in (_CACHE, _POLICY, _REFERRER) if default[0] not in names]
             message["headers"] = headers
         await send(message)
 

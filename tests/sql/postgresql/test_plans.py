@@ -243,7 +243,7 @@ class Plans:
                     statement = looking.db.listed(which, after, 51, newest_first=newest_first)
                     assert statement is not None, which
                     plan = await looking.explain(statement, generic=generic)
-                    check(plan, "holdfast_job_list" if which.worker is None else "holdfast_job_tried", 1_500)
+                    check(plan, "holdfast_job_list", 1_500)
 
 
 #: Filters that few or none of the jobs match, and the commonest.

@@ -27,14 +27,24 @@ _COLUMNS: Final = (
 
 @click.command("stats")
 @click.option(
-    "--by", type=click.Choice(list(GroupBy)), default="queue", show_default=True, help="What they are told apart by."
+    "--by",
+    type=click.Choice([one.value for one in GroupBy]),
+    default="queue",
+    show_default=True,
+    help="What they are told apart by.",
 )
-@click.option("--series", type=click.Choice(list(Span)), help="Minute by minute or hour by hour instead, UTC.")
+@click.option(
+    "--series", type=click.Choice([one.value for one in Span]), help="Minute by minute or hour by hour instead, UTC."
+)
 @click.option("--queue", "-q", help="Of this queue alone.")
 @click.option("--task", "-t", help="Of this task alone.")
 @click.option("--worker", help="Of this worker alone.")
 @click.option(
-    "--end", "ends", multiple=True, type=click.Choice(list(End)), help="Those that ended so; may be repeated."
+    "--end",
+    "ends",
+    multiple=True,
+    type=click.Choice([one.value for one in End]),
+    help="Those that ended so; may be repeated.",
 )
 @click.option(
     "--hours", type=click.IntRange(1, SERIES_HOURS.most), default=24, show_default=True, help="So many hours back."

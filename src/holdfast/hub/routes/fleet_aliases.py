@@ -178,7 +178,9 @@ def _config(asked: WorkerRequest) -> WorkerConfig:
     try:
         return checked_worker(config)
     except ConfigError as error:
-        raise ContentError(f"queue_groups: {error}") from error
+        raise Refusal(
+            422, str(error), field="default_timeout" if "timeout:" in str(error) else "queue_groups"
+        ) from error
 
 
 async def _store(call: Call, config: WorkerConfig) -> WorkerConfig:

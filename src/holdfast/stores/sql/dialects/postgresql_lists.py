@@ -29,8 +29,6 @@ _RUNNING: Final = CODES[State.RUNNING]
 #: Behind every number that a job has, and before it.
 _LAST: Final = (1 << 63) - 1
 _FIRST: Final = -1 << 63
-#: The condition of the index of jobs that were tried and wait.
-_TRIED: Final = f"instance IS NOT NULL AND state <> {_RUNNING}"
 
 
 class _Way(NamedTuple):
@@ -42,16 +40,16 @@ class _Way(NamedTuple):
 
 
 class _Lines(NamedTuple):
-    """An index of a list: the condition under which it holds a row, and its columns before `seq`. name: of its groups."""
+    """The index of a table's lists: the condition under which it holds a row. name: of its groups."""
 
     table: str
     name: str
     held: str
-    columns: tuple[str, ...]
 
 
-_WAITING: Final = _Lines("job", "waiting", f"state <> {_RUNNING}", ("state", "queue", "task"))
-_ENDED: Final = _Lines("done", "ended", "deleted_at IS NULL", ("state", "queue", "task", "worker"))
+_COLUMNS: Final = ("state", "queue", "task", "worker")
+_WAITING: Final = _Lines("job", "waiting", f"state <> {_RUNNING}")
+_ENDED: Final = _Lines("done", "ended", "deleted_at IS NULL")
 _DOWN: Final = _Way("<", ">=", "DESC")
 _UP: Final = _Way(">", "<=", "ASC")
 
@@ -68,7 +66,12 @@ def page(db: Dialect, which: JobFilter, after: int | None, limit: int, *, newest
         created_before=which.created_before,
     )
     names = (which.queue, which.task, which.worker)
-    if not named or listed != which or not all(storable(name) for name in names if name is not None):
+    if (
+        not named
+        or listed != which
+        or which.worker == ""
+        or not all(storable(name) for name in names if name is not None)
+    ):
         return None
     return _Text(which, after, limit, newest_first=newest_first).statement(db)
 
@@ -103,7 +106,7 @@ class _Text:
         found = [self.running()] if _RUNNING in live else []
         waiting = [code for code in live if code != _RUNNING]
         if waiting:
-            found.append(self.of_groups(_WAITING, waiting) if self.worker is None else self.of_worker(waiting))
+            found.append(self.of_groups(_WAITING, waiting))
         if done:
             found.append(self.of_groups(_ENDED, done))
         top = f"top AS MATERIALIZED (SELECT seq FROM ({' UNION ALL '.join(found)}) AS met {self.tail('seq')})"
@@ -136,15 +139,6 @@ class _Text:
         """Return the columns that must be the same, and the marks of their values."""
         return [("queue", self.queue), ("task", self.task), ("worker", self.worker)]
 
-    def of_worker(self, codes: list[int]) -> str:
-        """Return what gives the first rows of those that a worker tried and that wait, state by state."""
-        same = "".join(f" AND {name} = {value}" for name, value in self.named()[:2] if value is not None)
-        first = self.first({"worker": str(self.worker), "state": "its.state"})
-        return (
-            f"(SELECT here.seq FROM unnest({_array(codes)}) AS its(state) CROSS JOIN LATERAL"
-            f" (SELECT seq FROM {{job}} WHERE {_TRIED}{same}{first}) AS here)"
-        )
-
     def first(self, group: dict[str, str]) -> str:
         """Return the condition that leaves the rows of a group behind the place, and their order."""
         *front, last = group
@@ -156,12 +150,13 @@ class _Text:
 
     def of_groups(self, of: _Lines, codes: list[int]) -> str:
         """Return what gives the first rows of each group; the groups become a part of the statement."""
-        known = of.columns[:3] if self.worker is not None else of.columns
+        known = _COLUMNS[:3] if self.worker is not None else _COLUMNS
         self.parts.append(self.groups(of, codes, known))
-        group = {column: f"{of.name}.{column}" if column in known else str(self.worker) for column in of.columns}
+        group = {column: f"{of.name}.{column}" if column in known else str(self.worker) for column in _COLUMNS}
+        tried = "" if self.worker is None else " AND instance IS NOT NULL"
         only = "" if self.task is None else f" WHERE {of.name}.task = {self.task}"
         return (
-            f"(SELECT here.seq FROM {of.name} CROSS JOIN LATERAL (SELECT seq FROM {{{of.table}}} WHERE {of.held}"
+            f"(SELECT here.seq FROM {of.name} CROSS JOIN LATERAL (SELECT seq FROM {{{of.table}}} WHERE {of.held}{tried}"
             f"{self.first(group)}) AS here{only})"
         )
 

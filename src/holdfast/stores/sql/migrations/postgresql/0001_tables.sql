@@ -45,7 +45,7 @@ CREATE TABLE {job} (
     autovacuum_vacuum_cost_delay = 0
 );
 -- Each index is opened by each INSERT. A transaction keeps its first 16 locks cheaply; the statement of one enqueue takes all
--- but one of them (8 for tables and the indexes that it reads, and one for each index here).
+-- of them (7 for tables and the indexes that it reads, and one for each index here).
 -- Payloads are read with their rows and are mostly small: compressing them would cost each job.
 ALTER TABLE {job} ALTER COLUMN payload SET STORAGE EXTERNAL;
 CREATE UNIQUE INDEX {prefix}job_id ON {job} (id);
@@ -55,9 +55,8 @@ CREATE INDEX {prefix}job_apart ON {job} (queue, owner, ready, prio, run_at, seq)
 CREATE INDEX {prefix}job_due ON {job} (run_at, seq) WHERE state IN (1, 4);
 CREATE INDEX {prefix}job_running ON {job} (instance) WHERE state = 3;
 CREATE INDEX {prefix}job_lane ON {job} (lane_key, lane, seq) WHERE lane_key IS NOT NULL;
--- For lists. What runs is in neither: a claim has nothing to write here.
-CREATE INDEX {prefix}job_list ON {job} (state, queue, task, seq) WHERE state <> 3;
-CREATE INDEX {prefix}job_tried ON {job} (worker, state, seq) WHERE instance IS NOT NULL AND state <> 3;
+-- For lists: see dialects/postgresql_lists.py. What runs is not in it, so a claim has nothing to write here.
+CREATE INDEX {prefix}job_list ON {job} (state, queue, task, worker, seq) WHERE state <> 3;
 -- An unfinished job holds its unique key alone, whatever else goes wrong.
 CREATE UNIQUE INDEX {prefix}job_uniq ON {job} (uniq) WHERE uniq IS NOT NULL;
 
@@ -105,7 +104,7 @@ ALTER TABLE {done} ALTER COLUMN payload SET STORAGE EXTERNAL;
 ALTER TABLE {done} ALTER COLUMN result SET STORAGE EXTERNAL;
 CREATE UNIQUE INDEX {prefix}done_id ON {done} (id);
 CREATE INDEX {prefix}done_ended ON {done} (queue, state, finished_at, seq);
--- For lists by any of its columns: see dialects/postgresql_lists.py. One for all, since each costs the settle.
+-- One for lists by any of its columns, since each costs the settle.
 CREATE INDEX {prefix}done_list ON {done} (state, queue, task, worker, seq) WHERE deleted_at IS NULL;
 CREATE INDEX {prefix}done_uniq ON {done} (uniq, seq) WHERE uniq IS NOT NULL;
 CREATE INDEX {prefix}done_key ON {done} (lane_key, seq) WHERE lane_key IS NOT NULL;
