@@ -252,12 +252,22 @@ def test_pages_lead_on_and_text_is_searched(bench: Bench) -> None:
     assert stats_of(bench.ledger).oldest_ready_at == {}
 
 
+def test_one_id_is_looked_up_and_obeys_the_cursor_and_the_other_fields(bench: Bench) -> None:
+    bench.add("a", "b", "c")
+    which = c.JobFilter(id="b")
+    assert [job.id for job in page_of(bench.ledger, which, c.Page()).items] == ["b"]
+    assert count_of(bench.ledger, which) == 1
+    assert page_of(bench.ledger, which, c.Page(cursor=str(bench.job("b").seq))).items == ()
+    assert page_of(bench.ledger, c.JobFilter(id="b", queue="other"), c.Page()).items == ()
+    assert page_of(bench.ledger, c.JobFilter(id="none"), c.Page()).items == ()
+
+
 def test_a_search_looks_at_so_many_jobs_in_one_step_and_at_fewer_when_it_reads_large_payloads(bench: Bench) -> None:
     bench.do(c.Enqueue(jobs=tuple(NewJob(id=f"n{number}", task="t") for number in range(STEP + 1))))
     rare = c.JobFilter(text=f"n{STEP}")
     assert [job.id for job in page_of(bench.ledger, rare, c.Page(newest_first=False)).items] == [f"n{STEP}"]
     assert count_of(bench.ledger, rare) == 1
-    numbers = numbers_of(bench.ledger)
+    numbers = numbers_of(bench.ledger, None, rare)
     assert some_of(bench.ledger, rare, numbers, None) == ([], False)
     last, done = some_of(bench.ledger, rare, numbers, None)
     assert ([job.id for job in last], done) == ([f"n{STEP}"], True)

@@ -72,7 +72,8 @@ async def _statistics(session: Session, which: StatisticsFilter, by: GroupBy) ->
         history, _ = make_history(store)
         if history is not None:
             return await history.statistics(which, by)
-        return await _ask(store, "/statistics", which, list[Statistics], by=by)
+        found: list[Statistics] = await _ask(store, "/statistics", which, list[Statistics], by=by)
+        return found
 
 
 async def _series(session: Session, which: StatisticsFilter, span: Span) -> Sequence[StatisticsPoint]:
@@ -82,7 +83,8 @@ async def _series(session: Session, which: StatisticsFilter, span: Span) -> Sequ
         history, _ = make_history(store)
         if history is not None:
             return await history.series(which, span)
-        return await _ask(store, "/series", which, list[StatisticsPoint], span=span)
+        found: list[StatisticsPoint] = await _ask(store, "/series", which, list[StatisticsPoint], span=span)
+        return found
 
 
 async def _ask(store: Any, path: str, which: StatisticsFilter, kind: Any, **more: str) -> Any:
@@ -100,7 +102,10 @@ def _show(
     if session.out.as_json:
         session.out.value(msgspec.to_builtins(found))
         return
-    rows = [[name, *_row(one)] for name, one in zip(names, found, strict=True)]
+    rows = []
+    for name, one in zip(names, found, strict=True):
+        assert isinstance(one, Statistics | StatisticsPoint)
+        rows.append([name, *_row(one)])
     session.out.table([title, *_COLUMNS], rows)
 
 

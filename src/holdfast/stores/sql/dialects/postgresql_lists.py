@@ -163,10 +163,8 @@ class _Text:
     def groups(self, of: _Lines, codes: list[int], known: tuple[str, ...]) -> str:
         """Return the part that finds which groups there are, from the last one of each state to its first."""
         names = ", ".join(known)
-        fixed, open_ = ("state",), known[1:]
-        if self.queue is not None:
-            fixed, open_ = ("state", "queue"), known[2:]
-        same = "".join(f" AND queue = {self.queue}" for name in fixed if name == "queue")
+        open_ = known[1:] if self.queue is None else known[2:]
+        same = "" if self.queue is None else f" AND queue = {self.queue}"
         order = "ORDER BY " + ", ".join(f"{name} DESC" for name in known) + " LIMIT 1"
         before = f"({', '.join(open_)}) < ({', '.join(f'{of.name}.{name}' for name in open_)})"
         picked = f"SELECT {names} FROM {{{of.table}}} WHERE {of.held}{same} AND "
