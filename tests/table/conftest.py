@@ -7,8 +7,7 @@ import pytest_asyncio
 from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.table.databases import ASYNC, DRIVERS, Databases, databases, make_engine
-from tests.table.models import create_all
+from tests.table.databases import ASYNC, Databases, databases
 
 
 @pytest.fixture(scope="session")
@@ -27,9 +26,8 @@ def driver(request: pytest.FixtureRequest) -> str:
 
 @pytest_asyncio.fixture
 async def engine(servers: Databases, driver: str) -> AsyncIterator[Engine | AsyncEngine]:
-    """An engine on an empty database that has the tables of all models."""
-    made = make_engine(servers.url(driver), sync=not DRIVERS[driver][2])
-    await create_all(made)
+    """An engine on a database that has the tables of all models, empty."""
+    made = servers.engine(driver)
     yield made
     if isinstance(made, AsyncEngine):
         await made.dispose()

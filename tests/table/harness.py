@@ -12,7 +12,7 @@ from holdfast.table import TaskTable
 from holdfast.table.rules import Row
 from holdfast.testing.contract import Look, SourceHarness
 from holdfast.testing.contract.harness import FIXED
-from tests.table.models import Order, create_all
+from tests.table.models import Order
 
 
 class TableHarness(SourceHarness[Order]):
@@ -28,8 +28,7 @@ class TableHarness(SourceHarness[Order]):
         self._made = 0
 
     async def open(self) -> None:
-        """Make the tables."""
-        await create_all(self._engine)
+        """The tables are there."""
 
     async def close(self) -> None:
         """Close the engine."""

@@ -31,7 +31,7 @@ async def orders(engine: Engine | AsyncEngine) -> AsyncIterator[TaskTable[Order]
     await table.close()
 
 
-@feature("G2", "G3", "G4", "GW2")
+@feature("A1", "G2", "G3", "G4", "GW2")
 async def test_a1_a_batch_with_a_duplicate_is_refused_by_type_and_nothing_of_it_is_stored(
     orders: TaskTable[Order],
 ) -> None:
@@ -47,7 +47,7 @@ async def test_a1_a_batch_with_a_duplicate_is_refused_by_type_and_nothing_of_it_
     assert (await orders.get("a")).tries == 3
 
 
-@feature("G6", "G8", "G10", "G12", "G7")
+@feature("A2", "G6", "G8", "G10", "G12", "G7")
 async def test_a2_a_runner_puts_off_three_times_counting_and_then_finishes_with_a_field(
     orders: TaskTable[Order],
 ) -> None:
@@ -78,7 +78,7 @@ async def test_a2_a_runner_puts_off_three_times_counting_and_then_finishes_with_
     )
 
 
-@feature("G14", "G15", "G21", "G27", "G17")
+@feature("A3", "G14", "G15", "G21", "G27", "G17", "GW18")
 async def test_a3_of_100_rows_2_fail_and_the_statistics_agree(orders: TaskTable[Order]) -> None:
     running = highest = 0
 
@@ -111,7 +111,7 @@ async def test_a3_of_100_rows_2_fail_and_the_statistics_agree(orders: TaskTable[
     assert (await orders.get("n-007")).task_error == "n-007 is refused"
 
 
-@feature("G19", "G9", "GW1")
+@feature("A4", "G19", "G9", "GW1")
 async def test_a4_a_row_due_in_2_seconds_does_not_run_at_1_and_is_done_by_4(engine: Engine | AsyncEngine) -> None:
     clock = ManualClock()
     orders = TaskTable(Order, engine, clock=clock)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from holdfast.testing.contract import SourceContract
-from tests.table.databases import ASYNC, DRIVERS, Databases, make_engine
+from tests.table.databases import ASYNC, Databases
 from tests.table.harness import TableHarness
 
 
@@ -13,7 +13,7 @@ from tests.table.harness import TableHarness
 def source_factory(request: pytest.FixtureRequest, servers: Databases) -> Callable[[], TableHarness]:
     """How to make a fresh task table."""
     driver: str = request.param
-    return lambda: TableHarness(lambda: make_engine(servers.url(driver), sync=not DRIVERS[driver][2]))
+    return lambda: TableHarness(lambda: servers.engine(driver))
 
 
 class TestTaskTable(SourceContract):

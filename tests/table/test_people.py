@@ -1,7 +1,6 @@
 """What people do to rows, and what they see of them."""
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -9,7 +8,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import true
+from sqlalchemy import select, true
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from holdfast.clock import ManualClock
@@ -20,7 +20,7 @@ from holdfast.table import Handle, TaskService, TaskState, TaskTable
 from holdfast.table.update import ColumnUpdate
 from tests.features import feature
 from tests.table.databases import Databases, make_engine
-from tests.table.models import Line, Order, create_all
+from tests.table.models import Line, Order
 
 
 @pytest.fixture
@@ -264,25 +264,45 @@ async def test_a_limit_that_is_none_is_refused(orders: TaskTable[Order], bad: An
 # --- locks ---------------------------------------------------------------------------------------------------------
 
 
+#: What makes a lock be met soon, and not slept through in the driver or the server.
+_SOON: dict[str, dict[str, Any]] = {
+    "sqlite": {"timeout": 0.01},
+    "postgresql": {"server_settings": {"lock_timeout": "20"}},
+    "mariadb": {"init_command": "SET SESSION innodb_lock_wait_timeout = 1"},
+}
+
+
 @feature("G23", "GW8")
-async def test_a_locked_file_is_waited_for_and_a_cancelled_caller_leaves_at_once(servers: Databases) -> None:
-    url = servers.url("sqlite")
-    # The driver's own wait is made short, so that the lock is met and not slept through.
-    engine = make_engine(url, connect_args={"timeout": 0.01})
-    await create_all(engine)
+async def test_a_lock_is_waited_for_and_a_cancelled_caller_leaves_at_once(servers: Databases, driver: str) -> None:
+    url = servers.with_tables(driver)
+    engine, other = make_engine(url, connect_args=_SOON[driver]), make_engine(url)
     assert isinstance(engine, AsyncEngine)
+    assert isinstance(other, AsyncEngine)
     orders = TaskTable(Order, engine)
-    other = sqlite3.connect(str(url.database), isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    waiting = asyncio.create_task(orders.create(Order(order_id="a")))
-    leaving = asyncio.create_task(orders.create(Order(order_id="b")))
-    await asyncio.sleep(0.1)
-    assert not waiting.done()
-    leaving.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await leaving
-    other.execute("COMMIT")
-    other.close()
-    assert [one.id for one in await waiting] == ["a"]
-    assert (await orders.stats()).total == 1
+    await orders.create([Order(order_id=one) for one in "ab"])
+    met, translated = asyncio.Semaphore(0), orders.gate.translated
+
+    def spied(error: DBAPIError) -> Exception:
+        met.release()
+        return translated(error)
+
+    orders.gate.translated = spied  # type: ignore[method-assign]
+    async with other.connect() as holder:
+        if driver == "sqlite":
+            await holder.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            await holder.execute(select(Order).with_for_update())
+        waiting = asyncio.create_task(orders.cancel(ids=["a"]))
+        leaving = asyncio.create_task(orders.cancel(ids=["b"]))
+        for _ in range(3):
+            await met.acquire()
+        assert not waiting.done()
+        assert not leaving.done()
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        await holder.rollback()
+    assert (await waiting).done == ("a",)
+    assert (await orders.stats())[State.QUEUED] == 1
     await engine.dispose()
+    await other.dispose()

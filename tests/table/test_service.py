@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from msgspec.structs import replace
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from holdfast.clock import ManualClock
@@ -225,6 +225,28 @@ async def test_a_claim_whose_answer_was_lost_is_given_back(orders: TaskTable[Ord
     assert answer.state is State.QUEUED
     assert (await orders.get("b")).task_state is State.QUEUED
     assert (await orders.get("a")).task_state is State.RUNNING
+
+
+@feature("GW14", "G19")
+async def test_times_are_the_databases_and_not_those_of_workers(orders: TaskTable[Order]) -> None:
+    async def now() -> float:
+        micros = await orders.gate.run(lambda one: one.execute(select(orders.rows.now())).scalar_one(), write=False)
+        return int(micros) / 1_000_000
+
+    async def charge(order: Order, handle: Handle) -> None:
+        handle.pending("1h")
+
+    before = await now()
+    for clock in (ManualClock(before + 90 * 86_400), ManualClock(before - 90 * 86_400)):
+        service = TaskService(orders, charge, clock=clock)
+        name = f"due {clock.now()}"
+        await orders.create([Order(order_id=name), Order(order_id=f"{name}, later")], delay=0)
+        await orders.create(Order(order_id=f"{name}, much later"), delay="1d")
+        assert len((await service.do_once()).snoozed) == 2
+        assert (await service.do_once()).empty
+        row = await orders.get(name)
+        assert before <= row.task_created_at.timestamp() <= row.task_updated_at.timestamp() <= await now()
+        assert before + 3_600 <= row.task_run_at.timestamp() <= await now() + 3_600
 
 
 # --- cancel, time limit --------------------------------------------------------------------------------------------
