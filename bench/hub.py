@@ -155,6 +155,8 @@ def paths() -> dict[str, list[str]]:
         "queue": [f"queue=queue{pick(QUEUES)}" for _ in range(5)],
         "task": [f"task=task{pick(TASKS)}" for _ in range(5)],
         "worker": [f"worker=worker{pick(8)}" for _ in range(5)],
+        "id": [f"id=job-{pick(JOBS):08}" for _ in range(5)],
+        "what is not there": ["queue=none", "task=none", "worker=none", "key=none", "id=none"],
         "key": [f"key=user:{10 * pick(KEYS // 10)}" for _ in range(5)],
         "state and queue": [f"state={states[pick(3)]}&queue=queue{pick(QUEUES)}" for _ in range(5)],
     }
