@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import re
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import msgspec
 
 from holdfast.errors import ConfigError, MissingExtra
+from holdfast.masking import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -31,7 +31,6 @@ _FORMS: Final = (
 )
 #: Of a process on a journal: owner of its folder, client of the node that owns it, or whichever it finds.
 ROLES: Final = ("auto", "owner", "client")
-_SECRET: Final = re.compile(r"(?<=:)[^:@/]+(?=@)")
 
 
 class Adapter(msgspec.Struct, frozen=True):
@@ -297,4 +296,4 @@ def _router_scheme(url: object) -> tuple[str, str]:
 
 def masked(url: object) -> str:
     """Return a URL for a message: with its password hidden."""
-    return _SECRET.sub("***", f"{url!r:.200}")
+    return f"{without_secrets(str(url))!r:.200}"

@@ -152,6 +152,11 @@ def test_t50_no_role_breaks_the_api_and_each_answer_is_as_described(caller: Call
 
 
 @pytest.mark.soak
+def test_t50_a_hundred_requests_for_each_operation_in_each_role(caller: Caller) -> None:
+    explore(caller, 100)
+
+
+@pytest.mark.soak
 @pytest.mark.parametrize("first", range(5))
 def test_t50_a_hundred_thousand_requests(tmp_path: Path, first: int) -> None:
     caller = Caller(tmp_path, "admin")

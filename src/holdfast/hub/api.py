@@ -198,7 +198,13 @@ def _body_reader(entry: Route) -> Callable[[AnyRequest], Awaitable[Any]]:
     async def read(request: AnyRequest) -> Any:
         if decoder is None:
             return None
-        return decoder.decode(await request.body() or b"null")
+        content = await request.body() or b"null"
+        try:
+            return decoder.decode(content)
+        except RecursionError:
+            raise Refusal(
+                422, "body: expected at most 100 levels of nesting, found more. Flatten it.", field="body"
+            ) from None
 
     return read
 

@@ -195,7 +195,7 @@ def _content(value: Raw | UnsetType, what: str, limit: int) -> bytes:
         raise TooLarge(what, len(data), limit, "bytes", "Store the bulk elsewhere and send its name or address.")
     if not data.lstrip().startswith(b"{"):
         raise ContentError(
-            f'{what}: expected an object by name, such as {{"user_id": 42}}, found {shown(data.decode())}.'
+            f'{what}: expected an object by name, such as {{"user_id": 42}}, found {shown(data.decode(errors="replace"))}.'
         )
     try:
         if is_suspect(data):

@@ -15,13 +15,14 @@ from holdfast.hub.why import span
 from holdfast.job.commands import JobFilter, Page, Stats
 from holdfast.job.model import InstanceState
 from holdfast.job.state import State
+from holdfast.statistics import StatisticsFilter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from holdfast.history import SeriesBucket
     from holdfast.hub.parts import Parts
     from holdfast.job.model import Instance, Job, Queue
+    from holdfast.statistics import StatisticsPoint
 
 #: How many rows each table has at most, and how long the figures of the last hours may take, in seconds.
 ROWS: Final = 50
@@ -53,7 +54,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     queues: tuple[Queue, ...]
     instances: tuple[Instance, ...]
     failed: tuple[Job, ...]
-    series: tuple[SeriesBucket, ...] | None
+    series: tuple[StatisticsPoint, ...] | None
 
 
 async def look(parts: Parts) -> Look:
@@ -71,12 +72,12 @@ async def look(parts: Parts) -> Look:
     )
 
 
-async def _series(parts: Parts) -> tuple[SeriesBucket, ...] | None:
+async def _series(parts: Parts) -> tuple[StatisticsPoint, ...] | None:
     if parts.history is None:
         return None
     try:
         async with asyncio.timeout(_SERIES_LIMIT):
-            return tuple(await parts.history.worker_time_series("", 24))
+            return tuple(await parts.history.series(StatisticsFilter(hours=24)))
     except (TimeoutError, HoldfastError):
         return None
 
@@ -247,9 +248,9 @@ def _error(job: Job, *, sees_payload: bool) -> str:
 # --- the last hours ------------------------------------------------------------------------------------------------
 
 
-def _hours(series: Sequence[SeriesBucket] | None) -> Html:
+def _hours(series: Sequence[StatisticsPoint] | None) -> Html:
     if series is None:
-        return _empty("The figures were not to be had just now; the API has them under /api/v1/worker-series.")
+        return _empty("The figures were not to be had just now; the API has them under /api/v1/series.")
     succeeded, failed = sum(one.succeeded for one in series), sum(one.failed for one in series)
     ended = succeeded + failed
     rate = f"{100 * succeeded / ended:.1f} %" if ended else "none yet"
@@ -268,13 +269,13 @@ def _hours(series: Sequence[SeriesBucket] | None) -> Html:
     )
 
 
-def _pace(series: Sequence[SeriesBucket]) -> float:
+def _pace(series: Sequence[StatisticsPoint]) -> float:
     """Attempts a minute over the last hour that is whole, or the running one while there is none before."""
     last = series[-2] if len(series) > 1 and series[-2].total else series[-1]
     return last.total / 60
 
 
-def _bars(series: Sequence[SeriesBucket]) -> Html:
+def _bars(series: Sequence[StatisticsPoint]) -> Html:
     most = max((one.succeeded + one.failed for one in series), default=0) or 1
     width, height = 1_000 / len(series), 90.0
     parts = []

@@ -21,6 +21,7 @@ from holdfast.cli.exits import Exit
 from holdfast.cli.session import Session, shared
 from holdfast.errors import HoldfastError
 from holdfast.hub.parts import NodeInfo
+from holdfast.masking import without_secrets
 from holdfast.wal import OsFiles, read_holder, verify
 from holdfast.wire.place import find_node
 
@@ -90,7 +91,7 @@ def _all(session: Session) -> Iterator[Check]:
     except HoldfastError as error:
         yield Check(name="settings", state="fail", found=str(error), advice="mend them; holdfast config shows all")
         return
-    yield Check(name="settings", state="ok", found=f"store {session.settings.url or session.url}")
+    yield Check(name="settings", state="ok", found=f"store {without_secrets(session.url)}")
     if data is None:
         yield _attempt("store", lambda: _store(session))
         yield from _export(session, session.settings.data)

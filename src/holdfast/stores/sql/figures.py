@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.job.figures import Cell, Key, Packed
+from holdfast.stores.sql.filters import storable
 from holdfast.stores.sql.stats import MINUTE
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ def counted(step: Step, span: int, first: int, queue: str | None, task: str | No
     """What ended in the minutes or hours from `first` on, counted from the epoch. One key may come often."""
     words, args = "", list[Any]()
     for column, value in (("queue", queue), ("task", task)):
+        if value is not None and not storable(value):
+            return []
         if value is not None:
             words, args = f"{words} AND {column} = ?", [*args, value]
     columns = "queue, task, outcome, worker, n, waited, ran, waits, runs"

@@ -39,6 +39,8 @@ Hour = tuple[float, int, int, float]
 def job_figures(step: Step, worker: str) -> Script[list[Counted]]:
     """Count the engine's jobs by the worker of their newest attempt (empty: all jobs)."""
     found: list[Counted] = []
+    if not filters.storable(worker):
+        return found
     for text in (_LIVE, _ENDED):
         where, args = (_OF_WORKER, (worker,)) if worker else ("", ())
         for queue, code, count, timed, took in (yield step.db.q(f"{text}{where} GROUP BY queue, state", *args)):
@@ -48,6 +50,8 @@ def job_figures(step: Step, worker: str) -> Script[list[Counted]]:
 
 def hour_figures(step: Step, worker: str, since: float) -> Script[list[Hour]]:
     """Count the engine's jobs that succeeded since then, by hour."""
+    if not filters.storable(worker):
+        return []
     where, args = (_OF_WORKER, (worker,)) if worker else ("", ())
     rows = yield step.db.q(f"{_HOURS}{where} GROUP BY {{hour_ended}}", micros(since), *args)
     return [(int(hour) * _HOUR, int(count), int(timed), float(took or 0.0)) for hour, count, timed, took in rows]
@@ -66,6 +70,8 @@ def tried(
 
     odd: only those that are more than a success at the first try.
     """
+    if not all(filters.storable(value) for value in (queue, task) if value is not None):
+        return []
     condition: list[str] = ["attempt > 0", "updated_at >= ?"]
     args: list[Any] = [micros(since)]
     if odd:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from holdfast.errors import ConfigError, StoreUnavailable
+from holdfast.masking import without_secrets
 from holdfast.stores.sql.drivers.asyncpg_errors import POOLER, as_ours, meaning_of, state_of
 from holdfast.stores.sql.drivers.pool import Pool, end
 from holdfast.stores.sql.drivers.pooled import IDLE_TRANSACTION, Failed, PooledRuns
@@ -309,7 +310,7 @@ def shown(url: str) -> str:
     'PostgreSQL at db.example:6432/jobs'
     """
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(without_secrets(url))
         place = parts.netloc.rpartition("@")[2] + parts.path
     except ValueError:
         place = "the given URL"
