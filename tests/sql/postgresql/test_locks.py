@@ -26,9 +26,12 @@ async def test_one_enqueue_takes_no_more_locks_than_are_cheap(url: str) -> None:
         step = Step(db, None)  # type: ignore[arg-type]  # nothing is drawn
         statement, another = (next(db.hot.enqueue_plain(step, [NewJob(id=name, task="t")])) for name in ("one", "two"))
         await connection.execute("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off")
+        await connection.execute(
+            "INSERT INTO holdfast_queue VALUES ('default', 0, NULL, NULL, $1)", b"\x81\xa4name\xa7default"
+        )
         await connection.fetch(another.sql, *another.args)  # planning it locks more, and is done once for a connection
         async with connection.transaction():
-            await connection.fetch(statement.sql, *statement.args)
+            assert await connection.fetch(statement.sql, *statement.args), "nothing was stored"
             held = await connection.fetchval(_HELD)
         # The indexes of the table that is written are let go of again within the statement.
         assert held + await connection.fetchval(_INDEXES) <= CHEAP
