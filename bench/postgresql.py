@@ -106,12 +106,12 @@ class Bench:
             self.run(f"{name} fill", program, url, "fill", JOBS)
             self.settle_down(url)
             self.run(f"{name} drain", program, url, "drain", JOBS)
-            if name != "raw":
-                answer(start(program, url, "fill", JOBS))
-                self.settle_down(url)
-                two = [answer(process) for process in [start(program, url, "drain", JOBS) for _ in range(2)]]
-                passed = max(one["ended"] for one in two) - min(one["began"] for one in two)
-                self.taken.setdefault(f"{name} two", []).append({"rate": JOBS / passed})
+            answer(start(program, url, "fill", JOBS))
+            self.settle_down(url)
+            action = "share" if name == "raw" else "drain"
+            two = [answer(process) for process in [start(program, url, action, JOBS) for _ in range(2)]]
+            passed = max(one["ended"] for one in two) - min(one["began"] for one in two)
+            self.taken.setdefault(f"{name} two", []).append({"rate": JOBS / passed})
             if name == "ours":
                 url = self.fresh_for(url)
                 answer(start(program, url, "fill", JOBS))
@@ -151,6 +151,10 @@ def figures(bench: Bench) -> list[Figure]:
         Figure("drain / bare claim + settle", *_line(bench, "ours drain", "raw drain", 0.60, 0.65)),
         Figure("drain / drain that keeps no history", *_line(bench, "ours drain", "ours forget", 0.90, 0.95)),
         Figure("worker's CPU µs per job", bench.median("ours drain", "cpu"), 20, 12, "", less_is_better=True),
+        # What a second process can bring on this machine: the bare loop with nothing but SQL, and ours beside it.
+        Figure("two workers / two bare loops", *_line(bench, "ours two", "raw two", 0, 0), only_shown=True),
+        Figure("two bare loops / one of them", *_line(bench, "raw two", "raw drain", 0, 0), only_shown=True),
+        Figure("two workers / one of ours", *_line(bench, "ours two", "ours drain", 0, 0), only_shown=True),
         Figure("one enqueue after the other / INSERT", *_line(bench, "ours single", "raw single", 0.85, 0.85)),
         Figure("100 callers / INSERT", *_line(bench, "ours crowd", "raw single", 10, 25)),
         Figure("producer beside worker / bare", *_line(bench, "ours both", "raw both", 0.35, 0.50)),
@@ -162,6 +166,7 @@ def figures(bench: Bench) -> list[Figure]:
         found += [
             Figure("drain / PgQueuer", *_line(bench, "ours drain", "peer drain", 2, 2.5)),
             Figure("two workers / PgQueuer's two", *_line(bench, "ours two", "peer two", 1.6, 2)),
+            Figure("two bare loops / PgQueuer's two", *_line(bench, "raw two", "peer two", 0, 0), only_shown=True),
             Figure("bulk enqueue / PgQueuer", *_line(bench, "ours fill", "peer fill", 2, 2)),
             Figure("peak memory / PgQueuer", rss, 1.1, 1.1, f"{made} MB", less_is_better=True),
         ]

@@ -63,6 +63,15 @@ async def drain(connection: asyncpg.Connection, count: int) -> float:
     return count / (time.perf_counter() - begin)
 
 
+async def share(connection: asyncpg.Connection) -> dict[str, float]:
+    """Claim and settle until nothing is left, beside others; when the first was claimed and the last settled."""
+    began = 0.0
+    while rows := await connection.fetch(CLAIM, BATCH):
+        began = began or time.time()
+        await connection.execute(SETTLE, [row[0] for row in rows])
+    return {"began": began or time.time(), "ended": time.time()}
+
+
 async def single(connection: asyncpg.Connection, count: int) -> float:
     """Insert one by one; jobs per second."""
     begin = time.perf_counter()
@@ -83,6 +92,8 @@ async def main(url: str, action: str, count: int) -> dict[str, Any]:
             return {"rate": await single(connection, count)}
         if action == "drain":
             return {"rate": await drain(connection, count)}
+        if action == "share":
+            return await share(connection)
         other = await asyncpg.connect(url)
         begin = time.perf_counter()
         await asyncio.gather(fill(connection, count), drain(other, count))

@@ -13,7 +13,7 @@ import msgspec
 from holdfast.job.model import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from holdfast.job.commands import (
         Beat,
@@ -157,8 +157,8 @@ class Store(Source[Job], Protocol):
         """Bring the schema up to date; return the names of the steps that were taken (none for stores without schema)."""
         ...
 
-    async def enqueue(self, jobs: Sequence[NewJob], *, on_duplicate: OnDuplicate = ...) -> list[Enqueued]:
-        """Store all jobs or none; answers in the order of `jobs`.
+    async def enqueue(self, jobs: Iterable[NewJob], *, on_duplicate: OnDuplicate = ...) -> list[Enqueued]:
+        """Store all jobs or none; answers in the order of `jobs`. A store may draw some while it stores others.
 
         Raises DuplicateJob (ids and unique keys taken), TaskInactive, TooLarge.
         """

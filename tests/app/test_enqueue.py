@@ -28,15 +28,16 @@ from tests.features import feature
 
 
 class CountingStore(MemoryStore):
-    """A store that remembers how many jobs each enqueue had."""
+    """A store that remembers how many jobs each enqueue stored."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.batches: list[int] = []
 
     async def enqueue(self, jobs: Any, **options: Any) -> list[Enqueued]:
-        self.batches.append(len(jobs))
-        return await super().enqueue(jobs, **options)
+        answers = await super().enqueue(jobs, **options)
+        self.batches.append(len(answers))
+        return answers
 
 
 @pytest.fixture

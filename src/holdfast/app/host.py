@@ -10,6 +10,7 @@ from holdfast.app.loading import find_name
 from holdfast.app.within import enqueue_here, enqueue_within, joining
 from holdfast.errors import UsageError
 from holdfast.job.model import NewJob
+from holdfast.task.coming import Coming
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Sequence
@@ -58,25 +59,25 @@ class AppHost:
         return await session.submit(job, on_duplicate)
 
     async def submit_many(
-        self, jobs: Sequence[NewJob], on_duplicate: OnDuplicate, *, atomic: bool, tx: Any = None
+        self, jobs: Coming, on_duplicate: OnDuplicate, *, atomic: bool, tx: Any = None
     ) -> tuple[list[Enqueued], int]:
         """See Host."""
         if self.on_enqueue:
-            jobs = [await self._prepare(job) for job in jobs]
+            jobs = Coming.of([await self._prepare(job) for job in jobs.all()])
         if self.inline is not None:
-            return [await self.inline.run(job) for job in jobs], 1
+            return [await self.inline.run(job) for job in jobs.all()], 1
         session = await self._connection.session()
         if tx is not None:
-            told = await self._defining(session, {job.task for job in jobs})
-            return await enqueue_within(session.store, tx, jobs, on_duplicate, told), 1
-        for alias in {job.task for job in jobs}:
+            told = await self._defining(session, jobs.tasks)
+            return await enqueue_within(session.store, tx, jobs.all(), on_duplicate, told), 1
+        for alias in jobs.tasks:
             await self._define(session, alias)
         return await session.submit_many(jobs, on_duplicate, atomic=atomic)
 
     def submit_within(self, jobs: Sequence[NewJob], on_duplicate: OnDuplicate, tx: Any) -> list[Enqueued]:
         """See Host."""
         if self.inline is not None:
-            return self.run_sync(self.submit_many(jobs, on_duplicate, atomic=True))[0]
+            return self.run_sync(self.submit_many(Coming.of(jobs), on_duplicate, atomic=True))[0]
         store, prepared, told = self.run_sync(self._prepare_within(jobs))
         return enqueue_here(store, tx, prepared, on_duplicate, told)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from holdfast.job.model import Definition, NewJob
     from holdfast.store import Store
     from holdfast.task import Task
+    from holdfast.task.coming import Coming
 
 logger: Final = logging.getLogger("holdfast.app")
 
@@ -111,9 +112,16 @@ class Session:
         return await self._gatherers[on_duplicate].put(job)
 
     async def submit_many(
-        self, jobs: Sequence[NewJob], on_duplicate: OnDuplicate, *, atomic: bool
+        self, coming: Coming, on_duplicate: OnDuplicate, *, atomic: bool
     ) -> tuple[list[Enqueued], int]:
         """Store many jobs in as few batches as the limits allow; return the answers and the number of batches."""
+        if coming.count <= ENQUEUE_JOBS_MAX:
+            try:
+                return await self.store.enqueue(coming, on_duplicate=on_duplicate), 1
+            except TooLarge:
+                if sum(map(_size, coming.kept)) <= ENQUEUE_BYTES_MAX:
+                    raise  # not the batch is too large, but something in it
+        jobs = coming.all()
         pieces = list(cut(jobs))
         if atomic and len(pieces) > 1:
             raise _too_large(jobs)

@@ -26,7 +26,7 @@ from holdfast.stores.ledger_feed import Marks
 from holdfast.stores.wakeups import Endings, Signal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     from holdfast.job.draw import Draw
     from holdfast.job.model import Definition, Instance, Job, NewJob, Operation, Queue, Schedule, WorkerConfig
@@ -176,7 +176,7 @@ class LedgerStore:
     # --- the hot path
 
     async def enqueue(
-        self, jobs: Sequence[NewJob], *, on_duplicate: c.OnDuplicate = c.OnDuplicate.RAISE
+        self, jobs: Iterable[NewJob], *, on_duplicate: c.OnDuplicate = c.OnDuplicate.RAISE
     ) -> list[c.Enqueued]:
         """Store all jobs or none."""
         answer: list[c.Enqueued] = await self._run(c.Enqueue(jobs=tuple(jobs), on_duplicate=on_duplicate))

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from holdfast.job.commands import Enqueued, OnDuplicate, Order, Ordered
     from holdfast.job.model import Job, NewJob
+    from holdfast.task.coming import Coming
     from holdfast.task.task import Task
 
 T = TypeVar("T")
@@ -30,7 +31,7 @@ class Host(Protocol):
         ...
 
     async def submit_many(
-        self, jobs: Sequence[NewJob], on_duplicate: OnDuplicate, *, atomic: bool, tx: Any = None
+        self, jobs: Coming, on_duplicate: OnDuplicate, *, atomic: bool, tx: Any = None
     ) -> tuple[list[Enqueued], int]:
         """Store many jobs; return the answers in order, and into how many batches they were cut."""
         ...

@@ -12,6 +12,7 @@ import msgspec
 from holdfast.errors import BadArguments, ConfigError, ContentError, UsageError
 from holdfast.job.commands import Define
 from holdfast.task.arguments import Arguments, make_arguments
+from holdfast.task.coming import Coming
 from holdfast.task.handle import Handles, JobHandle, decode_any
 from holdfast.task.options import Options, Placement, place
 from holdfast.task.service import with_service
@@ -64,19 +65,18 @@ class Bound(Generic[P, R]):
         answer tell how many. With `atomic` more is refused with TooLarge. Raises as `enqueue`, and then stores nothing of
         the batch; a note of the error tells what earlier batches stored. Raises UsageError for what holds no items.
         """
-        jobs, tx = self._jobs_of(items), self._placement.tx
+        jobs, tx = self._coming(items), self._placement.tx
         answers, pieces = await self._host.submit_many(jobs, self._placement.on_duplicate, atomic=atomic, tx=tx)
         return self._handles(answers, pieces)
 
-    def _jobs_of(self, items: Iterable[Item]) -> list[NewJob]:
+    def _coming(self, items: Iterable[Item]) -> Coming:
         given = _items(items)
-        new_id = iter(self._host.new_ids(len(given))).__next__
-        jobs = [self._job_of(item, new_id) for item in given]
-        if len(jobs) > 1 and "id" in self._placement.fields:
+        if len(given) > 1 and "id" in self._placement.fields:
             raise ContentError(
-                f"id: expected one job for an id of your own, found {len(jobs)}. Enqueue them one by one."
+                f"id: expected one job for an id of your own, found {len(given)}. Enqueue them one by one."
             )
-        return jobs
+        new_id = iter(self._host.new_ids(len(given))).__next__
+        return Coming((self._job_of(item, new_id) for item in given), len(given), frozenset({self._task.alias}))
 
     def _handles(self, answers: Iterable[Enqueued], pieces: int) -> Handles[R]:
         decode = self._task.decode_result
@@ -141,7 +141,7 @@ class SyncBound(Generic[P, R]):
     def enqueue_many(self, items: Iterable[Item], *, atomic: bool = False) -> Handles[R]:
         """See Bound.enqueue_many. Raises UsageError where a loop runs."""
         if self._bound._placement.tx is not None:
-            return self._within(self._bound._jobs_of(items))
+            return self._within(self._bound._coming(items).all())
         return self._bound._host.run_sync(self._bound.enqueue_many(items, atomic=atomic))
 
     def _within(self, jobs: list[NewJob]) -> Handles[R]:

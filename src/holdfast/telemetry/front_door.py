@@ -15,7 +15,7 @@ from holdfast.telemetry.observer import Gone, listening
 from holdfast.worker.hooks import tell
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from holdfast.job import commands as c
     from holdfast.job.model import Definition, Instance, Job, NewJob, Operation, Queue, Schedule, WorkerConfig
@@ -115,11 +115,11 @@ class FrontDoor:
     # --- the hot path
 
     async def enqueue(
-        self, jobs: Sequence[NewJob], *, on_duplicate: OnDuplicate = OnDuplicate.RAISE
+        self, jobs: Iterable[NewJob], *, on_duplicate: OnDuplicate = OnDuplicate.RAISE
     ) -> list[c.Enqueued]:
         """Store all jobs or none."""
         if self._prepare is not None:
-            jobs = self._prepare(jobs)
+            jobs = self._prepare(tuple(jobs))
         answers = await self._watched("enqueue", self._store.enqueue(jobs, on_duplicate=on_duplicate))
         tell(self._enqueued, answers)
         return answers

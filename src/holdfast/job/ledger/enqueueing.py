@@ -53,17 +53,16 @@ def enqueue(ledger: Ledger, command: Enqueue, now: float, _draw: Draw) -> Genera
 def check_batch(command: Enqueue) -> None:
     """Refuse what no store could keep, whatever it holds already. Raises TooLarge and ContentError."""
     check_types(command.jobs)
-    _check_size(command)
+    check_size(len(command.jobs), sum([len(new.payload) for new in command.jobs]))
     for new in command.jobs:
         _check_content(new)
 
 
-def _check_size(command: Enqueue) -> None:
-    count = len(command.jobs)
+def check_size(count: int, size: int) -> None:
+    """Raise TooLarge for more jobs, or bytes of payload, than one enqueue takes."""
     advice = "Nothing was stored. Send smaller batches, or use enqueue_many, which cuts them."
     if count > ENQUEUE_JOBS_MAX:
         raise TooLarge("one enqueue", count, ENQUEUE_JOBS_MAX, "jobs", advice)
-    size = sum([len(new.payload) for new in command.jobs])
     if size > ENQUEUE_BYTES_MAX:
         raise TooLarge("one enqueue", size, ENQUEUE_BYTES_MAX, "bytes of payload", advice)
 

@@ -25,7 +25,7 @@ from holdfast.wire.orders import operation_of, ordered_of, request_doc
 from holdfast.wire.problems import MEDIA_TYPE, Problem, error_of, http_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from holdfast.clock import Clock
     from holdfast.job.model import Definition, Job, NewJob, Operation, Schedule
@@ -127,9 +127,10 @@ class RemoteStore:
     # --- the hot path
 
     async def enqueue(
-        self, jobs: Sequence[NewJob], *, on_duplicate: c.OnDuplicate = c.OnDuplicate.RAISE
+        self, jobs: Iterable[NewJob], *, on_duplicate: c.OnDuplicate = c.OnDuplicate.RAISE
     ) -> list[c.Enqueued]:
         """Store all jobs or none."""
+        jobs = tuple(jobs)
         batch = r.EnqueueBatch(jobs=tuple(map(new_job_doc, jobs)), on_duplicate=on_duplicate)
         # Ids made by engines are known again; a caller's own id would be refused as a duplicate of itself.
         repeatable = not any(job.own_id or job.unique for job in jobs)

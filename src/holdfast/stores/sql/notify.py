@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.errors import HoldfastError
@@ -55,7 +56,7 @@ class Listener:
         self._connection: Any = None
         self._lost = asyncio.Event()
         self._asking = asyncio.Lock()
-        self.herd = Herd(self._wake, random.random)
+        self.herd = Herd(self._wake, time.monotonic)
         self._told = False  # that nothing is heard through a pooler
         self._asked = 0.0  # when it last answered, by the loop's time
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -13,9 +14,9 @@ from msgspec.structs import replace
 from holdfast.clock import SystemClock
 from holdfast.errors import ConfigError, OutcomeUnknown
 from holdfast.job import commands as c
-from holdfast.job.ledger.enqueueing import check_batch
 from holdfast.store import Capabilities
 from holdfast.stores.sql.dialects.postgresql import PostgresDialect
+from holdfast.stores.sql.dialects.postgresql_flow import Drawn, Flowed, NotPlain, enqueue_flowing
 from holdfast.stores.sql.dialects.postgresql_hot import is_plain
 from holdfast.stores.sql.dialects.postgresql_upkeep import PRUNE_BATCH, PostgresUpkeep
 from holdfast.stores.sql.drivers.asyncpg import AsyncpgDriver, PostgresOptions, shown
@@ -26,7 +27,7 @@ from holdfast.stores.sql.store import SqlStore
 from holdfast.stores.sql.upkeep import rescue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from holdfast.clock import Clock
     from holdfast.job.draw import Draw
@@ -56,6 +57,8 @@ class PostgresStore(SqlStore):
         self._again: Callable[[], PostgresStore] | None = None
         self._upkeep = PostgresUpkeep(db)
         self._queues: tuple[str, ...] = ()  # that were claimed from last
+        self._instance = ""  # for which
+        self._emptied: tuple[tuple[str, ...], int] | None = None  # queues that a claim left empty, and its cursor
         self._vain_since: float | None = None  # when the last wait began, if it saw nothing
         self._nothing_at = float(
             "-inf"
@@ -119,21 +122,30 @@ class PostgresStore(SqlStore):
             return make(step)
 
         try:
-            answer = await self._postgres.run(script, single=single, repeats=repeats)
+            with self._telling_cancelled():
+                answer = await self._postgres.run(script, single=single, repeats=repeats)
         except Exception:
             step.take_back()
             raise
+        if step.ready and not single:
+            self._fast.floors.forget(step.ready)
+        self._tell_others(step)
+        return answer
+
+    @contextmanager
+    def _telling_cancelled(self) -> Iterator[None]:
+        try:
+            yield
         except asyncio.CancelledError:
             # It may be stored all the same: let those who wait look.
             self._work.notify()
             self._ends.notify()
             raise
-        if step.ready and not single:
-            self._fast.floors.forget(step.ready)
+
+    def _tell_others(self, step: Step) -> None:
         if step.news:
             self._tell(step)
             self._announcer.tell(step)
-        return answer
 
     def _fresh(self) -> Step:
         return Step(self._db, self._draw)
@@ -141,11 +153,18 @@ class PostgresStore(SqlStore):
     # --- the hot path: one statement outside a transaction where that does it
 
     async def enqueue(
-        self, jobs: Sequence[NewJob], *, on_duplicate: c.OnDuplicate = c.OnDuplicate.RAISE
+        self, jobs: Iterable[NewJob], *, on_duplicate: c.OnDuplicate = c.OnDuplicate.RAISE
     ) -> list[c.Enqueued]:
-        """Store all jobs or none."""
-        command = c.Enqueue(jobs=tuple(jobs), on_duplicate=on_duplicate)
-        check_batch(command)
+        """Store all jobs or none. Of many, some are drawn while others are being stored."""
+        drawn = Drawn(jobs, on_duplicate)
+        if drawn.flows:
+            try:
+                return await self._enqueue_flowing(drawn)
+            except NotPlain:
+                pass
+            except OutcomeUnknown as unknown:
+                return await self._enqueue_again(drawn.all(), unknown)
+        command = drawn.all()
         if all(is_plain(new) for new in command.jobs):
             tries = count()
 
@@ -161,19 +180,35 @@ class PostgresStore(SqlStore):
         except OutcomeUnknown as unknown:
             return await self._enqueue_again(command, unknown)
 
+    async def _enqueue_flowing(self, drawn: Drawn) -> list[c.Enqueued]:
+        self._check_open()
+        step, tries = self._fresh(), count()
+
+        def script() -> Script[Flowed]:
+            if next(tries):
+                raise NotPlain  # a repeat may find ids of theirs stored: only the rules can tell
+            return enqueue_flowing(self._fast, step, drawn)
+
+        with self._telling_cancelled():
+            answers = await self._postgres.run_flow(script)
+        self._tell_others(step)
+        return answers
+
     async def claim(self, want: c.Want) -> c.Claims[Job]:
         """Hand out ready jobs."""
         cursor = self._work.count  # read before the claim: what comes during it is seen by the next wait
-        self._queues = tuple(one.queue for one in want.queues)
-        if self._was_in_vain() and not want.sticky:
+        self._queues, self._instance = tuple(one.queue for one in want.queues), want.instance
+        if not want.sticky and (self._was_in_vain() or self._was_emptied(cursor)):
             return c.Claims((), cursor, self._due)
         marks = self._listener.herd.before_claim(self._queues)
         claims = await self._write(lambda step: self._fast.claim_single(step, want), single=True)
         if claims is None:
             claims = await self._write(lambda step: self._hot.claim(step, want))
         self._due = claims.next_due
-        if marks and _left_nothing(want, claims):
-            self._tell_done(marks)
+        if _left_nothing(want, claims):
+            self._emptied = self._queues, cursor
+            if marks:
+                self._tell_done(marks)
         return c.Claims(claims.items, cursor, claims.next_due, claims.ownerless)
 
     def _tell_done(self, marks: tuple[str, ...]) -> None:
@@ -214,8 +249,16 @@ class PostgresStore(SqlStore):
             return False
         return self._due is None or self._due > self.now()
 
+    def _was_emptied(self, cursor: int) -> bool:
+        """Tell whether the claim before this one took all there was, and nothing was heard since: as for one who waits."""
+        emptied, self._emptied = self._emptied, None
+        if emptied != (self._queues, cursor) or not self.listening:
+            return False
+        return self._due is None or self._due > self.now()
+
     async def heartbeat(self, beat: c.Beat) -> c.Signals:
         """Extend an instance's leases."""
+        self._instance = self._instance or beat.instance.id
         signals = await self._write(lambda step: self._upkeep.beat(step, beat), single=True, repeats=True)
         if signals is None:
             signals = await self._write(lambda step: self._upkeep.beat_by_rules(step, beat), repeats=True)
@@ -225,13 +268,13 @@ class PostgresStore(SqlStore):
         """End claims whose lease has passed, promote what is due, prune; after a look whether there is any of it."""
         self._check_open()
         at = asyncio.get_running_loop().time()
-        statement = self._upkeep.look(self._queues)
+        statement = self._upkeep.look(self._queues, self._instance)
         rows = await self._listener.ask(statement)
         if rows is None:
             rows = await self._postgres.run(lambda: _alone(statement), write=False, single=True)
         looked = self._upkeep.looked(rows)
         await self._tend_figures()
-        self._listener.herd.others = max(0, looked.processes - 1)
+        self._listener.herd.others, self._listener.herd.place = max(0, looked.processes - 1), looked.before
         if looked.ready:
             self._work.notify()  # the look behind the notifications: those who wait may have missed one
         elif self._queues:

@@ -7,7 +7,7 @@ ready, what ended) it notes in its `Step`, and that counts only when the transac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -20,11 +20,15 @@ Row = tuple[Any, ...]
 
 
 class Statement(NamedTuple):
-    """One statement in the words of its database. many: `args` is a list of rows of arguments, and no rows come back."""
+    """One statement in the words of its database. many: `args` is a list of rows of arguments, and no rows come back.
+
+    meanwhile: work in small pieces that may be done while the database thinks about it; the script does what is left.
+    """
 
     sql: str
     args: Sequence[Any] = ()
     many: bool = False
+    meanwhile: Iterator[None] | None = None
 
 
 Script = Generator[Statement, list[Row], T]

@@ -13,7 +13,7 @@ from holdfast.stores.sql.cold import control
 from holdfast.stores.sql.store_base import SqlBase
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from holdfast.job.model import Job, NewJob
 
@@ -22,7 +22,7 @@ class HotCalls(SqlBase):
     """Enqueue, claim, settle, progress, heartbeat, rescue."""
 
     async def enqueue(
-        self, jobs: Sequence[NewJob], *, on_duplicate: c.OnDuplicate = c.OnDuplicate.RAISE
+        self, jobs: Iterable[NewJob], *, on_duplicate: c.OnDuplicate = c.OnDuplicate.RAISE
     ) -> list[c.Enqueued]:
         """Store all jobs or none."""
         command = c.Enqueue(jobs=tuple(jobs), on_duplicate=on_duplicate)

@@ -9,6 +9,7 @@ class TestMyStore(StoreContract):
 
 from __future__ import annotations
 
+from holdfast.testing.contract.batches import Batches
 from holdfast.testing.contract.bulk import BulkControl
 from holdfast.testing.contract.clocks import Clocks
 from holdfast.testing.contract.content import Content
@@ -34,6 +35,7 @@ from holdfast.testing.contract.unique import ConflictActions, UniqueKeys
 class StoreContract(
     StateTable,
     Intake,
+    Batches,
     Duplicates,
     UniqueKeys,
     ConflictActions,

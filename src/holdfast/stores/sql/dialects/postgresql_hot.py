@@ -76,27 +76,31 @@ class PostgresHot(Hot):
 
     def enqueue_plain(self, step: Step, jobs: Sequence[NewJob]) -> Script[list[c.Enqueued] | None]:
         """Store jobs that have neither key nor unique key nor an id of the caller's; None when it is not as plain as that."""
+        statement = self.enqueue_statement(jobs)
+        rows = (yield statement) if statement is not None else []
+        if not rows:
+            return None
+        step.ready |= {new.queue for new in jobs}
+        step.jobs = len(jobs)
+        return self.stored(rows, jobs)
+
+    def enqueue_statement(self, jobs: Sequence[NewJob]) -> Statement | None:
+        """Return the statement that stores plain jobs, if they are as plain as that; None when they are known not to be."""
         ids = [new.id for new in jobs]
         if not jobs or len(set(ids)) < len(ids):
             return None
         first = jobs[0]
         if all(_alike(first, new) for new in jobs):
-            answers = yield from self._enqueue_alike(first, jobs, ids)
-        else:
-            answers = yield from self._enqueue_mixed(jobs, ids)
-        if answers is not None:
-            step.ready |= {new.queue for new in jobs}
-            step.jobs = len(jobs)
-        return answers
+            return self._enqueue_alike(first, jobs, ids)
+        return self._enqueue_mixed(jobs, ids)
 
-    def _enqueue_alike(self, first: NewJob, jobs: Sequence[NewJob], ids: list[str]) -> Script[list[c.Enqueued] | None]:
+    def _enqueue_alike(self, first: NewJob, jobs: Sequence[NewJob], ids: list[str]) -> Statement:
         common = (first.queue, first.task, -first.priority, _policy(first), self._db.steered())
         if len(jobs) == 1:
-            rows = yield Statement(self._single, (first.id, first.payload, *common))
-            return _stored(rows, jobs) if rows else None
+            return Statement(self._single, (first.id, first.payload, *common))
         payloads = [new.payload for new in jobs]
         sizes = [len(payload) for payload in payloads]
-        rows = yield Statement(
+        return Statement(
             self._alike,
             (
                 texts(ids),
@@ -107,10 +111,9 @@ class PostgresHot(Hot):
                 numbers(sizes),
             ),
         )
-        return _stored(rows, jobs) if rows else None
 
-    def _enqueue_mixed(self, jobs: Sequence[NewJob], ids: list[str]) -> Script[list[c.Enqueued] | None]:
-        rows = yield Statement(
+    def _enqueue_mixed(self, jobs: Sequence[NewJob], ids: list[str]) -> Statement:
+        return Statement(
             self._mixed,
             (
                 ids,
@@ -126,9 +129,16 @@ class PostgresHot(Hot):
                 list({new.queue for new in jobs}),
             ),
         )
-        if not rows:
-            return None
-        return _stored(rows, jobs)
+
+    def stored(self, rows: Sequence[Row], jobs: Sequence[NewJob]) -> list[c.Enqueued]:
+        """Return the answers for jobs that got these numbers at one time."""
+        now = seconds(rows[0][1])
+        ledger: Any = SimpleNamespace(next_seq=0)  # all that the rule of acceptance asks of a ledger
+        answers = []
+        for row, new in zip(rows, jobs, strict=True):
+            ledger.next_seq = row[0]
+            answers.append(c.Enqueued(_NEW, accept(ledger, new, now)))
+        return answers
 
     # --- claim
 
@@ -351,17 +361,6 @@ def _ended(one: c.Settlement[Job], now: int) -> Ended:
 
 def _policy(new: NewJob) -> bytes | None:
     return policy_of(new.retry, new.timeout, new.on_wait, new.unique_window, new.tags, new.headers, new.replay_of)
-
-
-def _stored(rows: Sequence[Row], jobs: Sequence[NewJob]) -> list[c.Enqueued]:
-    """Return the answers for jobs that got these numbers at one time."""
-    now = seconds(rows[0][1])
-    ledger: Any = SimpleNamespace(next_seq=0)  # all that the rule of acceptance asks of a ledger
-    answers = []
-    for row, new in zip(rows, jobs, strict=True):
-        ledger.next_seq = row[0]
-        answers.append(c.Enqueued(_NEW, accept(ledger, new, now)))
-    return answers
 
 
 def _own_lease(row: Row, now: int, wanted: int) -> float:

@@ -248,7 +248,7 @@ SELECT EXISTS (SELECT FROM me), (SELECT body FROM {{worker}} WHERE name = $6::te
 # that it meets one soon, and there is none; for min() it may walk along the whole index.
 #: What there is to do for upkeep, told by one look: lost or dead processes and jobs, or an operation that is not done; jobs
 #: that are due; ready jobs of the queues in $3; and of each queue and kind of ended jobs how many there are, and when the
-#: first of them ended.
+#: first of them ended; how many processes live, and how many of them stand before $4.
 LOOK: Final = f"""
 WITH known AS MATERIALIZED (SELECT coalesce($1::bigint, {NOW}) AS now)
 SELECT now,
@@ -265,7 +265,8 @@ SELECT now,
        ended.state, ended.n, (SELECT body FROM {{queue}} WHERE name = ended.queue),
        (SELECT finished_at FROM {{done}} AS done WHERE done.queue = ended.queue AND done.state = ended.state
          ORDER BY queue, state, finished_at, seq LIMIT 1),
-       (SELECT count(*) FROM {{instance}} WHERE live = 1)
+       (SELECT count(*) FROM {{instance}} WHERE live = 1),
+       (SELECT count(*) FROM {{instance}} WHERE live = 1 AND id < $4::text)
   FROM known
   LEFT JOIN (
         SELECT queue, state % 100 AS state, sum(n)::bigint AS n FROM {{tally}} GROUP BY 1, 2 HAVING sum(n) > 0

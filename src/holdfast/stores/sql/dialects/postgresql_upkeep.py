@@ -32,13 +32,18 @@ _EVER: Final = 1 << 62
 
 
 class Looked(NamedTuple):
-    """What a look found. work: whether upkeep has something to do beside purging plain successes, of which `old` tells the
-    queues and how many there are more than they keep; ready: whether a worker has; processes: how many live."""
+    """What a look found.
+
+    work: whether upkeep has something to do beside purging plain successes, of which `old` tells the queues and how many
+    there are more than they keep; ready: whether a worker has; processes: how many live; before: how many of them stand
+    before this one.
+    """
 
     work: bool
     ready: bool
     old: tuple[tuple[Queue, int], ...]
     processes: int
+    before: int
 
 
 class PostgresUpkeep:
@@ -82,9 +87,9 @@ class PostgresUpkeep:
 
     # --- looks
 
-    def look(self, queues: Sequence[str]) -> Statement:
-        """The look at what there is to do. `queues`: those whose ready jobs are asked for."""
-        return Statement(self._look, (self._db.steered(), micros(GONE_AFTER), list(queues)))
+    def look(self, queues: Sequence[str], instance: str = "") -> Statement:
+        """The look at what there is to do, by a process. `queues`: those whose ready jobs are asked for."""
+        return Statement(self._look, (self._db.steered(), micros(GONE_AFTER), list(queues), instance))
 
     def looked(self, rows: Sequence[Row]) -> Looked:
         """What the rows of a look tell."""
@@ -93,7 +98,7 @@ class PostgresUpkeep:
         mixed = {row[6] for row in rows if row[4] == SUCCEEDED + ELSEWHERE}  # records of others count with them
         plain = [row for row in going if row[4] == SUCCEEDED and row[6] not in mixed]
         old = [(body_from(row[6], Queue), row[5]) for row in plain]
-        return Looked(lost or due or len(plain) < len(going), ready, tuple(old), rows[0][8])
+        return Looked(lost or due or len(plain) < len(going), ready, tuple(old), *rows[0][8:10])
 
     def prune(self, step: Step, old: Sequence[tuple[Queue, int]]) -> Script[tuple[int, bool]]:
         """Purge plain successes; return how many went, and whether some of them are left that only the rules let go."""

@@ -14,13 +14,16 @@ import asyncpg
 
 from holdfast.errors import ConfigError, StoreUnavailable
 from holdfast.masking import without_secrets
+from holdfast.stores.sql.dialects.postgresql_flow import Flowed
 from holdfast.stores.sql.drivers.asyncpg_errors import POOLER, as_ours, meaning_of, state_of
+from holdfast.stores.sql.drivers.beside import beside
 from holdfast.stores.sql.drivers.pool import Pool, end
 from holdfast.stores.sql.drivers.pooled import IDLE_TRANSACTION, Failed, PooledRuns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from holdfast.job.commands import Enqueued
     from holdfast.stores.sql.dialects.postgresql import PostgresDialect
     from holdfast.stores.sql.drivers.meanings import Meaning
     from holdfast.stores.sql.script import Script, Statement
@@ -221,6 +224,10 @@ class AsyncpgDriver(PooledRuns[Any]):
         pool = self._hot if single else self._pool
         return await self.run_again(lambda: _Run(write=write, single=single), pool, script, repeats=repeats)
 
+    async def run_flow(self, script: Callable[[], Script[Flowed]]) -> list[Enqueued]:
+        """Run a script of statements of the hot path in one transaction, and finish its answers while that is committed."""
+        return (await self.run_again(_FlowRun, self._hot, script, repeats=False)).answers
+
     def meaning(self, error: BaseException) -> Meaning:
         """What an error of PostgreSQL's means."""
         return meaning_of(error)
@@ -283,6 +290,28 @@ class _Run:
             await connection.execute(sql)
         except Exception as error:
             raise Failed(error) from error
+
+
+class _FlowRun(_Run):
+    """The same while the next statement, and the last answers, are made."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(write=True, single=False)
+
+    async def through(self, connection: Any, script: Script[T]) -> T:
+        """See _Run."""
+        await self._ask(connection, BEGIN)
+        answer = await self._statements(connection, script)
+        self.unknown = True
+        await beside(self._ask(connection, "COMMIT"), answer.rest if isinstance(answer, Flowed) else iter(()))
+        return answer
+
+    async def _do(self, connection: Any, statement: Statement) -> list[Any]:
+        work = statement.meanwhile
+        asked = super()._do(connection, statement)
+        return await (asked if work is None else beside(asked, work))
 
 
 def _told(error: Exception, where: str) -> Exception:
