@@ -11,7 +11,7 @@ from tests.features import feature
 QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 #: Without shrinking, which takes minutes on long histories: a failure prints its steps, the long run shrinks them.
 FIXED = settings(
-    max_examples=150,
+    max_examples=300,
     stateful_step_count=50,
     derandomize=True,
     deadline=None,

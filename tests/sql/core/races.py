@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-async def each_job_is_claimed_once_an_attempt(url: str, folder: Path, *, racers: int, jobs: int) -> None:
+async def each_job_is_claimed_once_an_attempt(
+    url: str, folder: Path, *, racers: int, jobs: int, batch: int = 20
+) -> None:
     """No attempt is handed out twice, tokens grow, and every settle of a holder is accepted."""
     store = make_store(url, clock=SystemClock())
     await store.open()
     for start in range(0, jobs, 1_000):
         some = range(start, min(start + 1_000, jobs))
         await store.enqueue([NewJob(id=f"job-{number}", task="t", queue="race") for number in some])
-    said = race(url, folder, "claims", racers, jobs)
+    said = race(url, folder, "claims", racers, jobs, batch)
     stats = await store.stats()
     found = [job for job in await store.jobs([f"job-{number}" for number in range(jobs)]) if job is not None]
     await store.close()

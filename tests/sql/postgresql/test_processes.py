@@ -9,8 +9,9 @@ from tests.sql.core import fleets, races
 
 
 @feature("T16", "TW3")
-async def test_each_attempt_is_handed_out_once_to_four_processes(url: str, tmp_path: Path) -> None:
-    await races.each_job_is_claimed_once_an_attempt(url, tmp_path, racers=4, jobs=3_000)
+@pytest.mark.parametrize("racers", [2, 4])
+async def test_each_attempt_is_handed_out_once_to_two_and_four_processes(url: str, tmp_path: Path, racers: int) -> None:
+    await races.each_job_is_claimed_once_an_attempt(url, tmp_path, racers=racers, jobs=10_000, batch=100)
 
 
 async def test_a_unique_key_has_one_holder_whoever_comes_first(url: str, tmp_path: Path) -> None:
