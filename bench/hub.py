@@ -9,7 +9,6 @@ The server has one core to itself (taskset), the client another. HOLDFAST_BENCH_
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import random
@@ -109,46 +108,34 @@ def intake() -> list[Figure]:
 # --- long lists ----------------------------------------------------------------------------------------------------
 
 
-async def fill(url: str) -> None:
-    """Put JOBS jobs of many queues, tasks, keys and states into a database; a third of them has ended."""
-    from holdfast.clock import SystemClock
-    from holdfast.connect import make_store
-    from holdfast.job.commands import QueueWant, Settlement, Succeeded, Want
-
-    store = make_store(url, clock=SystemClock())
-    await store.migrate()
-    await store.open()
-    for start in range(0, JOBS, 10_000):
-        await store.enqueue([_job(number) for number in range(start, min(start + 10_000, JOBS))])
-    ended = 0
-    while ended < JOBS // 3:
-        queues = tuple(QueueWant(f"queue{number}", 500) for number in range(QUEUES))
-        worker = f"worker{random.randrange(8)}"
-        claims = (await store.claim(Want(queues=queues, limit=2_000, instance=worker, worker=worker))).items
-        if not claims:
-            break
-        await store.settle([Settlement(claim, Succeeded(b"1")) for claim in claims])
-        ended += len(claims)
-    await store.close()
-
-
-def _job(number: int) -> Any:
-    from holdfast.job.model import NewJob
-
-    return NewJob(
-        id=f"job-{number:08}",
-        task=f"task{number % TASKS}",
-        queue=f"queue{number % QUEUES}",
-        payload=b'{"user_id": 42, "note": "' + b"x" * 80 + b'"}',
-        key=f"user:{number % KEYS}" if number % 10 == 0 else None,
-        delay=86_400.0 if number % 7 == 0 else None,
-    )
+#: Jobs of many queues, tasks, workers, keys and states, made by the server: two thirds wait, a third has ended. Few failed,
+#: few run, and what is called rare is.
+_COMMON: Final = f"""
+    'job-' || lpad(n::text, 8, '0'), convert_to('{{"user_id": 42, "note": "' || repeat('x', 80) || '"}}', 'UTF8'),
+    CASE WHEN n % 20000 = 7 THEN 'rare' ELSE 'queue' || n % {QUEUES} END,
+    CASE WHEN n % 10000 = 3 THEN 'rare' ELSE 'task' || n % {TASKS} END, 0,
+    CASE WHEN n % 10 = 0 THEN 'user:' || n % {KEYS} END, n, n, n, n, 0, 0, 0, 0, 4294967296, '', 0, 0
+"""
+_COLUMNS: Final = """id, payload, queue, task, prio, lane_key, run_at, created_at, queued_at, updated_at, lane, pod_epoch,
+    suspect, cancel_asked, token, version, lease_until, started_at"""
+_FILL: Final = f"""
+INSERT INTO holdfast_done (seq, {_COLUMNS}, attempt, state, ready, worker, instance, finished_at)
+SELECT nextval('holdfast_job_seq_seq'), {_COMMON}, 1, CASE WHEN n % 1000 = 1 THEN 7 ELSE 6 END, 0,
+       CASE WHEN n % 10000 = 5 THEN 'rare' ELSE 'worker' || n % 8 END, 'i', n
+  FROM generate_series(1, {JOBS // 3}) AS n;
+INSERT INTO holdfast_job ({_COLUMNS}, attempt, state, ready, worker, instance)
+SELECT {_COMMON}, (n % 1000 = 5)::int, CASE WHEN n % 1000 = 5 THEN 3 WHEN n % 7 = 0 THEN 1 ELSE 2 END,
+       (n % 7 > 0 AND n % 1000 <> 5)::int, CASE WHEN n % 1000 = 5 THEN 'worker' || n % 8 ELSE '' END,
+       CASE WHEN n % 1000 = 5 THEN 'i' END
+  FROM generate_series({JOBS // 3 + 1}, {JOBS}) AS n;
+ANALYZE;
+"""
 
 
 def paths() -> dict[str, list[str]]:
     """Lists by each indexed filter, with values that are there."""
     pick = random.Random(7).randrange
-    states = ["queued", "scheduled", "succeeded", "failed", "running"]
+    states = ["queued", "scheduled", "succeeded", "failed", "running", "paused"]
     filters: dict[str, list[str]] = {
         "none": [""],
         "state": [f"state={state}" for state in states],
@@ -156,9 +143,10 @@ def paths() -> dict[str, list[str]]:
         "task": [f"task=task{pick(TASKS)}" for _ in range(5)],
         "worker": [f"worker=worker{pick(8)}" for _ in range(5)],
         "id": [f"id=job-{pick(JOBS):08}" for _ in range(5)],
+        "what is rare": ["queue=rare", "task=rare", "worker=rare", "state=failed&queue=rare", "task=rare&state=queued"],
         "what is not there": ["queue=none", "task=none", "worker=none", "key=none", "id=none"],
         "key": [f"key=user:{10 * pick(KEYS // 10)}" for _ in range(5)],
-        "state and queue": [f"state={states[pick(3)]}&queue=queue{pick(QUEUES)}" for _ in range(5)],
+        "state and queue": [f"state={states[pick(5)]}&queue=queue{pick(QUEUES)}" for _ in range(5)],
     }
     asked: dict[str, list[str]] = {}
     for name, queries in filters.items():
@@ -178,8 +166,8 @@ def pages() -> list[Figure]:
     figures = []
     with running() as server:
         url = server.create_database("hub")
-        asyncio.run(fill(url))
-        server.sql("ANALYZE", "hub")
+        subprocess.run([sys.executable, "-m", "holdfast", "migrate", "--url", url], check=True, capture_output=True)
+        server.sql(_FILL, "hub")
         with hub("hub", "--url", url) as (port, token):
             for name, asked in paths().items():
                 client(port, token, "pages", 0, "\n".join(asked[:20]))

@@ -142,7 +142,7 @@ async def test_t56_batches_pages_and_ranges_have_limits(site: Site) -> None:
         found, answer = await site.ask("GET", path)
         assert found == status, (path, answer)
         if status == 422:
-            assert answer["field"] in path or answer["field"] == "state[0]", (path, answer)
+            assert answer["field"] in path, (path, answer)
 
 
 async def test_t56_so_many_may_listen_and_no_more(site: Site) -> None:

@@ -221,9 +221,23 @@ def _query_reader(entry: Route) -> Callable[[AnyRequest], Any]:
                 given.setdefault(name, []).extend(value.split(","))
             else:
                 given[name] = value
-        return msgspec.convert(given, entry.query, strict=False)
+        try:
+            return msgspec.convert(given, entry.query, strict=False)
+        except msgspec.ValidationError as error:
+            raise _unexpected(str(error), entry.query, given) from error
 
     return read
+
+
+def _unexpected(text: str, query: Any, given: dict[str, Any]) -> Refusal:
+    """Return the refusal of a parameter, with the words that it may be where there are few."""
+    field = field_of(text).partition("[")[0]
+    words = openapi.words_of(query, field)
+    if not words:
+        return Refusal(422, f"{text}.", field=field)
+    found = given.get(field)
+    shown = ", ".join(found) if isinstance(found, list) else found
+    return Refusal(422, f"{field}: expected {', '.join(words)}, found {shown!r:.100}.", field=field)
 
 
 def _refuse_query(request: AnyRequest) -> None:
@@ -300,7 +314,7 @@ def _refuse_ours(request: AnyRequest, error: Refusal) -> Response[bytes]:
 
 def _refuse_unprocessable(request: AnyRequest, error: Unprocessable) -> Response[bytes]:
     problem = problem_of(error.cause) or http_problem(422, str(error))
-    return _problem_response(msgspec.structs.replace(problem, status=422))
+    return _problem_response(msgspec.structs.replace(problem, status=422, field=problem.field or "task"))
 
 
 def _refuse_http(request: AnyRequest, error: HTTPException) -> Response[bytes]:

@@ -86,6 +86,15 @@ def _query_parameters(query: Any) -> Iterable[dict[str, Any]]:
         yield {"name": field.encode_name, "in": "query", "required": False, "schema": _inlined(schema)}
 
 
+def words_of(query: Any, name: str) -> list[str]:
+    """Return the words that a parameter may be, if it is one of few."""
+    for field in msgspec.structs.fields(query):
+        if field.encode_name == name:
+            schema = _inlined(msgspec.json.schema(field.type))
+            return list(map(str, schema.get("enum") or schema.get("items", {}).get("enum", ())))
+    return []
+
+
 def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
     """Return a schema without definitions of its own: enums and plain types are all that queries have."""
     definitions = schema.pop("$defs", {})

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from holdfast import errors as e
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -67,6 +70,8 @@ KINDS: Final = (
 )
 _BY_CLASS: Final = {kind.error: kind for kind in KINDS}
 _BY_CODE: Final = {kind.error.__name__: kind for kind in KINDS}
+#: What is to blame where the message speaks of its parts.
+_OF_ERRORS: Final[dict[type[Exception], str]] = {e.BadArguments: "payload"}
 #: Codes of refusals that are the HTTP layer's own.
 HTTP_TITLES: Final = {
     400: "The request can not be read",
@@ -98,9 +103,15 @@ def problem_of(error: Exception) -> Problem | None:
                 detail=str(error),
                 code=kind.error.__name__,
                 data=data,
-                field=field_of(str(error)),
+                field=field_of(str(error)) or _first_field(data.get("faults") or ()) or _OF_ERRORS.get(kind.error, ""),
             )
     return None
+
+
+def _first_field(faults: Sequence[str]) -> str:
+    """Return the field of the first of many faults; each begins with where it is."""
+    found = _PLACE.match(faults[0]) if faults else None
+    return found[1] if found else ""
 
 
 def http_problem(status: int, detail: str, field: str = "") -> Problem:
@@ -110,6 +121,7 @@ def http_problem(status: int, detail: str, field: str = "") -> Problem:
 
 
 _FIELD: Final = re.compile(r"(?:job \d+ of \d+: )?([a-z][a-z_.]{0,60})(?:: at \$([^:]{0,200}))?: expected")
+_PLACE: Final = re.compile(r"([a-z][a-z_.]{0,60}): ")
 #: Messages about pages speak of them as a whole.
 _OF_PAGES: Final = {"bad page cursor": "cursor", "a page has": "limit"}
 _PATH: Final = re.compile(r"- at `(?:key in )?\$\.?([^`]*)`")
