@@ -32,7 +32,7 @@ async def posted(site: Site, count: int = 3, **more: Any) -> list[str]:
     return [(await site.do("POST", "/tasks", body))["task_id"] for _ in range(count)]
 
 
-@feature("A14", "A16", "H1", "H3", "H4", "H5", "H10")
+@feature("A14", "A16", "H1", "H3", "H4", "H5", "H10", "HW1", "HW5", "HW6", "HW7")
 async def test_a14_tasks_are_posted_listed_read_replayed_and_retried_in_a_batch(every_site: Site) -> None:
     site, rig = every_site, every_site.rig
     ids = await posted(site, 5, priority="critical")

@@ -19,6 +19,7 @@ from holdfast.hub.sessions import IDLE, INVITE_LIFE, LIFE
 from holdfast.node import sockets
 from holdfast.node.errors import UnsafeBind
 from holdfast.node.server import BODY_LEAST, BODY_LOOK, CONNECTIONS_MAX, HEAD_LIMIT, HEAD_MAX, TAKE_LIMIT
+from tests.features import feature
 from tests.hub.site import Site
 
 PAGE = Path(__file__).parents[2] / "docs" / "hub.md"
@@ -108,6 +109,7 @@ async def send_body(site: Site, size: int, path: str = "/queues/q", method: str 
     return (await site.send(method, path, None, content=pieces(), headers=headers)).status_code
 
 
+@feature("HW17")
 async def test_t56_a_body_is_counted_while_it_comes_whatever_its_length_was_said_to_be(site: Site) -> None:
     assert await send_body(site, BODY_MAX) == 400  # spaces are no JSON; but they were read
     assert await send_body(site, BODY_MAX + 1) == 413
@@ -191,6 +193,7 @@ async def test_a_request_has_a_name_the_callers_own_where_that_is_plain(
     assert re.fullmatch(r"[\w.:-]{1,64}", name)
 
 
+@feature("HW17")
 async def test_every_answer_says_how_it_may_be_used(site: Site) -> None:
     for path in ("//", "//session", "/stats", "/nowhere", "//hub.css", "//healthz"):
         answer = await site.send("GET", path)

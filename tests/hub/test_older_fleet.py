@@ -55,7 +55,7 @@ async def test_a_worker_tells_its_figures_and_its_hours(every_site: Site) -> Non
     assert (await site.ask("GET", "/workers/none/stats"))[0] == 404
 
 
-@feature("HW12", "A17")
+@feature("HW11", "HW12", "A17")
 async def test_queues_of_a_worker_are_counted_and_cleared_on_record(every_site: Site) -> None:
     site = every_site
     queue = site.rig.queue

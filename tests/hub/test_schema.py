@@ -29,6 +29,7 @@ from holdfast.job.model import Job
 from holdfast.stores.memory import MemoryStore
 from holdfast.testing.contract.harness import StoreHarness
 from scripts.openapi import PAGE, text
+from tests.features import feature
 from tests.hub.site import Site
 
 CHECKS: Final = [
@@ -166,5 +167,6 @@ def test_t50_a_hundred_thousand_requests(tmp_path: Path, first: int) -> None:
         caller.close()
 
 
+@feature("HW14", "HW19")
 def test_the_description_that_is_kept_is_the_one_that_is_served() -> None:
     assert PAGE.read_text() == text(), "run: python -m scripts.openapi"

@@ -14,6 +14,7 @@ from holdfast.node import server
 from holdfast.node.server import serving
 from holdfast.node.sockets import bind_tcp
 from tests.contract.adapters import ADAPTERS
+from tests.features import feature
 from tests.hub.site import OWN, Site
 
 
@@ -63,6 +64,7 @@ STALLED = {
 }
 
 
+@feature("H18")
 @pytest.mark.parametrize("pieces", STALLED.values(), ids=STALLED)
 async def test_a_client_that_stalls_is_cut(
     pieces: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

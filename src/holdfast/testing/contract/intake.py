@@ -166,7 +166,7 @@ class Duplicates(StoreSuite):
         assert await h.reported(*twins) == [(Verdict.NEW, "a"), (Verdict.DUPLICATE, "a")]
         assert (await h.job("a")).payload == b"1"
 
-    @feature("B9")
+    @feature("B9", "HW13")
     @pytest.mark.parametrize("state", list(State))
     async def test_an_id_is_known_in_every_state(self, h: StoreHarness, state: State) -> None:
         job = await h.in_state(state, id="known")

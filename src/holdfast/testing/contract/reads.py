@@ -104,7 +104,7 @@ class Pages(StoreSuite):
         assert await h.store.count(which) == 1
         assert await h.store.count(JobFilter(states=tuple(set(State) - {state}), queue=h.queue)) == 0
 
-    @feature("T26", "A14")
+    @feature("T26", "A14", "HW14")
     async def test_every_filter_is_obeyed_alone_and_together(self, h: StoreHarness) -> None:
         start = h.clock.now()
         red = await h.add(id="red", task="paint", queue="q1", key="k1", unique="u1", tags=("warm", "x"))
