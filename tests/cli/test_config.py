@@ -59,15 +59,17 @@ def test_variables_that_single_commands_read_are_no_faults() -> None:
 
 
 def test_all_faults_are_told_at_once_with_their_origin(tmp_path: Path) -> None:
-    file = file_of(tmp_path, "worker_cout: 8\ntask_timeout: -3s\nport: true\nqueues: {a: 0}\n")
+    file = file_of(tmp_path, "worker_cout: 8\ntask_timeout: -3s\nport: true\nqueues: {a: 0, b c: 2, d: fast}\n")
     faults = faults_of({"worker_count": "many"}, {"HOLDFAST_PROT": "5", "HOLDFAST_LEASE": "soon"}, file)
     text = "\n".join(faults)
-    assert len(faults) == 7
+    assert len(faults) == 9
     for words in (
         f"{file}:1: worker_cout: no such setting (did you mean worker_count?)",
         f"{file}:2: task_timeout: expected",
         f"{file}:3: port: expected a whole number from 0 to 65,535",
-        f"{file}:4: queues: a: expected a number of jobs at once",
+        f'{file}:4: queues: a: expected a number of jobs at once (1 to 100,000) or "serial", found 0.',
+        f"{file}:4: queues: expected names of queues, found 'b c'.",
+        f"{file}:4: queues: d: expected a number of jobs at once",
         "variable HOLDFAST_PROT: no such setting (did you mean HOLDFAST_PORT?)",
         "variable HOLDFAST_LEASE: lease: expected",
         "flag --workers: worker_count: expected a whole number",

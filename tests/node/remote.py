@@ -3,8 +3,9 @@
 import socket
 import tempfile
 from contextlib import AsyncExitStack
+from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 from holdfast.chance import IdMaker
 from holdfast.clock import ManualClock
@@ -26,8 +27,30 @@ def info() -> NodeInfo:
     return NodeInfo(version="1", pid=1, host="here", started_at=0.0, now=0.0, store="memory:", durable=False)
 
 
+class Served:
+    """The store that is served at the moment. Making the API anew for each test takes longer than the tests."""
+
+    def __init__(self) -> None:
+        self.store: MemoryStore | None = None
+        self.new_id: IdMaker | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def make_id(self) -> str:
+        assert self.new_id is not None
+        return self.new_id()
+
+
+@cache
+def api() -> tuple[Served, Door]:
+    """The API of this process, and what says which store it serves."""
+    served = Served()
+    return served, Door(make_api(Parts(store=cast("Any", served), new_id=served.make_id, node=info)), TRUSTED)
+
+
 class RemoteHarness(StoreHarness):
-    """The ledger in memory, reached over HTTP."""
+    """The ledger in memory, reached over HTTP. One at a time is open."""
 
     def __init__(self) -> None:
         clock = ManualClock()
@@ -42,14 +65,17 @@ class RemoteHarness(StoreHarness):
     async def open(self) -> None:
         """Open the inner store, serve it, and open the remote one."""
         await self.inner.open()
-        parts = Parts(store=self.inner, new_id=IdMaker(self._clock.now), node=info)
-        await self._stack.enter_async_context(serving(Door(make_api(parts), TRUSTED), self._socket))
+        served, door = api()
+        assert served.store is None
+        served.store, served.new_id = self.inner, IdMaker(self._clock.now)
+        await self._stack.enter_async_context(serving(door, self._socket))
         await super().open()
 
     async def close(self) -> None:
         """Close both."""
         await super().close()
         await self._stack.aclose()
+        api()[0].store = None
         await self.inner.close()
         self._folder.cleanup()
 

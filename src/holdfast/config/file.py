@@ -50,9 +50,13 @@ def _entries(path: Path, text: str, faults: list[str]) -> dict[str, Place]:
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
-        faults.append(f"{path}:1: expected settings such as `worker_count: 8`, found {type(loaded).__name__}.")
+        faults.append(f"{path}:1: expected settings such as `worker_count: 8`, found {_kind(loaded)}.")
         return {}
     return {str(name): Place(_plain(value), f"{path}:{_line(loaded, name)}") for name, value in loaded.items()}
+
+
+def _kind(value: Any) -> str:
+    return "a list" if isinstance(value, list) else f"{_plain(value)!r:.40}"
 
 
 def _line(loaded: Any, name: Any) -> int:

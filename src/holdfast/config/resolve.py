@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from holdfast.config.file import Place, read_file
-from holdfast.config.settings import BY_NAME, FIELDS, OTHER_VARIABLES, Field, Settings
+from holdfast.config.settings import BY_NAME, FIELDS, OTHER_VARIABLES, Faults, Field, Settings
 from holdfast.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -82,6 +82,9 @@ def _setting(field: Field, found: _Found | None) -> Setting:
 def _read(field: Field, value: Any, origin: str, faults: list[str]) -> _Found | None:
     try:
         return _Found(field.read(value), origin)
+    except Faults as error:
+        faults.extend(f"{origin}: {field.name}: {fault}." for fault in error.faults)
+        return None
     except ValueError as error:
         shown = HIDDEN if field.secret else f"{value!r:.100}"
         faults.append(f"{origin}: {field.name}: {error}, found {shown}.")

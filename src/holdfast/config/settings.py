@@ -48,7 +48,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
-    """One setting. `read` turns what was written into its value and raises ValueError that says what is expected."""
+    """One setting. `read` turns what was written into its value and raises ValueError that says what is expected.
+
+    A value with parts raises Faults, which tells all of its faults.
+    """
 
     name: str
     default: Any
@@ -60,6 +63,14 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     def variable(self) -> str:
         """The environment variable that sets it."""
         return f"HOLDFAST_{self.name.upper()}"
+
+
+class Faults(ValueError):
+    """All faults of a value that has parts; each says what was found."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("; ".join(faults))
 
 
 # --- readers: what is written becomes a value ------------------------------------------------------------------------
@@ -140,9 +151,18 @@ def _words(value: Any) -> tuple[str, ...]:
 
 
 def read_queues(value: Any) -> dict[str, Slots]:
-    """Return queues from a mapping, or from texts such as "mail=50, ledger=serial". Raises ValueError."""
+    """Return queues from a mapping, or from texts such as "mail=50, ledger=serial". Raises Faults, which tells all."""
     pairs = value.items() if isinstance(value, Mapping) else [_pair(part) for part in _words(value)]
-    return {_queue(name): _slots(name, slots) for name, slots in pairs}
+    found: dict[str, Slots] = {}
+    faults: list[str] = []
+    for name, slots in pairs:
+        try:
+            found[_queue(name)] = _slots(name, slots)
+        except ValueError as error:
+            faults.append(str(error))
+    if faults:
+        raise Faults(faults)
+    return found
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import hashlib
 import logging
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
@@ -250,7 +251,9 @@ def _refuse_query(request: AnyRequest) -> None:
 
 
 def _plain_handlers(parts: Parts) -> list[HTTPRouteHandler]:
-    description = _encode(openapi.describe(API_ROUTES, parts.node().version))
+    @cache
+    def description() -> bytes:  # takes longer than the rest of the start; few ever ask
+        return _encode(openapi.describe(API_ROUTES, parts.node().version))
 
     async def healthz(request: AnyRequest) -> Response[bytes]:
         return _answer(200, {"status": "ok", "checks": {"service": "running"}})
@@ -266,7 +269,7 @@ def _plain_handlers(parts: Parts) -> list[HTTPRouteHandler]:
         return Response(await parts.metrics(), media_type=METRICS_TYPE)
 
     async def describe(request: AnyRequest) -> Response[bytes]:
-        return _packed(request, description, 200)
+        return _packed(request, description(), 200)
 
     return [
         _registered("/healthz", "GET", healthz),
