@@ -76,6 +76,8 @@ class LedgerModel:
         """Change a definition, and hold or resume its waiting jobs."""
         before = self.ledger.definitions[change.alias].runs
         after = self.do(change)
+        if isinstance(after, type):  # refused: nothing was changed
+            return after
         if before and not after.runs:
             which = c.JobFilter(task=after.alias, states=_WAITING)
             self.control(c.Order(action=c.Pause(), selection=c.Selection(filter=which), who="task"))

@@ -379,9 +379,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _change_definition(self, alias: str, fields: dict[str, Any]) -> None:
         command = c.ChangeDefinition(alias=alias, who="ann", **fields)
-        answer = self.run(self.h.store.change_definition(command))
+        answer = self.run(caught(self.h.store.change_definition(command)))
         assert answer == self.model.change_definition(command)
-        (self.stopped.discard if answer.runs else self.stopped.add)(alias)
+        if not isinstance(answer, type):
+            (self.stopped.discard if answer.runs else self.stopped.add)(alias)
 
 
 def _shown_claim(claim: c.Claim[Job]) -> tuple[Any, ...]:
