@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from holdfast.errors import StoreCorrupt, StoreFull
 from holdfast.job import facts as f
-from holdfast.job.commands import ChangeQueue, Delete, ErrorInfo, Failed, JobFilter, Settlement, Succeeded
+from holdfast.job.commands import ChangeQueue, Delete, ErrorInfo, Failed, JobFilter, Page, Settlement, Succeeded
 from holdfast.job.ledger import Ledger
 from holdfast.job.ledger.snapshot import Head, cut, joined, records_of, restore
 from holdfast.job.model import Attempt, Job
@@ -25,6 +25,7 @@ from holdfast.stores.journal.keeper import SnapshotFailed
 from holdfast.stores.journal.recovery import recover
 from holdfast.testing.contract.harness import QUEUE
 from holdfast.wal import LogFull, NotReady, OsFiles, publish_snapshot, read_snapshot
+from holdfast.wal.layout import snapshot_name
 from tests.features import feature
 from tests.journal.disks import SteeredDisk
 from tests.journal.harness import FolderHarness
@@ -68,7 +69,7 @@ async def _as_it_is(call: Any) -> Any:
 # --- what a snapshot is --------------------------------------------------------------------------------------------
 
 
-@feature("B4", "B17", "B29")
+@feature("B4", "B17", "B29", "BW2")
 async def test_a_snapshot_made_by_another_process_is_the_state_of_the_live_one(h: FolderHarness) -> None:
     await lived(h)
     folded = await asyncio.to_thread(taken, h)
@@ -92,6 +93,20 @@ async def test_health_tells_of_the_newest_snapshot_and_how_much_came_since(h: Fo
     assert 0 < h.store.health.snapshots.since_bytes < grown
 
 
+@feature("B32")
+async def test_a_snapshot_is_a_fraction_of_its_jobs_as_json_and_its_file_says_when_it_was_made(
+    h: FolderHarness,
+) -> None:
+    await lived(h, 200)
+    before = max(path.stat().st_mtime for path in h.folder.iterdir())
+    folded = await asyncio.to_thread(taken, h)
+    file = h.folder / snapshot_name(folded.number)
+    jobs = (await h.store.find(JobFilter(), Page(limit=1_000))).items
+    as_json = sum(len(msgspec.json.encode(msgspec.structs.asdict(job))) for job in jobs)
+    assert file.stat().st_size == folded.size < as_json / 2
+    assert file.stat().st_mtime >= before
+
+
 async def test_recovery_reads_the_newest_snapshot_and_only_what_came_after_it(h: FolderHarness) -> None:
     await lived(h)
     folded = await asyncio.to_thread(taken, h)
@@ -112,13 +127,17 @@ async def test_only_changed_jobs_are_folded_and_those_that_are_gone_are_left_out
 
 
 async def test_jobs_that_were_purged_since_the_last_snapshot_are_not_in_the_next(h: FolderHarness) -> None:
-    early, late, other = await h.add_many(3)
+    await h.store.change_queue(ChangeQueue(name=QUEUE, create=True, keep_succeeded_count=1))
+    _, early, late, other = await h.add_many(4)
+    await h.claim_and_settle(Succeeded(b"1"))
     await asyncio.to_thread(taken, h)
     await h.claim_and_settle(Succeeded(b"1"))
+    await h.store.rescue()  # retention: nothing else is heard of the first between the two
+    assert [job.id for job in await h.all_jobs()] == [early.id, late.id, other.id]
     for job in (early, late):
         assert (await h.order(Delete(hard=True), job.id)).done
     folded = await asyncio.to_thread(taken, h)
-    assert (folded.jobs, folded.changed) == (1, 2)
+    assert (folded.jobs, folded.changed) == (1, 3)
     await h.restart()
     assert [job.id for job in await h.all_jobs()] == [other.id]
     assert h.faults() == []
@@ -137,7 +156,7 @@ async def test_after_a_restart_retention_still_removes_what_finished_first(h: Fo
     assert [job.id for job in await h.all_jobs()] == [early.id]
 
 
-@feature("B28", "B33")
+@feature("B28", "B33", "BW16")
 async def test_old_segments_go_when_two_snapshots_reach_past_them(h: FolderHarness) -> None:
     def there() -> tuple[int, int]:
         return len(list(h.folder.glob("*.log"))), len(list(h.folder.glob("*.snap")))
@@ -152,6 +171,7 @@ async def test_old_segments_go_when_two_snapshots_reach_past_them(h: FolderHarne
     assert await h.store.count(JobFilter()) == 40
 
 
+@feature("BW12")
 async def test_a_damaged_newest_snapshot_is_reported_and_the_one_before_it_is_used(h: FolderHarness) -> None:
     for _ in range(3):
         await lived(h, 10)
@@ -305,6 +325,7 @@ async def test_snapshot_and_tail_are_the_whole_log_at_every_point() -> None:
         assert_same(restored(h.disk, point, point), replayed(h.disk, point))
 
 
+@feature("BW9")
 async def test_a_snapshot_stands_only_where_a_sealed_segment_ends() -> None:
     h = SimHarness()
     await h.start()
