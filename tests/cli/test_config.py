@@ -58,6 +58,7 @@ def test_variables_that_single_commands_read_are_no_faults() -> None:
     assert resolve({}, {**own, "HOLDFAST_PORT": "2000"}, None).settings.port == 2000
 
 
+@feature("BW24")
 def test_all_faults_are_told_at_once_with_their_origin(tmp_path: Path) -> None:
     file = file_of(tmp_path, "worker_cout: 8\ntask_timeout: -3s\nport: true\nqueues: {a: 0, b c: 2, d: fast}\n")
     faults = faults_of({"worker_count": "many"}, {"HOLDFAST_PROT": "5", "HOLDFAST_LEASE": "soon"}, file)
@@ -82,8 +83,8 @@ def test_all_faults_are_told_at_once_with_their_origin(tmp_path: Path) -> None:
     [
         ("port: 1\nport: 2\n", ':2: found duplicate key "port"'),
         ("port: [1\n", ":2: "),
-        ("- a\n- b\n", ":1: expected settings such as"),
-        ("just text", ":1: expected settings such as"),
+        ("- a\n- b\n", ":1: expected settings such as `worker_count: 8`, found a list."),
+        ("just text", ":1: expected settings such as `worker_count: 8`, found 'just text'."),
         ("a: !!python/object:os.system {}\n", ":1: a: no such setting"),
     ],
 )

@@ -49,6 +49,7 @@ def test_a_file_of_jobs_is_enqueued_and_counted(at: Command, node: NodeProcess, 
 GOOD = '{"task": "mail.welcome", "payload": {"user_id": 1}}'
 TWIN = '{"id": "x", "task": "mail.welcome"}'
 LARGE = f'{{"task": "mail.welcome", "payload": {{"x": "{"y" * 1_100_000}"}}}}'
+FAT = f'{{"task": "mail.welcome", "payload": {{"user_id": 1, "lang": "{"y" * 950_000}"}}}}'
 BAD_FILES: list[tuple[str, str | bytes, str]] = [
     ("empty", "", ":1: expected a JSON array of jobs or one job a line, found nothing"),
     ("cut off", f"[{GOOD},\n{GOOD}", ":2: expected , or ] behind a job, found 'the end'"),
@@ -79,6 +80,7 @@ BAD_FILES: list[tuple[str, str | bytes, str]] = [
     ("huge number", f'{{"task": "mail.welcome", "payload": {{"x": {"9" * 5_000}}}}}', ":1: "),
     ("too many", f"{GOOD}\n" * 10_001, ":10001: expected at most 10,000 jobs"),
     ("large payload", f"{GOOD}\n{LARGE}", ":2: payload: expected at most"),
+    ("large batch", f"{FAT}\n" * 9, ": a batch: expected at most 8,388,608 bytes of payload"),
     ("too large", b" " * (16 * 1024 * 1024 + 1), ": expected at most 16,777,216 bytes"),
 ]  # fmt: skip
 
@@ -94,6 +96,7 @@ def test_of_a_bad_file_nothing_is_stored_and_the_line_is_named(
     assert answer.code in (4, 9)
     assert f"{path}{words}" in answer.err
     assert answer.err.count("\n") == 1
+    assert answer.err.count("Nothing was stored") <= 1
     assert count(at) == before
 
 
@@ -109,7 +112,7 @@ def test_an_id_that_is_taken_refuses_the_whole_file(at: Command, tmp_path: Path)
     lines = [f'{GOOD[:-1]}, "id": "{one}"}}' for one in ("other", "mine")]
     answer = at("enqueue", "-f", write(tmp_path, "\n".join(lines)))
     assert answer.code == 10
-    assert "'mine' (held by job mine)" in answer.err
+    assert "jobs.json:2: already taken: 'mine' (held by job mine)" in answer.err
     assert count(at) == before
 
 

@@ -61,6 +61,7 @@ def test_cancel_pause_resume_retry_replay_and_delete_do_what_they_say(at: Comman
     assert "as " in at("jobs", "replay", job_id).out
     assert at("jobs", "delete", job_id).code == 0
     assert job_id not in at("jobs", "ls", "--state", "canceled").out
+    assert "hidden, purged by retention" in at("jobs", "show", job_id).out
 
 
 def test_a_refusal_is_told_per_id_and_by_the_exit_code(at: Command) -> None:
@@ -102,7 +103,7 @@ def test_queues_are_paused_resumed_and_limited(at: Command) -> None:
 
 def test_tasks_are_listed_shown_and_switched(at: Command) -> None:
     assert "mail.welcome" in at("tasks", "ls").out
-    assert "user_id" in at("tasks", "show", "mail.welcome").out
+    assert '"user_id":{"type":"integer"}' in at("tasks", "show", "mail.welcome").out
     assert at("tasks", "cancel", "shop.gate").code == 0
     assert at("enqueue", "shop.gate", '{"opened": "x"}').code == 10
     assert at("tasks", "activate", "shop.gate").code == 0

@@ -56,8 +56,7 @@ def test_damage_is_refused_with_file_and_offset_and_repaired_only_when_told(cli:
     for command in (["jobs", "ls"], ["status", "--offline"]):
         answer = cli(*command, "--data", stopped)
         assert answer.code == 7, command
-        assert segment.name in answer.err
-        assert "at byte" in answer.err
+        assert f"error: {segment} at byte" in answer.err
         assert "holdfast journal repair" in answer.err
     assert cli("run", "--data", stopped, "--port", 0, "--metrics-port", 0).code == 7
     assert cli("journal", "verify", "--data", stopped).code == 12

@@ -18,7 +18,7 @@ def live(tmp_path: Path) -> Iterator[NodeProcess]:
     started.kill()
 
 
-@feature("B56", "BW17", "A22")
+@feature("B56", "BW17", "A22", "B1", "B46")
 def test_a22_status_tells_the_numbers_of_this_moment(cli: Command, live: NodeProcess) -> None:
     def now() -> dict[str, int]:
         found: dict[str, int] = cli("status", "--data", live.data, "--json").json
@@ -34,7 +34,8 @@ def test_a22_status_tells_the_numbers_of_this_moment(cli: Command, live: NodePro
     assert (found["in_flight"], found["completed"], found["dead"], found["failed"]) == (1, 1, 1, 1)
     gate.write_text("open")
     text = cli("status", "--data", live.data).out
-    assert f"pid {live.info['pid']}" in text
+    assert re.search(rf"ready, pid {live.info['pid']} on .+, since .+ UTC \((now|.+ ago)\)", text)
+    assert re.search(r"^workers +1$", text, re.MULTILINE)
     assert "mail" in text
 
 

@@ -26,7 +26,7 @@ PROFILES = {"postgresql": APART, "mysql": APART}
 each_adapter = pytest.mark.parametrize("name", ADAPTERS)
 
 
-@feature("B8", "B18", "B44", "T9", "T16")
+@feature("B8", "B18", "B44", "T9", "T16", "BW20")
 @each_adapter
 def test_a_store_and_the_ledger_never_differ_and_keep_the_invariants(name: str) -> None:
     run_state_machine_as_test(store_machine(ADAPTERS[name]), settings=PROFILES.get(name, FIXED))

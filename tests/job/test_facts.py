@@ -42,7 +42,7 @@ def test_facts_of_all_kinds_stand_in_one_step_in_their_order(facts: list[typing.
     assert f.decode_facts(f.encode_facts(facts)) == facts
 
 
-@feature("B4")
+@feature("B4", "B16", "BW1")
 @settings(max_examples=100, derandomize=True, deadline=None)
 @given(structs(Job))
 def test_a_job_is_read_as_it_was_written(job: Job) -> None:

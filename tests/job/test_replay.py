@@ -18,7 +18,7 @@ SEEDS = range(60)
 STEPS = 250
 
 
-@feature("B17", "B18", "B44", "B48")
+@feature("B17", "B18", "B44", "B48", "BW3", "BW4", "BW20")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_ledger_never_contradicts_itself_and_a_replay_ends_where_it_is(seed: int) -> None:
     life = Life(seed)
@@ -32,7 +32,7 @@ def test_a_ledger_never_contradicts_itself_and_a_replay_ends_where_it_is(seed: i
     assert validate(again) == []
 
 
-@feature("B17", "B44", "B48")
+@feature("B17", "B44", "B48", "BW2", "BW7", "BW9")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_replay_that_is_cut_anywhere_can_go_on_from_a_snapshot_of_that_moment(seed: int) -> None:
     life = Life(seed).live(STEPS)

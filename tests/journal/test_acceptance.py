@@ -78,7 +78,7 @@ async def test_a20_a_hundred_thousand_jobs_are_recovered_in_less_than_three_seco
     await again.close()
 
 
-@feature("A21", "B42")
+@feature("A21", "B42", "BW5")
 async def test_a21_a_job_that_always_times_out_ends_as_a_dead_letter_also_over_restarts(h: FolderHarness) -> None:
     job = await h.add(retry=RetryPolicy(max_attempts=5, base=0.0, factor=1.0, cap=0.0))
     await h.claim_and_settle(TimedOut(ErrorInfo("Timeout", "too slow")))
@@ -114,7 +114,7 @@ async def test_a_job_costs_the_garbage_collector_nothing(h: FolderHarness) -> No
     assert len(gc.get_objects()) - before < 50
 
 
-@feature("B33")
+@feature("B33", "BW16")
 async def test_retention_keeps_the_journal_and_the_ledger_small(h: FolderHarness) -> None:
     await h.store.change_queue(ChangeQueue(name="default", create=True, keep_succeeded_count=10))
     for _ in range(3):

@@ -88,7 +88,7 @@ async def test_a_worker_is_not_woken_by_a_job_that_is_not_on_the_disk(h: FolderH
     assert await waiting is True
 
 
-@feature("B27", "B45")
+@feature("B27", "B45", "BW15")
 async def test_a_hundred_callers_share_one_sync(h: FolderHarness) -> None:
     first = await held(h, h.add())
     before = h.disk.syncs
@@ -188,7 +188,7 @@ async def test_callers_of_many_loops_are_all_answered_and_a_closed_loop_troubles
     assert await h.store.count(JobFilter()) == 5
 
 
-@feature("B26", "B47")
+@feature("B26", "B47", "BW18")
 async def test_close_writes_what_waits_and_answers_who_waits(h: FolderHarness) -> None:
     task = await held(h, h.add(id="late"))
     closing = asyncio.ensure_future(h.store.close())

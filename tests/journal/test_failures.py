@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@feature("B57")
+@feature("B57", "BW13")
 async def test_a_failed_sync_is_an_unknown_outcome_and_the_end_of_service(h: FolderHarness) -> None:
     kept = await h.add(id="kept")
     h.disk.fail()

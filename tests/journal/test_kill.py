@@ -105,7 +105,7 @@ def killed_many_times(tmp_path: Path, lives: int, seed: int) -> None:
     assert (folder / "quarantine").is_dir()
 
 
-@feature("A18", "B57")
+@feature("A18", "B57", "BW7")
 def test_a18_killed_sixty_times_at_random_instants_nothing_is_lost_and_nothing_doubled(tmp_path: Path) -> None:
     killed_many_times(tmp_path, 60, seed=18)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@feature("B22", "B30", "B39", "B52")
+@feature("B22", "B30", "B39", "B52", "BW1")
 async def test_no_files_are_an_empty_store_and_everything_is_there_again_after_a_restart(h: FolderHarness) -> None:
     found = h.store.recovery
     assert found is not None

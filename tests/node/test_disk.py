@@ -52,7 +52,7 @@ def test_a_full_disk_is_told_work_is_settled_and_the_node_heals_by_itself(start:
 
     full = told(node)
     assert full["state"] == "full"
-    assert full["problem"]
+    assert full["problem"].endswith("Free some space: it goes on by itself.")
     assert node.ask("GET", "/readyz")[0] == 503
     assert node.ask("GET", "/healthz")[0] == 200
     shown = holdfast("status", "--data", node.data).stdout

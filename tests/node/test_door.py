@@ -54,7 +54,9 @@ def test_only_known_hosts_are_served_so_that_a_rebound_name_reads_nothing(node: 
 
 
 @pytest.mark.parametrize("given", [None, "Bearer wrong", "Bearer", "Basic {token}", "{token}"])
-def test_a_change_over_tcp_without_the_token_is_refused_and_changes_nothing(node: NodeProcess, given: str | None) -> None:
+def test_a_change_over_tcp_without_the_token_is_refused_and_changes_nothing(
+    node: NodeProcess, given: str | None
+) -> None:
     before = jobs_of(node)
     headers = {} if given is None else {"Authorization": given.format(token=node.token)}
     status, answer = node.ask("POST", "/api/v1/jobs", JOB, headers=headers, over="tcp")

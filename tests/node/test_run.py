@@ -231,6 +231,7 @@ def test_the_socket_alone_is_served_when_http_is_switched_off(start: Start) -> N
     done(node, node.enqueue("mail.welcome", user_id=1))
 
 
+@feature("BW24")
 def test_a_time_limit_of_the_node_holds_for_tasks_without_one(start: Start, tmp_path: Path) -> None:
     node = start("--timeout", "50ms", HOLDFAST_MAX_RETRY="1")
     job_id = node.enqueue("shop.gate", opened=str(tmp_path / "never"))

@@ -77,7 +77,7 @@ def at_the_gate(data: Path, tmp_path: Path, count: int) -> tuple[list[str], set[
     return jobs, {int(path.read_text()) for path in began}, gates[0]
 
 
-@feature("T14", "B37")
+@feature("T14", "B37", "B49")
 def test_two_worker_processes_share_the_jobs_of_a_journal_that_a_node_serves(start: Start, tmp_path: Path) -> None:
     node = start(app=None)
     with worker(tmp_path, "--data", node.data, "--processes", 2, "-w", 1) as parent:

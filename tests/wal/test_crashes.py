@@ -12,7 +12,7 @@ from tests.wal.disk import SimDisk
 from tests.wal.world import SMALL, Model, recover, still
 
 
-@feature("B48", "B57")
+@feature("B48", "B57", "BW8")
 def test_no_crash_loses_or_alters_what_was_acknowledged() -> None:
     tallies = run_apart(
         "tests.wal.crashes", ("--seed", "1", "--states", "10000"), ("--seed", "5001", "--states", "10000")
@@ -71,6 +71,7 @@ def _die_before_the_folder_is_synced(disk: SimDisk, model: Model, number: int) -
     disk.before = None
 
 
+@feature("BW12")
 def test_nothing_is_removed_before_the_names_of_both_snapshots_are_durable() -> None:
     disk, model = _with_sealed_segments(3)
     for span in sealed_segments(disk)[:2]:
@@ -89,6 +90,7 @@ def test_nothing_is_removed_before_the_names_of_both_snapshots_are_durable() -> 
     assert tried >= 300
 
 
+@feature("BW12")
 def test_the_older_snapshot_alone_is_enough_after_old_segments_are_gone() -> None:
     disk, model = _with_sealed_segments(4)
     for span in sealed_segments(disk)[1:3]:

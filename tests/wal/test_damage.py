@@ -20,7 +20,7 @@ def test_a_segment_cut_at_any_length_gives_its_prefix_or_a_refusal_as_the_eviden
     )
 
 
-@feature("B24")
+@feature("B24", "BW11")
 def test_no_flipped_bit_of_any_file_goes_unnoticed() -> None:
     assert (
         _nothing_wrong("tests.wal.damage", ("bits", "--step", "14"), ("bits", "--step", "14", "--start", "7")) > 30_000

@@ -12,11 +12,13 @@ import pytest
 
 import holdfast
 from holdfast.wal import Options, OsFiles
+from tests.features import feature
 from tests.wal import faults
 from tests.wal.apart import run_apart
 from tests.wal.helpers import payloads
 
 
+@feature("BW13")
 def test_whatever_call_fails_nothing_is_acknowledged_wrongly_and_a_restart_is_consistent() -> None:
     found = run_apart("tests.wal.faults", ("--step", "6"), ("--step", "6", "--start", "3"))
     assert [wrong for outcome in found for wrong in outcome["wrong"]] == []

@@ -55,6 +55,7 @@ def test_headers_lie_on_disk_as_the_format_page_says() -> None:
     )
 
 
+@feature("BW11")
 @pytest.mark.parametrize("offset", range(40))
 def test_the_header_checksum_covers_every_byte_of_the_header_the_length_too(offset: int) -> None:
     files = sample(frames=2, snapshots=False).files

@@ -46,7 +46,7 @@ def test_payloads_of_one_call_get_consecutive_numbers_and_come_back_as_they_were
     assert payloads(disk) == [b"", b"one", bytes(range(256))]
 
 
-@feature("B25", "B26")
+@feature("B25", "B26", "BW8")
 def test_numbers_go_on_over_rotations_and_restarts(disk: SimDisk, open_: Open) -> None:
     log = open_(disk)
     assert fill(log, b"a", b"b") == 2

@@ -124,6 +124,7 @@ async def test_cancel_wait_tells_a_helper_of_the_handler_why(rig: Rig) -> None:
     assert heard == [CancelReason.ASKED]
 
 
+@feature("BW24")
 async def test_an_attempt_past_its_limit_is_cancelled_and_ends_as_timed_out(rig: Rig) -> None:
     left: list[float | None] = []
 

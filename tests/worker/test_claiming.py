@@ -13,7 +13,7 @@ from tests.worker.cut import CutSource
 from tests.worker.rig import Rig
 
 
-@feature("T22", "TW6")
+@feature("T22", "TW6", "B40")
 async def test_an_idle_worker_wakes_when_a_job_is_enqueued(rig: Rig) -> None:
     @rig.task
     async def fine() -> None: ...
@@ -26,7 +26,7 @@ async def test_an_idle_worker_wakes_when_a_job_is_enqueued(rig: Rig) -> None:
             assert rig.watch.count("claimed") - before <= 3
 
 
-@feature("G13", "GW10")
+@feature("G13", "GW10", "B40")
 async def test_a_free_slot_is_filled_at_once_while_another_job_still_runs(rig: Rig) -> None:
     release = asyncio.Event()
 

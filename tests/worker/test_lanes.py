@@ -13,6 +13,7 @@ from holdfast.job.model import Job
 from holdfast.worker.execution import Execution, Grant
 from holdfast.worker.lanes import Lanes, ahead
 from holdfast.worker.options import WorkerOptions
+from tests.features import feature
 
 
 def execution(lanes: Lanes, queue: str) -> Execution:
@@ -34,6 +35,7 @@ def test_never_more_than_the_bound_is_claimed_ahead(finished: int, elapsed: floa
     assert 0 <= ahead(finished, elapsed, concurrency, 500) <= 500
 
 
+@feature("BW14")
 def test_a_worker_asks_for_as_many_as_it_has_free_slots_and_no_more() -> None:
     lanes = Lanes(WorkerOptions(queues={"a": 3, "b": "serial"}))
     assert [(want.queue, want.limit) for want in lanes.wants(0.0)] == [("a", 3), ("b", 1)]

@@ -40,7 +40,7 @@ async def workers(the_fleet: Fleet) -> list[int]:
     return pids
 
 
-@feature("A9", "T20", "B47", "B55")
+@feature("A9", "T20", "B47", "B55", "BW18")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_the_first_signal_lets_running_jobs_finish(
     the_fleet: Fleet, parent: subprocess.Popen[bytes], number: signal.Signals

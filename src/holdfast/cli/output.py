@@ -80,6 +80,8 @@ def _cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, dict | list):
+        value = msgspec.json.encode(value).decode()
     # What comes from outside must not steer the terminal.
     return "".join(sign if sign.isprintable() or sign == "\n" else "�" for sign in str(value))
 

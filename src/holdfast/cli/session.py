@@ -15,7 +15,7 @@ import click
 from holdfast.cli.output import Output
 from holdfast.clock import SystemClock
 from holdfast.config import Resolved, Settings, resolve
-from holdfast.errors import ConfigError, NodeNotRunning
+from holdfast.errors import ConfigError, NodeNotRunning, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -173,7 +173,11 @@ def shared(*, offline: bool = False) -> Callable[[F], F]:
                 offline=options.pop("offline", False),
                 debug=options.pop("debug"),
             )
-            return function(session, **options)
+            try:
+                return function(session, **options)
+            except StoreError as error:
+                _name_folder(error, session)
+                raise
 
         decorated: Any = wrapped
         for option in reversed(_options(offline=offline)):
@@ -181,6 +185,14 @@ def shared(*, offline: bool = False) -> Callable[[F], F]:
         return decorated  # type: ignore[no-any-return]  # click's decorators keep the function
 
     return decorate
+
+
+def _name_folder(error: StoreError, session: Session) -> None:
+    """The log speaks of its files by their names; who reads it here wants to know where they are."""
+    from holdfast.wal.errors import LogDamaged, NewerFormat  # late: most commands need nothing of the log
+
+    if isinstance(error, LogDamaged | NewerFormat) and session.data is not None:
+        error.args = (f"{session.data}/{error}",)
 
 
 def _options(*, offline: bool) -> list[Callable[[Any], Any]]:

@@ -35,7 +35,10 @@ def recovery_seconds(store: Store) -> float | None:
 def problem_of(store: Store) -> str:
     """Why the store accepts less than usual, in words; empty when it does not."""
     log = _log(store)
-    return "" if log is None or log.state == "open" else log.problem or f"the journal is {log.state}"
+    if log is None or log.state == "open":
+        return ""
+    why = log.problem or f"the journal is {log.state}"
+    return f"{why}. Free some space: it goes on by itself." if log.state in ("full", "read_only") else why
 
 
 def state_of(store: Store) -> str:

@@ -18,11 +18,13 @@ import msgspec
 
 from holdfast.cli.commands.status import export_words, info_of
 from holdfast.cli.exits import Exit
+from holdfast.cli.output import when
 from holdfast.cli.session import Session, shared
 from holdfast.errors import HoldfastError
 from holdfast.hub.parts import NodeInfo
 from holdfast.masking import without_secrets
 from holdfast.wal import OsFiles, read_holder, verify
+from holdfast.wal.layout import snapshot_name
 from holdfast.wire.place import find_node
 
 _ROOM_MIN: Final = 512 * 1024 * 1024
@@ -178,7 +180,19 @@ def _journal(data: Path) -> Check:
     if bad:
         found = "; ".join(f"{one.name} at byte {one.bad_at}: {one.problem}" for one in bad)
         return Check(name="journal", state="warn", found=found, advice="it opens; holdfast journal verify tells more")
-    return Check(name="journal", state="ok", found=f"opens; {report.last:,} numbers, snapshot at {report.snapshot:,}")
+    return Check(
+        name="journal", state="ok", found=f"opens; {report.last:,} numbers, {_snapshot(data, report.snapshot)}"
+    )
+
+
+def _snapshot(data: Path, number: int) -> str:
+    if not number:
+        return "no snapshot yet"
+    try:
+        made = (data / snapshot_name(number)).stat().st_mtime
+    except FileNotFoundError:  # a newer one took its place meanwhile
+        return f"snapshot at {number:,}"
+    return f"snapshot at {number:,} of {when(made)} UTC"
 
 
 def _node(session: Session, data: Path) -> Check:

@@ -12,7 +12,7 @@ from msgspec import Raw
 from holdfast.chance import IdMaker
 from holdfast.cli.jobfile import read_job_file
 from holdfast.cli.session import Session, shared
-from holdfast.errors import ConfigError, ContentError, HoldfastError, TaskError
+from holdfast.errors import ConfigError, ContentError, DuplicateJob, HoldfastError, TaskError
 from holdfast.hub import intake
 from holdfast.wire.requests import JobRequest
 
@@ -85,6 +85,8 @@ async def _enqueue_file(session: Session, file: Path) -> int:
     async with session.store() as store:
         try:
             answers = await intake.enqueue(store, [one.request for one in found], IdMaker(session.clock.now))
+        except DuplicateJob as error:
+            raise _at_their_lines(error, file, found) from None
         except (ContentError, ConfigError, TaskError) as error:
             raise _at_its_line(error, file, found) from None
     _show(session, answers)
@@ -114,7 +116,17 @@ def _at_its_line(error: HoldfastError, file: Path, found: list[JobLine]) -> Hold
         text = f"{file}:{found[int(words[1]) - 1].line}: {rest}"
     elif len(found) == 1:
         text = f"{file}:{found[0].line}: {text}"
-    error.args = (f"{text} Nothing was stored.",)
+    else:
+        text = f"{file}: {text}"
+    error.args = (text if "Nothing was stored." in text else f"{text} Nothing was stored.",)
+    return error
+
+
+def _at_their_lines(error: DuplicateJob, file: Path, found: list[JobLine]) -> DuplicateJob:
+    """Return the error with the lines of the jobs whose id or unique key is taken."""
+    lines = sorted({one.line for one in found if not {one.request.id, one.request.unique}.isdisjoint(error.taken)})
+    where = ", ".join(map(str, lines[:_SHOWN]))
+    error.args = (f"{file}:{where}: {error}" if where else f"{file}: {error}",)
     return error
 
 
@@ -125,5 +137,6 @@ def _show(session: Session, answers: Sequence[Enqueued]) -> None:
         return
     for one in answers[:_SHOWN] if len(answers) <= _SHOWN else ():
         out.line(f"{one.id}  {one.verdict}  {one.job.state}  queue {one.job.queue}")
-    queues = sorted({one.job.queue for one in answers})
-    out.line(f"{len(answers):,} job{'s' if len(answers) != 1 else ''} enqueued into {', '.join(queues) or 'nothing'}.")
+    queues = ", ".join(sorted({one.job.queue for one in answers}))
+    noun = "job" if len(answers) == 1 else "jobs"
+    out.line(f"{len(answers):,} {noun} enqueued{f' into {queues}' if queues else ''}.")

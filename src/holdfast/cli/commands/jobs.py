@@ -199,6 +199,7 @@ def _pairs(job: Job) -> list[tuple[str, object]]:
         ("created", f"{when(job.created_at)} UTC"),
         ("runs at", f"{when(job.run_at)} UTC" if not job.final else None),
         ("finished", f"{when(job.finished_at)} UTC" if job.finished_at else None),
+        ("deleted", f"{when(job.deleted_at)} UTC; hidden, purged by retention" if job.deleted_at else None),
         ("failures", f"{job.failures} of {job.retry.max_attempts}"),
         ("replay of", job.replay_of),
     ]

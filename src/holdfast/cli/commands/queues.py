@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _SERIAL: Final = "serial"
 _NONE: Final = "none"
 _REFUSED: Final = 10
+_DAY: Final = 86_400.0
 _WAITING: Final = (State.QUEUED, State.SCHEDULED, State.RETRYING, State.PAUSED)
 
 
@@ -103,7 +104,9 @@ async def _show(session: Session, name: str) -> int:
 
 
 def _seconds(value: float | None, none: str) -> str:
-    return none if value is None else f"{value:g} s"
+    if value is None:
+        return none
+    return f"{value / _DAY:g} days" if value >= _DAY else f"{value:g} s"
 
 
 def _kept(age: float | None, count: int | None) -> str:

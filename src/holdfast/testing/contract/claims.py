@@ -114,7 +114,7 @@ class Claiming(SourceSuite):
         h.advance(10.0)
         assert [claim.id for claim in await h.claim()] == [early, late]
 
-    @feature("B13", "T18")
+    @feature("B13", "T18", "BW4")
     async def test_attempt_numbers_and_tokens_only_grow_whatever_ends_an_attempt(self, h: H) -> None:
         await h.make()
         seen: list[tuple[int, int]] = []

@@ -60,7 +60,7 @@ class Content(StoreSuite):
         assert (stored.payload, stored.headers) == (value, value)
         await readable(h, job.id)
 
-    @feature("T8", "A11")
+    @feature("T8", "A11", "BW21")
     @every_value
     async def test_a_result_is_stored_byte_for_byte_and_its_settle_can_be_repeated(
         self, h: StoreHarness, value: bytes

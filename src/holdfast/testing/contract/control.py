@@ -36,7 +36,7 @@ ACTIONS: list[Action] = [Cancel(), Pause(), Resume(), Retry(), Replay(), RunNow(
 class Control(StoreSuite):
     """Cancel, pause, resume, run now, retry."""
 
-    @feature("A14")
+    @feature("A14", "BW19")
     @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: type(action).__name__)
     async def test_an_unknown_id_is_refused_and_the_others_are_done(self, h: StoreHarness, action: Action) -> None:
         answer = await h.store.control(Order(action=action, selection=Selection(ids=("nobody",))))
@@ -348,7 +348,7 @@ class Deleting(StoreSuite):
         assert await h.done(Delete(hard=True), job.id) is None
         assert await h.all_jobs() == []
 
-    @feature("A6")
+    @feature("A6", "BW19")
     async def test_a_stale_worker_of_a_purged_job_is_refused(self, h: StoreHarness) -> None:
         job = await h.add()
         stale = await h.claim_one()

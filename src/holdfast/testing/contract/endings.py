@@ -36,7 +36,7 @@ async def each(h: H, steps: Sequence[Ending]) -> list[State | None]:
 class Endings(SourceSuite):
     """One row of the state table after another."""
 
-    @feature("G7", "B12")
+    @feature("G7", "B12", "B41")
     async def test_done_ends_as_succeeded(self, h: H) -> None:
         [item_id] = await h.make()
         answer = await h.settle(await h.claim_one(), Succeeded(b'{"ok":true}'))
@@ -64,7 +64,7 @@ class Endings(SourceSuite):
         states = await each(h, [Snoozed(0.0), Snoozed(0.0), Snoozed(0.0), Succeeded(b"null")])
         assert states == [State.SCHEDULED, State.SCHEDULED, State.SCHEDULED, State.SUCCEEDED]
 
-    @feature("G11", "T18")
+    @feature("G11", "T18", "B41", "BW21")
     @pytest.mark.parametrize("ending", [Failed(ERROR), TimedOut(ERROR)], ids=["error", "timed out"])
     async def test_failures_are_retried_within_their_budget_and_then_end_as_failed(self, h: H, ending: Ending) -> None:
         [item_id] = await h.make(max_attempts=3)
@@ -78,7 +78,7 @@ class Endings(SourceSuite):
         await h.make(max_attempts=1)
         assert await each(h, [Failed(ERROR)]) == [State.FAILED]
 
-    @feature("T18")
+    @feature("T18", "BW4")
     async def test_every_kind_of_failure_spends_the_same_budget(self, h: H) -> None:
         [item_id] = await h.make(max_attempts=4)
         assert await each(h, [Failed(ERROR), TimedOut(ERROR), Crashed(ERROR)]) != []

@@ -83,7 +83,7 @@ class Intake(StoreSuite):
         assert await h.claim_ids(3) == wanted[:3]
         assert await h.claim_ids() == wanted[3:]
 
-    @feature("T26")
+    @feature("T26", "BW21")
     async def test_a_promoted_job_of_higher_priority_overtakes(self, h: StoreHarness) -> None:
         plain = await h.add()
         urgent = await h.add(priority=5, delay=10.0)
@@ -151,7 +151,7 @@ class Duplicates(StoreSuite):
             await h.store.enqueue([h.new(id="a", own_id=True), h.new(id="a", own_id=True)])
         assert await h.all_jobs() == []
 
-    @feature("B9")
+    @feature("B9", "BW13")
     async def test_a_duplicate_can_be_reported_and_the_rest_is_stored(self, h: StoreHarness) -> None:
         [first] = await h.store.enqueue([h.new(id="order-1", own_id=True, payload=b"1")])
         twin = h.new(id="order-1", own_id=True, payload=b"2")

@@ -173,7 +173,7 @@ class Statistics(StoreSuite):
         names = [queue.name for queue in await h.store.queues()]
         return {name: {state.value: counts[name, state.value] for state in State} for name in names}
 
-    @feature("G21", "B19", "T26")
+    @feature("G21", "B19", "T26", "B1")
     async def test_every_state_is_there_and_zero_filled(self, h: StoreHarness) -> None:
         assert (await h.store.stats()).queues == {}
         await h.add(queue="a")

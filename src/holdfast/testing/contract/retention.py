@@ -120,7 +120,7 @@ class Retention(StoreSuite):
         assert (first.pruned, first.more) == (10, True)
         assert await self.pruned(h) == 15
 
-    @feature("B33")
+    @feature("B33", "BW24")
     async def test_a_job_answers_for_its_unique_key_as_long_as_its_window_is_open(self, h: StoreHarness) -> None:
         await self.keep(h, keep_succeeded=1.0)
         job = await h.add(unique="u", unique_window=600.0)

@@ -54,7 +54,7 @@ FORBIDDEN: Final = [case for case in MATRIX if not case.values[2]]
 class StateTable(StoreSuite):
     """What people ask for. The moves of workers and of the clock are shown by the source contract."""
 
-    @feature("T9", "B8", "B44")
+    @feature("T9", "B8", "B44", "B16")
     @pytest.mark.parametrize(("state", "action", "targets"), ALLOWED)
     async def test_a_row_of_the_table_moves_the_job(
         self, h: StoreHarness, state: State, action: Action, targets: set[State]
