@@ -21,7 +21,7 @@ from holdfast.errors import (
     UsageError,
 )
 from holdfast.job.commands import Define, Enqueued, Verdict
-from holdfast.job.model import NewJob, OnWait
+from holdfast.job.model import FreshJob, NewJob, OnWait
 from holdfast.stores.memory import MemoryStore
 from holdfast.testing import ManualClock
 from tests.features import feature
@@ -407,3 +407,26 @@ async def test_items_that_are_no_collection_of_jobs_are_refused_with_the_right_f
     with pytest.raises(UsageError, match=f"expected a list of items .*found {type(wrong).__name__}. For one job use"):
         await one.enqueue_many(wrong)  # type: ignore[arg-type]
     assert await app.jobs.count() == 0
+
+
+async def test_only_who_made_an_id_for_this_enqueue_may_call_it_fresh(counted: Holdfast, store: CountingStore) -> None:
+    """A hook may keep the job and enqueue it again, so may who asks for the job: then a store must look for the id."""
+    kinds: list[type[NewJob]] = []
+    enqueue = store.enqueue
+
+    async def noting(jobs: Any, **options: Any) -> list[Enqueued]:
+        kept = list(jobs)
+        kinds.extend(map(type, kept))
+        return await enqueue(kept, **options)
+
+    store.enqueue = noting  # type: ignore[method-assign]
+
+    @counted.task("count")
+    async def count(n: int) -> None: ...
+
+    await count.enqueue(1)
+    await count.using(id="mine").enqueue(2)
+    assert type(count.job(3)) is NewJob
+    counted.on_enqueue(lambda job: job)
+    await count.enqueue(4)
+    assert kinds == [FreshJob, NewJob, NewJob]

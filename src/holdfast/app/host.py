@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from holdfast.app.loading import find_name
 from holdfast.app.within import enqueue_here, enqueue_within, joining
 from holdfast.errors import UsageError
-from holdfast.job.model import NewJob
+from holdfast.job.model import FreshJob, NewJob
 from holdfast.task.coming import Coming
 
 if TYPE_CHECKING:
@@ -106,6 +106,8 @@ class AppHost:
             await session.define([task])
 
     async def _prepare(self, job: NewJob) -> NewJob:
+        if isinstance(job, FreshJob):
+            job = job.told()
         for hook in self.on_enqueue:
             answer = hook(job)
             found = await answer if inspect.isawaitable(answer) else answer

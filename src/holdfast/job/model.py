@@ -177,6 +177,14 @@ class NewJob(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=
     replay_of: str | None = None
 
 
+class FreshJob(NewJob, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """One whose id was made for this enqueue and told to nobody yet: no store can know it."""
+
+    def told(self) -> NewJob:
+        """The same for somebody who may keep it, and enqueue it once more."""
+        return NewJob(**{name: getattr(self, name) for name in self.__struct_fields__})
+
+
 class QueueMode(StrEnum):
     """How many jobs of a queue may run at the same time over the fleet."""
 

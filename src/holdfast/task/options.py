@@ -58,12 +58,12 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     tx: Any = None
     on_duplicate: OnDuplicate = OnDuplicate.RAISE
 
-    def make(self, payload: bytes, new_id: Callable[[], str]) -> NewJob:
-        """Return a job with this payload, under the caller's own id or a new one."""
+    def make(self, payload: bytes, new_id: Callable[[], str], kind: type[NewJob] = NewJob) -> NewJob:
+        """Return a job with this payload, under the caller's own id, or of a kind under a new one."""
         fields = self.fields
         if "sticky" in fields:
             check_sticky_key(fields["task"], fields["sticky"], fields.get("key"))
-        return NewJob(payload=payload, **fields) if "id" in fields else NewJob(id=new_id(), payload=payload, **fields)
+        return NewJob(payload=payload, **fields) if "id" in fields else kind(id=new_id(), payload=payload, **fields)
 
 
 def place(policy: Policy, options: Options) -> Placement:

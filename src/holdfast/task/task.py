@@ -11,6 +11,7 @@ import msgspec
 
 from holdfast.errors import BadArguments, ConfigError, ContentError, UsageError
 from holdfast.job.commands import Define
+from holdfast.job.model import FreshJob
 from holdfast.task.arguments import Arguments, make_arguments
 from holdfast.task.coming import Coming
 from holdfast.task.handle import Handles, JobHandle, decode_any
@@ -54,7 +55,7 @@ class Bound(Generic[P, R]):
 
         Raises BadArguments, ContentError, TooLarge; DuplicateJob; TaskInactive; StoreError.
         """
-        job = self.job(*args, **kwargs)
+        job = self._placement.make(self._task.arguments.encode(args, kwargs), self._host.new_id, FreshJob)
         answer = await self._host.submit(job, self._placement.on_duplicate, self._placement.tx)
         return JobHandle(self._host, answer, self._task.decode_result)
 

@@ -1,4 +1,4 @@
-"""What one enqueue locks: a transaction keeps sixteen locks on tables and indexes cheaply, and more of them dearly."""
+"""What an enqueue through an app locks: a transaction keeps sixteen locks on relations cheaply, and more of them dearly."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 import asyncpg
 
-from holdfast.job.model import NewJob
+from holdfast.job.model import FreshJob
 from holdfast.stores.sql.dialects.postgresql import PostgresDialect
 from holdfast.stores.sql.script import Step
 
@@ -24,7 +24,9 @@ async def test_one_enqueue_takes_no_more_locks_than_are_cheap(url: str) -> None:
     try:
         db = PostgresDialect("holdfast_")
         step = Step(db, None)  # type: ignore[arg-type]  # nothing is drawn
-        statement, another = (next(db.hot.enqueue_plain(step, [NewJob(id=name, task="t")])) for name in ("one", "two"))
+        statement, another = (
+            next(db.hot.enqueue_plain(step, [FreshJob(id=name, task="t")])) for name in ("one", "two")
+        )
         await connection.execute("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off")
         await connection.execute(
             "INSERT INTO holdfast_queue VALUES ('default', 0, NULL, NULL, $1)", b"\x81\xa4name\xa7default"

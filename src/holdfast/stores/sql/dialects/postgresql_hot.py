@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from holdfast.job import commands as c
 from holdfast.job.ledger.claiming import PROMOTE_BATCH
 from holdfast.job.ledger.enqueueing import accept
-from holdfast.job.model import Attempt, Job, OnWait
+from holdfast.job.model import Attempt, FreshJob, Job, OnWait
 from holdfast.job.retry import RetryPolicy
 from holdfast.job.state import State
 from holdfast.stores.sql.claims import claim_of
@@ -26,6 +26,7 @@ from holdfast.stores.sql.dialects.postgresql_texts import (
     CLAIMED,
     ENQUEUE,
     ENQUEUE_ALIKE,
+    ENQUEUE_FRESH,
     ENQUEUE_ONE,
     SETTLE,
 )
@@ -66,9 +67,9 @@ class PostgresHot(Hot):
 
     def __init__(self, db: PostgresDialect) -> None:
         self._db = db
-        self._single, self._alike, self._mixed, self._one, self._many, self._from, self._settle = (
+        self._single, self._fresh, self._alike, self._mixed, self._one, self._many, self._from, self._settle = (
             text.format(**db.tables)
-            for text in (ENQUEUE_ONE, ENQUEUE_ALIKE, ENQUEUE, CLAIM_ONE, CLAIM_MANY, CLAIM_FROM, SETTLE)
+            for text in (ENQUEUE_ONE, ENQUEUE_FRESH, ENQUEUE_ALIKE, ENQUEUE, CLAIM_ONE, CLAIM_MANY, CLAIM_FROM, SETTLE)
         )
         self.floors = Floors()
 
@@ -97,7 +98,9 @@ class PostgresHot(Hot):
     def _enqueue_alike(self, first: NewJob, jobs: Sequence[NewJob], ids: list[str]) -> Statement:
         common = (first.queue, first.task, -first.priority, _policy(first), self._db.steered())
         if len(jobs) == 1:
-            return Statement(self._single, (first.id, first.payload, *common))
+            return Statement(
+                self._fresh if type(first) is FreshJob else self._single, (first.id, first.payload, *common)
+            )
         payloads = [new.payload for new in jobs]
         sizes = [len(payload) for payload in payloads]
         return Statement(

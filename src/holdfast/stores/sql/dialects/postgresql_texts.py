@@ -41,7 +41,8 @@ SELECT new.id, substring($2::bytea FROM new.place FOR new.size), $4, $5, $6::sma
 RETURNING seq, created_at
 """
 
-#: One job that is ready now: the same with little to plan and to start.
+_NOT_ENDED: Final = "AND NOT EXISTS (SELECT FROM {done} WHERE id = $1::text)"
+#: One job that is ready now: the same with little to plan and to start, and not more than sixteen locks.
 ENQUEUE_ONE: Final = f"""
 INSERT INTO {{job}} (
     id, payload, queue, task, prio, policy, state, ready, run_at, created_at, queued_at, updated_at,
@@ -52,9 +53,11 @@ SELECT $1::text, $2::bytea, $3::text, $4::text, $5::smallint, $6::bytea, 2, 1, n
   FROM (SELECT coalesce($7::bigint, {NOW}) AS now) AS known
  WHERE EXISTS (SELECT FROM {{queue}} WHERE name = $3::text)
    AND NOT EXISTS (SELECT FROM {{definition}} WHERE alias = $4::text AND stopped = 1)
-   AND NOT EXISTS (SELECT FROM {{done}} WHERE id = $1::text)
+   {_NOT_ENDED}
 RETURNING seq, created_at
 """
+#: One whose id was made for this enqueue: it can not have ended.
+ENQUEUE_FRESH: Final = ENQUEUE_ONE.replace(_NOT_ENDED, "")
 
 #: Any jobs without key, unique key and id of the caller's. A delay counts from now; a time in the past is now.
 ENQUEUE: Final = f"""

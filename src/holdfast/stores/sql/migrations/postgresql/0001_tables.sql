@@ -44,8 +44,8 @@ CREATE TABLE {job} (
     autovacuum_analyze_scale_factor = 0.05,
     autovacuum_vacuum_cost_delay = 0
 );
--- Each index is opened by each INSERT. A transaction keeps its first 16 locks cheaply; the statement of one enqueue takes all
--- of them (7 for tables and the indexes that it reads, and one for each index here).
+-- Each index is opened by each INSERT. A transaction keeps its first 16 locks cheaply; the statement of one enqueue takes 15
+-- (6 for tables, the sequence and the indexes that it reads, and one for each index here). tests/sql/postgresql/test_locks.py
 -- Payloads are read with their rows and are mostly small: compressing them would cost each job.
 ALTER TABLE {job} ALTER COLUMN payload SET STORAGE EXTERNAL;
 CREATE UNIQUE INDEX {prefix}job_id ON {job} (id);
