@@ -15,6 +15,7 @@ from holdfast.clock import SystemClock
 from holdfast.errors import ConfigError, OutcomeUnknown
 from holdfast.job import commands as c
 from holdfast.store import Capabilities
+from holdfast.stores.sql import reads
 from holdfast.stores.sql.dialects.postgresql import PostgresDialect
 from holdfast.stores.sql.dialects.postgresql_flow import Drawn, Flowed, NotPlain, enqueue_flowing
 from holdfast.stores.sql.dialects.postgresql_hot import is_plain
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from holdfast.clock import Clock
     from holdfast.job.draw import Draw
-    from holdfast.job.model import Job, NewJob
+    from holdfast.job.model import Job, NewJob, Schedule
     from holdfast.stores.sql.script import Row, Script
 
 T = TypeVar("T")
@@ -255,6 +256,13 @@ class PostgresStore(SqlStore):
         if emptied != (self._queues, cursor) or not self.listening:
             return False
         return self._due is None or self._due > self.now()
+
+    async def schedules(self, *, deleted: bool = False) -> list[Schedule]:
+        """All schedules, by name: each idle scheduler asks for them again and again, so no transaction is begun for it."""
+        self._check_open()
+        return await self._postgres.run(
+            lambda: reads.schedules(self._fresh(), deleted=deleted), write=False, single=True
+        )
 
     async def heartbeat(self, beat: c.Beat) -> c.Signals:
         """Extend an instance's leases."""
