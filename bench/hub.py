@@ -146,6 +146,12 @@ def paths() -> dict[str, list[str]]:
         "what is rare": ["queue=rare", "task=rare", "worker=rare", "state=failed&queue=rare", "task=rare&state=queued"],
         "what is not there": ["queue=none", "task=none", "worker=none", "key=none", "id=none"],
         "key": [f"key=user:{10 * pick(KEYS // 10)}" for _ in range(5)],
+        "end": [
+            "order=finished",
+            "order=finished&state=failed",
+            "order=finished&queue=rare",
+            "order=finished&queue=queue3",
+        ],
         "state and queue": [f"state={states[pick(5)]}&queue=queue{pick(QUEUES)}" for _ in range(5)],
     }
     asked: dict[str, list[str]] = {}
@@ -153,7 +159,7 @@ def paths() -> dict[str, list[str]]:
         asked[name] = []
         for place in range(ASKED):
             query = queries[place % len(queries)]
-            cursor = f"&cursor={pick(JOBS // 2, JOBS)}" if place % 2 else ""
+            cursor = f"&cursor={pick(JOBS // 2, JOBS)}" if place % 2 and name != "end" else ""
             order = "&newest_first=false" if place % 4 == 2 else ""
             asked[name].append(f"/api/v1/jobs?limit=50&{query}{cursor}{order}".replace("&&", "&").rstrip("&"))
     return asked

@@ -119,6 +119,8 @@ BAD: list[tuple[str, str, Any, int, str]] = [
     ("PUT", "/jobs", None, 405, ""),
     ("GET", "/jobs?state=done", None, 422, "state"),
     ("GET", "/statistics?by=colour", None, 422, "by"),
+    ("GET", "/jobs?order=size", None, 422, "order"),
+    ("GET", "/jobs?order=finished&cursor=12", None, 422, "cursor"),
     ("POST", "/jobs", {"task": "unknown"}, 422, "task"),
     ("PUT", "/workers", {"name": "w", "queues": [{"name": "q", "concurrency": 0}]}, 422, "queues"),
     ("GET", "/jobs?limit=x", None, 422, "limit"),

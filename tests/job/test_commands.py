@@ -262,6 +262,25 @@ def test_one_id_is_looked_up_and_obeys_the_cursor_and_the_other_fields(bench: Be
     assert page_of(bench.ledger, c.JobFilter(id="none"), c.Page()).items == ()
 
 
+def test_a_page_by_the_end_holds_ended_jobs_alone_and_goes_on_behind_the_last(bench: Bench) -> None:
+    bench.add("a", "b", "c")
+    claims = bench.claim(3)
+    for claim in (claims[1], claims[0]):
+        bench.settle(claim, c.Succeeded(b"1"))
+        bench.now += 1.0
+    first = page_of(bench.ledger, c.JobFilter(), c.Page(limit=1, by_end=True))
+    assert [job.id for job in first.items] == ["a"]
+    assert [job.id for job in page_of(bench.ledger, c.JobFilter(), c.Page(cursor=first.cursor, by_end=True)).items] == [
+        "b"
+    ]
+    up = page_of(bench.ledger, c.JobFilter(), c.Page(limit=1, by_end=True, newest_first=False))
+    assert [job.id for job in up.items] == ["b"]
+    assert page_of(bench.ledger, c.JobFilter(states=(State.RUNNING,)), c.Page(by_end=True)).items == ()
+    for bad in ("x", "1", ":", "1:x"):
+        with pytest.raises(ContentError, match="cursor"):
+            page_of(bench.ledger, c.JobFilter(), c.Page(cursor=bad, by_end=True))
+
+
 def test_a_search_looks_at_so_many_jobs_in_one_step_and_at_fewer_when_it_reads_large_payloads(bench: Bench) -> None:
     bench.do(c.Enqueue(jobs=tuple(NewJob(id=f"n{number}", task="t") for number in range(STEP + 1))))
     rare = c.JobFilter(text=f"n{STEP}")

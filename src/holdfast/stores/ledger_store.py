@@ -19,7 +19,16 @@ from holdfast.job import facts as f
 from holdfast.job.ledger import Ledger, execute
 from holdfast.job.ledger.admin import definitions_of, find_definition
 from holdfast.job.ledger.links import links_of
-from holdfast.job.ledger.query import kept_count, numbers_of, page_from, some_of, stats_of
+from holdfast.job.ledger.query import (
+    checked_end,
+    ended_page,
+    kept_count,
+    numbers_of,
+    page_from,
+    some_of,
+    stats_of,
+    with_final_states,
+)
 from holdfast.job.model import InstanceState, OperationState
 from holdfast.job.state import State
 from holdfast.stores.ledger_feed import Marks
@@ -362,11 +371,23 @@ class LedgerStore:
 
     async def find(self, which: c.JobFilter, page: c.Page) -> c.JobPage:
         """Jobs in keyset pages."""
+        if page.by_end:
+            return await self._find_ended(which, page)
         numbers = await self._read(lambda: numbers_of(self.ledger, page, which))
         items: list[Job] = []
         async for found in self._search(which, numbers, page.limit + 1):
             items += found
         return page_from(items, page)
+
+    async def _find_ended(self, which: c.JobFilter, page: c.Page) -> c.JobPage:
+        checked_end(page)
+        ended = with_final_states(which)
+        items: list[Job] = []
+        if ended is not None:
+            numbers = await self._read(lambda: numbers_of(self.ledger, None, ended))
+            async for found in self._search(ended, numbers):
+                items += found
+        return ended_page(items, page)
 
     async def count(self, which: c.JobFilter) -> int:
         """How many jobs match."""

@@ -136,7 +136,9 @@ class _StoreBeside:
         return [found[one] for one in ids]
 
     async def find(self, which: h.JobFilter, page: h.Page) -> h.JobPage:
-        """Jobs and rows, in pages."""
+        """Jobs and rows, in pages; by their end jobs alone, for rows have no index of that."""
+        if page.by_end:
+            return await self._store.find(which, page)
 
         async def ask(limit: int, cursor: str) -> tuple[Sequence[Job], str]:
             found = await self._store.find(which, replace(page, limit=limit, cursor=cursor))

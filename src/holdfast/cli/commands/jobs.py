@@ -59,11 +59,13 @@ def command() -> None:
 @click.option("--limit", "-n", default=50, show_default=True, type=click.IntRange(1, 1_000))
 @click.option("--cursor", default="", help="Go on behind the page before.")
 @click.option("--oldest-first", is_flag=True)
+@click.option("--by-end", is_flag=True, help="Those that have ended, by when they did.")
 @shared(offline=True)
-def list_jobs(session: Session, limit: int, cursor: str, oldest_first: bool, **options: Any) -> int:
+def list_jobs(session: Session, limit: int, cursor: str, oldest_first: bool, by_end: bool, **options: Any) -> int:
     """List jobs, newest first."""
     which = read_filter(options, session.clock.now()) or JobFilter()
-    return session.run(_list(session, which, Page(limit=limit, cursor=cursor, newest_first=not oldest_first)))
+    page = Page(limit=limit, cursor=cursor, newest_first=not oldest_first, by_end=by_end)
+    return session.run(_list(session, which, page))
 
 
 async def _list(session: Session, which: JobFilter, page: Page) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -21,6 +22,13 @@ from holdfast.wire.requests import ActionAnswer, ActionRequest, Count, EnqueueAn
 
 if TYPE_CHECKING:
     from holdfast.hub.routing import Call
+
+
+class Order(StrEnum):
+    """What a list goes by. FINISHED: only jobs that have ended; rows of task tables are not among them."""
+
+    CREATED = "created"
+    FINISHED = "finished"
 
 
 class JobQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,6 +51,7 @@ class JobQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     limit: int = 50
     cursor: str = ""
     newest_first: bool = True
+    order: Order = Order.CREATED
     attempts: str = "last"
 
     def filter(self) -> JobFilter:
@@ -90,7 +99,8 @@ async def list_jobs(call: Call) -> PageDoc:
     """List jobs, newest first, in keyset pages."""
     query: JobQuery = call.query
     refuse_search(call, query.text)
-    page = Page(limit=query.limit, cursor=query.cursor, newest_first=query.newest_first)
+    by_end = query.order is Order.FINISHED
+    page = Page(limit=query.limit, cursor=query.cursor, newest_first=query.newest_first, by_end=by_end)
     return page_doc(await call.store.find(query.filter(), page), all_attempts=query.attempts == "all")
 
 

@@ -9,11 +9,15 @@ from holdfast.job.state import State
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Which part of a list: `limit` rows after `cursor` (opaque, from the page before)."""
+    """Which part of a list: `limit` rows after `cursor` (opaque, from the page before), in the order of acceptance.
+
+    by_end: of the jobs that have ended, in the order in which they did.
+    """
 
     limit: int = 50
     cursor: str = ""
     newest_first: bool = True
+    by_end: bool = False
 
 
 class JobPage(msgspec.Struct, frozen=True, kw_only=True):

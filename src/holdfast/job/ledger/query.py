@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
 
 from holdfast.errors import ContentError
 from holdfast.job.commands import JobFilter, JobPage, Page, Stats
 from holdfast.job.model import Job
-from holdfast.job.state import State
+from holdfast.job.state import FINAL, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from holdfast.job.ledger.ledger import Ledger
 
@@ -55,7 +58,11 @@ def _has_text(job: Job, text: str) -> bool:
 
 
 def page_of(ledger: Ledger, which: JobFilter, page: Page) -> JobPage:
-    """One page of the jobs that match, by order of acceptance, in one go."""
+    """One page of the jobs that match, in one go."""
+    if page.by_end:
+        ended = with_final_states(which)
+        checked_end(page)
+        return ended_page((job for job in ledger.table.values() if ended and matching(job, ended)), page)
     numbers, items, done = numbers_of(ledger, page, which), list[Job](), False
     while not done:
         found, done = some_of(ledger, which, numbers, page.limit + 1 - len(items))
@@ -116,15 +123,62 @@ def page_from(items: list[Job], page: Page) -> JobPage:
     return JobPage(items=tuple(shown), cursor=str(shown[-1].seq) if more else "")
 
 
-def checked_page(page: Page) -> int | None:
-    """Return the seq behind which a page begins; None: at the start. Raises ContentError for a page that can not be."""
+def ended_page(items: Iterable[Job], page: Page) -> JobPage:
+    """Return the page of all jobs that have ended, by when they did. The cursor is the last one's end and seq."""
+    after = checked_end(page)
+    places = sorted(((end_of(job), job.seq, job) for job in items), key=itemgetter(0, 1), reverse=page.newest_first)
+    if after is not None:
+        places = [one for one in places if (one[:2] < after if page.newest_first else one[:2] > after)]
+    return page_by_end([job for _, _, job in places[: page.limit + 1]], page)
+
+
+def page_by_end(items: list[Job], page: Page) -> JobPage:
+    """Return the page of one more ended job than it shows."""
+    shown = items[: page.limit]
+    last = shown[-1] if len(items) > page.limit else None
+    return JobPage(items=tuple(shown), cursor=f"{end_of(last)}:{last.seq}" if last is not None else "")
+
+
+def end_of(job: Job) -> int:
+    """Return when a job ended, in microseconds since the epoch."""
+    return round((job.finished_at or 0.0) * 1e6)
+
+
+def with_final_states(which: JobFilter) -> JobFilter | None:
+    """Return the filter of what it matches and has ended; None when that is nothing."""
+    states = tuple(state for state in which.states or State if state in FINAL)
+    return replace(which, states=states) if states else None
+
+
+def checked_end(page: Page) -> tuple[int, int] | None:
+    """Return the end and the seq behind which a page begins. Raises ContentError for a page that can not be."""
+    _check_limit(page)
+    if not page.cursor:
+        return None
+    at, _, seq = page.cursor.partition(":")
+    if not (at.isdecimal() and seq.removeprefix("-").isdecimal() and len(page.cursor) <= 40):
+        raise bad_cursor(page.cursor)
+    return int(at), int(seq)
+
+
+def _check_limit(page: Page) -> None:
     if not 1 <= page.limit <= PAGE_MAX:
         raise ContentError(f"a page has 1 to {PAGE_MAX:,} rows, found limit={page.limit}.")
+
+
+def bad_cursor(cursor: str) -> ContentError:
+    """Return the refusal of a cursor that no page gave."""
+    return ContentError(f"bad page cursor {cursor!r:.80}: pass back the cursor of the page before, unchanged.")
+
+
+def checked_page(page: Page) -> int | None:
+    """Return the seq behind which a page begins; None: at the start. Raises ContentError for a page that can not be."""
+    _check_limit(page)
     cursor = page.cursor
     if not cursor:
         return None
     if not cursor.isdecimal() or len(cursor) > 18:
-        raise ContentError(f"bad page cursor {cursor!r}: pass back the cursor of the page before, unchanged.")
+        raise bad_cursor(cursor)
     return int(cursor)
 
 

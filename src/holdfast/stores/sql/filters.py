@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from msgspec.structs import replace
+
 from holdfast.job.commands import JobFilter
 from holdfast.job.ledger.clean import encodable
 from holdfast.job.state import FINAL, State
@@ -16,6 +18,8 @@ from holdfast.stores.sql.rows import CODES, ELSEWHERE, micros
 from holdfast.stores.sql.schema import DONE_COLUMNS, JOB_COLUMNS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from holdfast.stores.sql.dialects.dialect import Dialect
     from holdfast.stores.sql.script import Statement
 
@@ -119,6 +123,29 @@ def span(db: Dialect, which: JobFilter, after: int, upto: int, limit: int) -> St
         where(db, which, ended=ended).among("seq", ">", after).among("seq", "<=", upto) for ended in (False, True)
     )
     return merged(db, live, done, "ASC", limit)
+
+
+def by_end(
+    db: Dialect,
+    which: JobFilter,
+    lines: Sequence[tuple[str, int]],
+    after: tuple[int, int] | None,
+    limit: int,
+    *,
+    newest_first: bool,
+) -> Statement:
+    """Return the statement of `limit` ended jobs of each line (a queue and a stored state) behind an end and a seq."""
+    sign, order = ("<", "DESC") if newest_first else (">", "ASC")
+    done = where(db, replace(which, states=()), ended=True)
+    parts, args = list[str](), list[Any]()
+    for queue, code in lines:
+        behind = "" if after is None else f" AND finished_at {sign}= ? AND (finished_at <> ? OR seq {sign} ?)"
+        parts.append(
+            f"SELECT * FROM (SELECT {_DONE_COLUMNS} FROM {{done}} WHERE queue = ? AND state = {int(code)}{behind}"
+            f" AND {done.sql} ORDER BY finished_at {order}, seq {order} LIMIT {int(limit)}) AS l{len(parts)}"
+        )
+        args += [queue, *(() if after is None else (after[0], after[0], after[1])), *done.args]
+    return db.q(" UNION ALL ".join(parts), *args)
 
 
 def merged(db: Dialect, live: Where, done: Where, order: str, limit: int) -> Statement:

@@ -9,7 +9,7 @@ from holdfast.job import commands as c
 from holdfast.job.facts import Audited
 from holdfast.job.ledger import Ledger
 from holdfast.job.ledger.admin import definitions_of, find_definition
-from holdfast.job.ledger.query import checked_page, matching
+from holdfast.job.ledger.query import checked_end, checked_page, matching, page_by_end, with_final_states
 from holdfast.job.model import (
     PRIORITY_MAX,
     Definition,
@@ -36,6 +36,8 @@ S = TypeVar("S")
 
 #: How many rows one statement of a long walk brings.
 SLICE: Final = 1_000
+#: Of how many queues and states one statement takes ended jobs together.
+LINES: Final = 40
 _ALL: Final = 1 << 62
 
 
@@ -74,6 +76,8 @@ _FINISHED: Final = len(JOB_COLUMNS)
 
 def find(step: Step, which: c.JobFilter, page: c.Page) -> Script[c.JobPage]:
     """One page of the jobs that match, by order of acceptance. The cursor is the last seq shown."""
+    if page.by_end:
+        return (yield from _find_ended(step, which, page))
     after = checked_page(page)
     found: list[Row] = []
     limit, size = page.limit + 1, page.limit + 1
@@ -85,6 +89,41 @@ def find(step: Step, which: c.JobFilter, page: c.Page) -> Script[c.JobPage]:
         after, size = rows[-1][0], SLICE
     shown = yield from whole(step, found[: page.limit])
     return c.JobPage(items=tuple(shown), cursor=str(shown[-1].seq) if len(found) > page.limit else "")
+
+
+def _find_ended(step: Step, which: c.JobFilter, page: c.Page) -> Script[c.JobPage]:
+    """One page of ended jobs, by when they ended: the first of each queue and state, which the counts know, and of these."""
+    after, ended = checked_end(page), with_final_states(which)
+    lines = yield from _lines(step, ended) if ended is not None else _no_lines()
+    found: list[Row] = []
+    limit = size = page.limit + 1
+    while lines and ended is not None:
+        rows: list[Row] = []
+        for start in range(0, len(lines), LINES):
+            some = lines[start : start + LINES]
+            rows += yield filters.by_end(step.db, ended, some, after, size, newest_first=page.newest_first)
+        rows = sorted(rows, key=_by_end, reverse=page.newest_first)[:size]
+        found += [row for row in rows if _matches(row, ended)]
+        if len(rows) < size or len(found) >= limit:
+            break
+        after, size = _by_end(rows[-1]), SLICE
+    return page_by_end((yield from whole(step, found[:limit])), page)
+
+
+def _by_end(row: Row) -> tuple[int, int]:
+    return row[_FINISHED], row[0]
+
+
+def _lines(step: Step, which: c.JobFilter) -> Script[list[tuple[str, int]]]:
+    """The queues, and the states as they are stored, of the ended jobs that may match."""
+    rows = yield step.db.q("SELECT DISTINCT queue, state FROM {tally} WHERE n <> 0")
+    lines = {(queue, code % HIDDEN) for queue, code in rows if which.queue in (None, queue)}
+    return sorted(line for line in lines if STATES[line[1] % ELSEWHERE] in which.states)
+
+
+def _no_lines() -> Script[list[tuple[str, int]]]:
+    yield from ()
+    return []
 
 
 def _matches(row: Row, which: c.JobFilter) -> bool:

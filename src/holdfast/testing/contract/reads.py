@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.errors import UnknownJob
+from holdfast.errors import ContentError, UnknownJob
 from holdfast.job.commands import Cancel, Delete, Failed, JobFilter, Page, Pause, Succeeded
 from holdfast.job.state import FINAL, State
 from holdfast.testing.contract.base import StoreSuite, feature
@@ -93,6 +93,38 @@ class Pages(StoreSuite):
                 if not cursor:
                     break
             assert seen == [job_id for job_id in whole if job_id in wanted], one
+
+    @feature("T26", "H4")
+    @pytest.mark.parametrize("newest_first", [True, False])
+    async def test_ended_jobs_are_listed_by_when_they_ended(self, h: StoreHarness, newest_first: bool) -> None:
+        made = await h.add_many(9)
+        ended: list[str] = []
+        claims = {claim.id: claim for claim in await h.claim(9)}
+        for place in (4, 1, 7, 0, 8, 3, 2):
+            job_id = made[place].id
+            await h.settle(claims[job_id], Succeeded(b"1") if place % 3 else Failed(ERROR, retryable=False))
+            ended.append(job_id)
+            h.advance(1.0 if place % 2 else 0.0)
+        order = {job.id: ((job.finished_at or 0.0), job.seq) for job in [await h.job(one) for one in ended]}
+        wanted = sorted(ended, key=order.__getitem__, reverse=newest_first)
+        done = [one for one in wanted if (await h.job(one)).state is State.SUCCEEDED]
+        for which, of in (
+            (JobFilter(), wanted),
+            (JobFilter(states=(State.SUCCEEDED, State.QUEUED)), done),
+            (JobFilter(queue="none"), []),
+            (JobFilter(states=(State.QUEUED,)), []),
+        ):
+            seen: list[str] = []
+            cursor = ""
+            while True:
+                page = await h.store.find(which, Page(limit=2, cursor=cursor, newest_first=newest_first, by_end=True))
+                seen += [job.id for job in page.items]
+                cursor = page.cursor
+                if not cursor:
+                    break
+            assert seen == of, which
+        with pytest.raises(ContentError):
+            await h.store.find(JobFilter(), Page(cursor="x", by_end=True))
 
     @feature("T26")
     @pytest.mark.parametrize("state", list(State))
