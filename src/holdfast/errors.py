@@ -35,6 +35,7 @@ HoldfastError
 │   ├── RouterUnavailable it can not be reached now; ask again
 │   ├── RouterDataError   a stored value is not Holdfast's
 │   ├── NoPod             no pod of the service can take the key
+│   ├── UnknownPod        no pod of that number, and no keys of one
 │   └── PodLost           the pod that held the key's state is gone, and its jobs shall fail
 ├── WorkerError           the worker could not do its work
 │   └── UsageError        an API was called where it can not work (`.sync` in a running loop …)
@@ -308,6 +309,17 @@ class NoPod(RouterError):
     def __init__(self, service: str, why: str) -> None:
         self.service = service
         super().__init__(f"service {service!r}: expected a pod that takes new keys, found none: {why}. Start a worker.")
+
+
+class UnknownPod(RouterError):
+    """A service has no pod of that number, nor keys that one has left behind."""
+
+    def __init__(self, service: str, pod: int, known: Sequence[int] = ()) -> None:
+        self.service, self.pod = service, pod
+        names = ", ".join(map(str, sorted(known)[:8])) or "none: no worker of it lives"
+        super().__init__(
+            f"service {service!r}: unknown pod {pod} (known: {names}). Check the names of service and namespace, and the number."
+        )
 
 
 class PodLost(RouterError):

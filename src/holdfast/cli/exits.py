@@ -61,6 +61,7 @@ _BY_ERROR: Final[tuple[tuple[type[Exception], Exit], ...]] = (
     (e.UnknownTask, Exit.UNKNOWN),
     (e.UnknownJob, Exit.UNKNOWN),
     (e.UnknownQueue, Exit.UNKNOWN),
+    (e.UnknownPod, Exit.UNKNOWN),
     (e.UnknownSchedule, Exit.UNKNOWN),
     (e.UnknownWorker, Exit.UNKNOWN),
     (e.UnknownOperation, Exit.UNKNOWN),

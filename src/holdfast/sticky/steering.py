@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from holdfast.errors import Conflict, NoPod, RouterDataError
+from holdfast.errors import Conflict, NoPod, RouterDataError, UnknownPod
 from holdfast.job.commands import KeyLink, LinkFilter
 from holdfast.router import PERMANENT, Link, Owner, Want, check_names, check_pod
 from holdfast.sticky.choice import Choice
@@ -55,11 +55,14 @@ class Steering:
     async def drain(self, service: str, pod: int) -> int:
         """Give all keys of a pod to the others; return how many moved. It may get new ones: stop its worker to keep it empty.
 
-        Raises NoPod when there is no other.
+        Raises NoPod when there is no other, UnknownPod for one that is not there and has no keys.
         """
         check_names("-", service)
         check_pod(pod)
-        others = {number: state for number, state in (await self._router.pods(service)).items() if number != pod}
+        pods = await self._router.pods(service)
+        if pod not in pods and not await self._router.keys(service, pod, 1):
+            raise UnknownPod(service, pod, list(pods))
+        others = {number: state for number, state in pods.items() if number != pod}
         choice, moved = Choice(), 0
         while keys := await self._router.keys(service, pod, _PAGE):
             count = await self._drain_page(service, pod, keys, others, choice)

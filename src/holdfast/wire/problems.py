@@ -65,6 +65,7 @@ KINDS: Final = (
     Kind(e.StoreError, 500, "The store failed"),
     Kind(e.RouterUnavailable, 503, "The router can not be reached now"),
     Kind(e.NoPod, 503, "No pod can take the key"),
+    Kind(e.UnknownPod, 404, "No such pod"),
     Kind(e.RouterError, 500, "The router failed"),
     Kind(e.UsageError, 400, "This can not work here"),
 )
