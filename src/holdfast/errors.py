@@ -318,7 +318,7 @@ class UnknownPod(RouterError):
         self.service, self.pod = service, pod
         names = ", ".join(map(str, sorted(known)[:8])) or "none: no worker of it lives"
         super().__init__(
-            f"service {service!r}: unknown pod {pod} (known: {names}). Check the names of service and namespace, and the number."
+            f"service {service!r}: unknown pod {pod} (known: {names}). Check the number, the service and the namespace."
         )
 
 

@@ -57,7 +57,7 @@ class TestOnACluster(RouterContract):
     pass
 
 
-@feature("S13")
+@feature("S13", "SW15")
 async def test_a_batch_reaches_every_node_and_scripts_are_loaded_on_all(
     router_factory: Callable[[], RouterHarness], cluster: redis.RedisCluster
 ) -> None:

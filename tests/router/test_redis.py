@@ -44,7 +44,7 @@ async def heals(executor: RedisExecutor) -> None:
 # --- scripts
 
 
-@feature("S14")
+@feature("S14", "SW14")
 async def test_scripts_that_the_server_forgot_are_loaded_again(rh: RedisHarness) -> None:
     await rh.set(1)
     rh.server.ask("SCRIPT", "FLUSH")
@@ -57,7 +57,7 @@ async def test_scripts_that_the_server_forgot_are_loaded_again(rh: RedisHarness)
     assert set(await rh.x.links(NS, ["x", "y"], SERVICE)) == {"x", "y"}
 
 
-@feature("S14")
+@feature("S14", "SW1")
 async def test_every_script_is_loaded_at_the_start_and_says_what_it_takes(rh: RedisHarness) -> None:
     for name in NAMES:
         found = await rh.x._client.call("SCRIPT EXISTS", script(name).sha)
@@ -65,6 +65,18 @@ async def test_every_script_is_loaded_at_the_start_and_says_what_it_takes(rh: Re
         own = script(name).text.rpartition("\n-- ")[0]
         assert "KEYS[1]" in own
         assert "Returns" in script(name).text
+
+
+@feature("S15")
+async def test_a_call_is_one_command_on_the_server_and_nothing_stands_between(rh: RedisHarness) -> None:
+    await rh.set(1)
+    await rh.get()  # the connection is open
+    for call, commands in ((rh.get, 1), (rh.remove, 1), (lambda: rh.absent(1), 2)):
+        rh.server.ask("CONFIG", "RESETSTAT")
+        await call()
+        calls = (await rh.x._client.call("INFO", "commandstats")).items()
+        done = {name: one["calls"] for name, one in calls if name in ("cmdstat_evalsha", "cmdstat_zadd")}
+        assert sum(done.values()) == commands, done
 
 
 async def test_two_routers_with_different_versions_of_the_scripts_share_their_links(rh: RedisHarness) -> None:
@@ -103,7 +115,7 @@ async def test_where_things_are_is_what_the_documentation_says(rh: RedisHarness)
 # --- data
 
 
-async def test_no_epoch_comes_twice_after_all_data_was_flushed(rh: RedisHarness) -> None:
+async def test_i18_no_epoch_comes_twice_after_all_data_was_flushed(rh: RedisHarness) -> None:
     before = await rh.set(1)
     for _ in range(20):
         rh.server.ask("FLUSHALL")
@@ -170,7 +182,9 @@ async def test_a_pod_with_more_users_than_a_page_lists_all_of_them(rh: RedisHarn
 # --- the server
 
 
-async def test_links_outlive_a_restart_and_the_executor_finds_the_server_again(own_server: redis.RedisServer) -> None:
+async def test_t24_links_outlive_a_restart_and_the_executor_finds_the_server_again(
+    own_server: redis.RedisServer,
+) -> None:
     executor = open_redis(own_server.url)
     await executor.open()
     try:
@@ -187,7 +201,7 @@ async def test_links_outlive_a_restart_and_the_executor_finds_the_server_again(o
         await executor.close()
 
 
-async def test_a_frozen_server_is_told_as_unavailable_and_found_again(own_server: redis.RedisServer) -> None:
+async def test_t24_a_frozen_server_is_told_as_unavailable_and_found_again(own_server: redis.RedisServer) -> None:
     executor = open_redis(own_server.url, timeout=0.3)
     await executor.open()
     try:
@@ -202,7 +216,7 @@ async def test_a_frozen_server_is_told_as_unavailable_and_found_again(own_server
         await executor.close()
 
 
-async def test_a_server_that_takes_no_writes_is_told_as_unavailable_and_found_again(rh: RedisHarness) -> None:
+async def test_t24_a_server_that_takes_no_writes_is_told_as_unavailable_and_found_again(rh: RedisHarness) -> None:
     await rh.set(1)
     for setting, broken, sound in (("maxmemory", "1", "0"), ("min-replicas-to-write", "1", "0")):
         rh.server.ask("CONFIG", "SET", setting, broken)
@@ -254,7 +268,7 @@ async def test_five_hundred_calls_at_once_share_the_connections(rh: RedisHarness
 # --- who may do what
 
 
-async def test_the_documented_minimal_acl_is_enough_and_nothing_else_is_allowed(rh: RedisHarness) -> None:
+async def test_t62_the_documented_minimal_acl_is_enough_and_nothing_else_is_allowed(rh: RedisHarness) -> None:
     assert rh.server.ask("ACL", "SETUSER", "router", *MINIMAL.split()) == "+OK"
     executor = open_redis(rh.server.url.replace("unix://", "unix://router:secret@"))
     await executor.open()
@@ -299,7 +313,7 @@ async def test_a_wrong_password_is_told_as_a_setting(rh: RedisHarness) -> None:
         await executor.open()
 
 
-async def test_the_policy_that_may_drop_links_is_told(rh: RedisHarness) -> None:
+async def test_t24_the_policy_that_may_drop_links_is_told(rh: RedisHarness) -> None:
     assert await rh.x.eviction_policy() == "noeviction"
     rh.server.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     assert await rh.x.eviction_policy() == "allkeys-lru"

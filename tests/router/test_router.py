@@ -126,6 +126,7 @@ async def test_a27_a_draining_pod_gets_no_new_keys(router: Router, links: Watche
     assert await pod_of(router, "u0") == 1
 
 
+@feature("A27")
 async def test_a27_new_keys_are_balanced_within_a_tenth_over_pods_of_equal_load(router: Router, links: Watched) -> None:
     for pod in range(7):
         await links.pod(pod)
@@ -135,6 +136,7 @@ async def test_a27_new_keys_are_balanced_within_a_tenth_over_pods_of_equal_load(
     assert max(counts.values()) - min(counts.values()) <= 0.1 * 1_000 / 7
 
 
+@feature("SW7")
 async def test_pod_zero_is_chosen_cached_and_kept(router: Router, links: Watched) -> None:
     await links.pod(0)
     assert await pod_of(router, "u") == 0
@@ -143,6 +145,7 @@ async def test_pod_zero_is_chosen_cached_and_kept(router: Router, links: Watched
     assert router.counts.hits == 1
 
 
+@feature("SW13")
 async def test_the_freest_pod_gets_new_keys(router: Router, links: Watched) -> None:
     for pod, load in ((0, 3.0), (1, 1.0), (2, 5.0)):
         await links.pod(pod, load=load)
@@ -163,12 +166,13 @@ async def test_a_pod_that_is_not_ready_gets_no_keys_and_loses_its_own(
     assert second.epoch > first.epoch
 
 
+@feature("SW7")
 async def test_without_any_pod_it_is_said_that_there_is_none(router: Router) -> None:
     with pytest.raises(NoPod, match="Start a worker"):
         await router.find(SERVICE, "u")
 
 
-@feature("S8", "A26")
+@feature("S8", "A26", "SW6")
 async def test_a26_the_keys_of_a_lost_pod_move_to_good_ones_under_higher_epochs(router: Router, links: Watched) -> None:
     for pod in range(3):
         await links.pod(pod)
@@ -222,6 +226,7 @@ async def test_a_pod_that_restarted_under_its_number_gets_its_keys_again_under_a
     assert second.epoch > first.epoch
 
 
+@feature("SW10")
 async def test_a_pod_that_came_this_very_second_is_not_called_dead(router: Router, links: Watched) -> None:
     await links.pod(0)
     await router.find(SERVICE, "other")
@@ -259,6 +264,7 @@ async def test_a_cached_answer_ends_before_its_link_does(links: Watched) -> None
     assert await router.owner(SERVICE, "u") is not None
 
 
+@feature("SW13")
 async def test_a_cached_owner_that_is_gone_is_not_answered(router: Router, links: Watched) -> None:
     await links.pod(0)
     await router.find(SERVICE, "u")
@@ -296,6 +302,7 @@ async def test_the_cache_is_bounded(links: Watched) -> None:
     assert sum(router.cached(SERVICE, f"u{n}") is not None for n in range(25)) == 10
 
 
+@feature("SW10")
 async def test_while_the_executor_is_away_what_is_known_goes_on_and_then_it_heals(
     router: Router, links: Watched
 ) -> None:
@@ -380,6 +387,7 @@ async def test_a_new_link_of_a_forgotten_key_is_above_the_floor(router: Router, 
 # --- on a real Redis
 
 
+@feature("A25")
 async def test_on_redis_a_hundred_concurrent_look_ups_of_ten_keys_agree(rh: RedisHarness) -> None:
     for pod in range(4):
         await rh.x.set_service_state(NS, SERVICE, PodState(pod=pod, instance=f"i{pod}"), LEASE)
@@ -408,6 +416,7 @@ async def test_on_redis_one_value_that_is_not_ours_refuses_its_key_and_no_other(
 # --- the parts that are pure
 
 
+@feature("SW11")
 @pytest.mark.parametrize("routing", list(RoutingState))
 @pytest.mark.parametrize("state", list(ServiceState))
 def test_what_is_available_is_routable_and_there_is_one_definition_of_both(
@@ -419,11 +428,13 @@ def test_what_is_available_is_routable_and_there_is_one_definition_of_both(
     assert is_routable(pod) or not is_available(pod)
 
 
+@feature("SW11")
 def test_an_unknown_pod_is_neither() -> None:
     assert not is_routable(None)
     assert not is_available(None)
 
 
+@feature("SW12")
 @given(weights=st.lists(st.integers(1, 5), min_size=1, max_size=6), rounds=st.integers(1, 4))
 @settings(derandomize=True, database=None, max_examples=100)
 def test_over_whole_rounds_each_pod_has_its_exact_share(weights: list[int], rounds: int) -> None:
@@ -433,6 +444,7 @@ def test_over_whole_rounds_each_pod_has_its_exact_share(weights: list[int], roun
     assert chosen == {n: weight * rounds for n, weight in enumerate(weights)}
 
 
+@feature("SW12")
 def test_turns_are_smooth_and_not_in_runs() -> None:
     pods = {0: PodState(pod=0, weight=5), 1: PodState(pod=1), 2: PodState(pod=2)}
     choice = Choice()
@@ -454,6 +466,7 @@ def test_a_pod_that_comes_back_is_not_flooded() -> None:
     ("loads", "load"),
     [([0.0, 1.0], Load.IDLE), ([1.0, 1.5], Load.NORMAL), ([3.0], Load.HIGH), ([OVERLOADED], Load.OVERLOADED)],
 )
+@feature("SW9")
 def test_a_services_load_is_that_of_its_live_pods(loads: list[float], load: Load) -> None:
     pods = {n: PodState(pod=n, load=one) for n, one in enumerate(loads)}
     pods[9] = PodState(pod=9, routing=SHUTDOWN, load=99.0)

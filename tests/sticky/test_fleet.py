@@ -41,7 +41,7 @@ async def test_a28_a_job_runs_where_its_key_is_linked_and_moves_when_that_worker
             assert all(one["pid"] == home[one["key"]] for one in stayed)
 
 
-@feature("S8")
+@feature("S8", "SW16")
 async def test_a_worker_that_drains_hands_its_keys_over_and_ends_clean(tmp_path: Path) -> None:
     with Pods(tmp_path, workers=2) as pods:
         async with pods.app() as app:
@@ -61,7 +61,7 @@ async def test_a_worker_that_drains_hands_its_keys_over_and_ends_clean(tmp_path:
             )
 
 
-async def test_a_frozen_owner_that_wakes_up_late_shares_no_epoch_with_the_new_one(tmp_path: Path) -> None:
+async def test_i18_a_frozen_owner_that_wakes_up_late_shares_no_epoch_with_the_new_one(tmp_path: Path) -> None:
     with Pods(tmp_path) as pods:
         async with pods.app() as app:
             await here(app, len(pods.processes))
@@ -75,7 +75,9 @@ async def test_a_frozen_owner_that_wakes_up_late_shares_no_epoch_with_the_new_on
             check_owners(first + second + third)
 
 
-async def test_redis_is_flushed_and_restarted_and_every_job_runs_once_under_its_own_epoch(tmp_path: Path) -> None:
+async def test_i18_t24_redis_is_flushed_and_restarted_and_every_job_runs_once_under_its_own_epoch(
+    tmp_path: Path,
+) -> None:
     with Pods(tmp_path) as pods:
         async with pods.app() as app:
             await here(app, len(pods.processes))
@@ -153,7 +155,7 @@ def _lost(pods: Pods) -> bool:
 
 
 @pytest.mark.soak
-async def test_over_many_rounds_of_kills_flushes_freezes_and_restarts_no_job_is_lost(tmp_path: Path) -> None:
+async def test_i18_t24_over_many_rounds_of_kills_flushes_freezes_and_restarts_no_job_is_lost(tmp_path: Path) -> None:
     draw = random.Random(8)
     with Pods(tmp_path) as pods:
         async with pods.app() as app:

@@ -11,6 +11,7 @@ from holdfast import Context, Holdfast
 from holdfast.job.commands import LinkFilter
 from holdfast.router import RoutingState
 from holdfast.stores.memory import MemoryStore
+from tests.features import feature
 from tests.sticky.test_worker import PATIENCE, say, until
 
 
@@ -97,6 +98,7 @@ async def test_a_key_that_others_took_is_built_anew_after_its_old_state_has_clos
     assert slow.most == 1
 
 
+@feature("A28")
 @pytest.mark.parametrize("limit", [1, 3])
 async def test_there_are_never_more_states_than_max_keys_however_slowly_they_close(limit: int) -> None:
     slow = Slow(max_keys=limit)
@@ -128,6 +130,7 @@ async def test_keys_in_use_make_others_wait_and_none_is_closed_under_its_job() -
     assert slow.most == 2
 
 
+@feature("SW16")
 async def test_a_pod_that_drains_gives_a_link_up_when_the_state_is_closed_and_not_before() -> None:
     store = MemoryStore()
     await store.open()

@@ -58,7 +58,8 @@ def _ownership(query: Callable[[str], Rows], prefix: str) -> Iterator[str]:
     links = query(f"SELECT service, lane_key, instance FROM {prefix}link WHERE pod IS NOT NULL")
     owners = {(service, key): instance for service, key, instance in links}
     for seq, service, key, owner in query(f"SELECT seq, sticky, lane_key, owner FROM {prefix}job WHERE ready >= 3"):
-        if owner != owners.get((service, key), type(owner)()):
+        nobody = b"@" + service if isinstance(service, bytes) else f"@{service}"
+        if owner != owners.get((service, key), nobody):
             yield f"job seq {seq} is for {owner!r}, and the link of its key says {owners.get((service, key))!r}"
 
 

@@ -59,8 +59,9 @@ def crowd(store: Counted) -> None:
     """Keys without an owner of a service that this process has not, and keys of other processes; each with a ready job."""
     now = str(int(store.clock.now() * 1e6))
     alike = {"state": "2", "ready": "3", "lane": "1", "lane_key": "'key-' || n", "run_at": now, "queued_at": now}
-    store.fill("job", 1_000_000, CROWD, **alike, sticky="'far'", owner="''")
-    store.fill("job", 2_000_000, CROWD, **alike, sticky="'chat'", owner=f"'pod-' || (n % {PODS})")
+    store.fill("job", 1_000_000, CROWD, **alike, sticky="'far'")
+    store.fill("job", 2_000_000, CROWD, **alike, sticky="'chat'")
+    store.connection.execute(f"UPDATE holdfast_job SET owner = 'pod-' || (seq % {PODS}) WHERE seq >= 2000000")
     store.connection.execute(
         "INSERT INTO holdfast_link (service, lane_key, pod, instance, epoch)"
         f" SELECT sticky, lane_key, seq % {PODS}, owner, 1 FROM holdfast_job WHERE sticky = 'chat' AND seq >= 2000000"

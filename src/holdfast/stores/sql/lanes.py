@@ -29,11 +29,17 @@ _RAISE: Final = (
     " WHERE seq {ints} AND ready = 0 AND lane = 1"
 )
 _RAISED: Final = "SELECT queue, max(ready) FROM {job} WHERE seq {ints} AND ready > 0 GROUP BY queue"
-#: The processes that have these keys, whether they live or not.
+#: The processes that have these keys, whether they live or not. (`replace` puts texts together in every dialect.)
 _OWN: Final = (
     "UPDATE {job} SET owner = coalesce((SELECT its.instance FROM {link} AS its WHERE its.service = {job}.sticky"
-    " AND its.lane_key = {job}.lane_key AND its.pod IS NOT NULL), '') WHERE lane_key {texts} AND ready >= 3"
+    " AND its.lane_key = {job}.lane_key AND its.pod IS NOT NULL), replace('@_', '_', sticky))"
+    " WHERE lane_key {texts} AND ready >= 3"
 )
+
+
+def nobody(service: str) -> str:
+    """The `owner` of a head whose key has no link: by service, so that nobody walks over those of other services."""
+    return f"@{service}"
 
 
 def lock_lanes(step: Step, keys: Collection[str]) -> Script[None]:

@@ -12,7 +12,7 @@ from holdfast.job import commands as c
 from holdfast.job.commands.hot import OWNERLESS_MAX
 from holdfast.job.facts import KeyLinked
 from holdfast.job.ledger import execute
-from holdfast.stores.sql.lanes import lock_lanes, set_owners
+from holdfast.stores.sql.lanes import lock_lanes, nobody, set_owners
 from holdfast.stores.sql.rows import seconds
 
 if TYPE_CHECKING:
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
 #: How many keys are let go of by one statement.
 _PAGE: Final = 1_000
-#: Whether a process owns keys, and which others no longer do that had some.
+#: Whether a process owns keys, and which others no longer do that had some of a service. The order makes planners take the
+#: index whatever they believe of the table; for EXISTS they would walk through it.
 _WHO: Final = (
-    "SELECT id FROM {instance} WHERE (id = ? AND owns = 1) OR (owns = 0 AND EXISTS"
-    " (SELECT 1 FROM {link} AS its WHERE its.instance = {instance}.id AND its.pod >= 0))"
+    "SELECT id FROM {instance} WHERE (id = ? AND owns = 1) OR (owns = 0 AND"
+    " (SELECT its.lane_key FROM {link} AS its WHERE its.instance = {instance}.id AND its.service = ? AND its.pod >= 0"
+    " ORDER BY its.lane_key LIMIT 1) IS NOT NULL)"
 )
 _MINE: Final = (
     "SELECT 1 FROM {job} WHERE queue {texts} AND sticky IS NOT NULL AND ready IN (3, 4) AND owner = ? LIMIT 1"
@@ -52,12 +54,14 @@ def look(step: Step, want: c.Want) -> Script[tuple[bool, tuple[c.KeyLink, ...]]]
     if not want.sticky:
         return False, ()
     queues = [one.queue for one in want.queues]
-    known = {name for (name,) in (yield step.db.q(_WHO, want.instance))}
+    known: set[str] = set()
+    for service in want.sticky:
+        known |= {name for (name,) in (yield step.db.q(_WHO, want.instance, service))}
     owns = want.instance in known
     mine = bool((yield step.db.q(_MINE, queues, want.instance))) if owns else False
     rows: list[Row] = []
     # One after the other, as there are few: asked for all at once, planners like to walk over the jobs of those who live.
-    for gone in ("", *sorted(known - {want.instance} if owns else known | {want.instance})):
+    for gone in (*map(nobody, want.sticky), *sorted(known - {want.instance} if owns else known | {want.instance})):
         if len(rows) < OWNERLESS_MAX:
             rows += yield step.db.q(_OWNERLESS, queues, gone, list(want.sticky), OWNERLESS_MAX - len(rows))
     return mine, tuple(_key(*row) for row in sorted(rows, key=itemgetter(0, 1)))

@@ -37,6 +37,7 @@ class Links(RouterSuite):
             "for good": await h.x.get_linked_pod(NS, "for good", SERVICE)
         }
 
+    @feature("SW3")
     async def test_a_removed_link_stays_for_its_grace_and_no_longer(self, h: RouterHarness) -> None:
         await h.set(3)
         assert (await h.remove(h.brief)).ok
@@ -53,6 +54,7 @@ class Links(RouterSuite):
         assert (second.ok, second.current, second.previous) == (True, 2, None)
         assert second.epoch > first.epoch
 
+    @feature("SW4")
     async def test_an_owner_that_asks_again_never_shortens_its_link(self, h: RouterHarness) -> None:
         await h.absent(1, h.long)
         for call in (h.absent, h.try_set):
@@ -95,12 +97,14 @@ class Links(RouterSuite):
         assert not (await h.try_set(3, h.long, "new", replaces=first.epoch)).changed
         assert taken.epoch > first.epoch
 
+    @feature("SW5")
     async def test_only_the_link_that_was_found_is_replaced(self, h: RouterHarness) -> None:
         found = await h.set(1)
         moved = await h.set(2)
         late = await h.try_set(3, PERMANENT, replaces=found.epoch)
         assert (late.ok, late.current, late.epoch) == (False, 2, moved.epoch)
 
+    @feature("SW5")
     async def test_every_change_of_owner_raises_the_epoch_and_nothing_else_does(self, h: RouterHarness) -> None:
         epochs = [(await h.set(pod, h.long)).epoch for pod in (1, 1, 2, 2, 1)]
         assert epochs[0] == epochs[1] < epochs[2] == epochs[3] < epochs[4]
@@ -126,7 +130,7 @@ class Links(RouterSuite):
 
     # --- many
 
-    @feature("S13")
+    @feature("S13", "SW15")
     async def test_a_batch_is_grouped_by_pod_and_leaves_out_who_has_no_link(self, h: RouterHarness) -> None:
         for uid, pod in (("a", 0), ("b", 1), ("c", 0)):
             await h.x.set_linked_pod(NS, uid, SERVICE, Owner(pod), h.long)
@@ -169,7 +173,7 @@ class Links(RouterSuite):
             assert link is not None
             assert link.pod == pod
 
-    @feature("S8", "A26")
+    @feature("S8", "A26", "SW6")
     async def test_a26_the_users_of_a_pod_are_listed_as_their_links_say_now(self, h: RouterHarness) -> None:
         for number in range(30):
             await h.x.set_linked_pod(NS, f"u{number}", SERVICE, Owner(1), PERMANENT)
@@ -185,6 +189,7 @@ class Links(RouterSuite):
 
     # --- bad input
 
+    @feature("SW14")
     @pytest.mark.parametrize("bad", BAD_NAMES, ids=[repr(bad)[:12] for bad in BAD_NAMES])
     async def test_a_name_that_can_not_be_is_refused(self, h: RouterHarness, bad: str) -> None:
         for ns, uid, service in ((bad, UID, SERVICE), (NS, bad, SERVICE), (NS, UID, bad)):
@@ -246,6 +251,7 @@ class Links(RouterSuite):
         with pytest.raises(RouterDataError, match=UID):
             await h.x.batch_get_linked_pod(NS, uids, SERVICE)
 
+    @feature("SW4")
     async def test_an_owner_renews_its_links_and_makes_none(self, h: RouterHarness) -> None:
         me, other = Owner(1, "me"), Owner(1, "other")
         mine = await h.x.set_linked_pod(NS, "mine", SERVICE, me, h.brief)

@@ -90,7 +90,7 @@ TABLE: Final = [
 class Matrix(RouterSuite):
     """The table, row by row; pod 0 is a pod in all of it."""
 
-    @feature("S5", "S6", "S7", "S8", "S10", "S11", "S12", "A24")
+    @feature("S5", "S6", "S7", "S8", "S10", "S11", "S12", "A24", "SW1", "SW2", "SW3", "SW4")
     @pytest.mark.parametrize("row", TABLE, ids=[row.name for row in TABLE])
     async def test_a24_every_verb_over_every_former_link_answers_and_leaves_what_the_table_says(
         self, h: RouterHarness, row: Row

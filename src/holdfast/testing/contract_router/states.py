@@ -17,7 +17,7 @@ OLD = 60.0
 class States(RouterSuite):
     """States."""
 
-    @feature("S1", "S2")
+    @feature("S1", "S2", "SW8")
     async def test_a_published_state_comes_back_whole(self, h: RouterHarness) -> None:
         state = PodState(
             pod=0,
@@ -48,6 +48,7 @@ class States(RouterSuite):
         assert list(await h.x.get_service_state(NS, SERVICE)) == [0, 2, 10]
         assert await h.x.get_service_state(NS, "unknown") == {}
 
+    @feature("SW9")
     async def test_a_state_ends_with_its_lease_unless_it_is_renewed(self, h: RouterHarness) -> None:
         await h.pod(0, lease=h.brief)
         await h.pod(1, lease=h.brief)
@@ -119,6 +120,7 @@ class States(RouterSuite):
         none = await h.x.compute_link_if_absent(NS, SERVICE, "room", OLD)
         assert (none.ok, none.current, none.previous) == (False, None, 0)
 
+    @feature("SW13")
     async def test_a_state_that_is_too_old_gets_no_field(self, h: RouterHarness) -> None:
         await h.pod(0, load=0.0)
         await h.pass_time(h.brief * 1.5)

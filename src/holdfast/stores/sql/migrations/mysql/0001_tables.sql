@@ -11,7 +11,7 @@ INSERT IGNORE INTO {meta} (name, value) VALUES ('epoch', '1'), ('export', '0'), 
 
 -- Jobs that have not ended. Without partial indexes, what only some rows have is a column that follows from the others and is
 -- NULL in the rest: a scan of what is due, or of what runs, meets no other row.
--- owner: of a sticky job that is next in the line of its key (ready = 3, as a suspect 4), the process that has the key; empty: nobody.
+-- owner: of a sticky job that is next in the line of its key (ready = 3, as a suspect 4), the process that has the key; @service: nobody.
 CREATE TABLE IF NOT EXISTS {job} (
     seq BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
     id VARBINARY(512) NOT NULL,

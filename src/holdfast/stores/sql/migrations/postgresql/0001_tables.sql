@@ -1,7 +1,7 @@
 -- The tables of Holdfast. Times are microseconds since the epoch, UTC. Columns of fixed width come first: rows are smaller.
 
 -- Jobs that have not ended.
--- owner: of a sticky job that is next in the line of its key (ready = 3, as a suspect 4), the process that has the key; empty: nobody.
+-- owner: of a sticky job that is next in the line of its key (ready = 3, as a suspect 4), the process that has the key; @service: nobody.
 -- fillfactor: the new version of a claimed row finds room on its own page. Rows come and go fast, so vacuum comes early
 -- and does not rest.
 CREATE TABLE {job} (

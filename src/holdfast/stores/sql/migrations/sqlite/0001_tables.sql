@@ -1,7 +1,7 @@
 -- The tables of Holdfast. Times are microseconds since the epoch, UTC.
 
 -- Jobs that have not ended. AUTOINCREMENT: a number is never given twice, also when the newest job was purged.
--- owner: of a sticky job that is next in the line of its key (ready = 3, as a suspect 4), the process that has the key; empty: nobody.
+-- owner: of a sticky job that is next in the line of its key (ready = 3, as a suspect 4), the process that has the key; @service: nobody.
 CREATE TABLE {job} (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL,
