@@ -58,6 +58,10 @@ def test_over_http_keys_are_listed_moved_let_go_and_drained(node: NodeProcess) -
     assert (status, problem["code"]) == (503, "NoPod")
     status, problem = node.ask("POST", "/api/v1/links/drain", {"service": "chat", "pod": 0})
     assert (status, problem["code"]) == (503, "NoPod")
+    for unknown in ({"service": "chat", "pod": 9}, {"service": "chit", "pod": 0}):
+        status, problem = node.ask("POST", "/api/v1/links/drain", unknown)
+        assert (status, problem["code"]) == (404, "UnknownPod")
+        assert str(unknown["service"]) in problem["detail"]
     status, gone = node.ask("POST", "/api/v1/links/move", {"service": "chat", "key": "u1"})
     assert (status, gone["count"]) == (200, 1)
     _, page = node.ask("GET", "/api/v1/links?service=chat&key=u1")
@@ -94,6 +98,8 @@ async def test_on_the_command_line_keys_are_listed_moved_and_drained(tmp_path: P
             assert drained["moved"] >= 1
             again = await results(app, await send(app, [2], ["a", "b", "c", "d"]))
             assert {one["pod"] for one in again} == {pod}
+            assert "unknown pod 7" in await asyncio.to_thread(ask, "drain", "chat", 7, *router, code=9)
+            assert "'chit'" in await asyncio.to_thread(ask, "drain", "chit", 0, *router, code=9)
             assert "--router" in await asyncio.to_thread(ask, "move", "chat", "a", 0, code=3)
 
 
