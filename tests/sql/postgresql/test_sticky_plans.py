@@ -58,7 +58,7 @@ async def connection(request: pytest.FixtureRequest) -> AsyncIterator[asyncpg.Co
     await h.store.bind([c.KeyLink("chat", f"u{n}", 0, ME, 1) for n in range(MINE)])
     await h.close()
     with psycopg.connect(url, autocommit=True) as direct:
-        direct.execute(_CROWD.format(crowd=CROWD, pods=PODS))  # type: ignore[arg-type]  # no text from outside
+        direct.execute(_CROWD.format(crowd=CROWD, pods=PODS))
         if request.param == "fresh statistics":
             direct.execute("ANALYZE")
     made = await asyncpg.connect(url, statement_cache_size=0)
@@ -79,7 +79,8 @@ class Taken:
 
 async def explained(connection: asyncpg.Connection, script: Script[Any]) -> tuple[Any, list[dict[str, Any]]]:
     """Run a script that only reads; return its answer and the plans of its statements."""
-    plans, rows = [], None
+    plans: list[dict[str, Any]] = []
+    rows: Any = None  # a script begins with nothing
     while True:
         try:
             statement = script.send(rows)

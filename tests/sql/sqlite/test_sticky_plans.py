@@ -1,6 +1,7 @@
 """Claims of a pod find its keys, and those without an owner, by index: keys of others cost them nothing."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +32,7 @@ def begin(store: Counted) -> None:
     """This process lives, and many others do not or no more."""
     for name, state in ((ME, InstanceState.READY), ("other", InstanceState.READY)):
         record = Instance(id=name, worker="w", state=state, lease=600.0)
-        store.do(lambda step, record=record: upkeep.beat(step, c.Beat(instance=record, lease=600.0)))
+        store.do(partial(upkeep.beat, command=c.Beat(instance=record, lease=600.0)))
 
 
 def life(store: Counted, tag: str, epoch: int) -> dict[str, int]:
@@ -68,7 +69,7 @@ def crowd(store: Counted) -> None:
     )
     for number in range(PODS):
         record = Instance(id=f"pod-{number}", worker="w", state=InstanceState.READY, lease=600.0)
-        store.do(lambda step, record=record: upkeep.beat(step, c.Beat(instance=record, lease=600.0)))
+        store.do(partial(upkeep.beat, command=c.Beat(instance=record, lease=600.0)))
 
 
 @feature("T16")
