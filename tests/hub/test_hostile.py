@@ -4,6 +4,7 @@ import ast
 import json
 import logging
 import pickle
+import sqlite3
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -13,6 +14,7 @@ import pytest
 from holdfast.hub.scopes import Scope
 from holdfast.telemetry.logs import JsonFormatter
 from tests.hub.site import Site
+from tests.sql.sqlite.harness import SqliteHarness
 
 SOURCE: Final = Path(__file__).parents[2] / "src" / "holdfast"
 #: What turns data into code or objects of any kind.
@@ -103,6 +105,41 @@ async def test_t60_hostile_values_are_stored_shown_and_given_back_as_they_are(ev
         job = (await site.get(f"/jobs/{answer['id']}"))["job"]
         assert (job["payload"], job["headers"]) == ({"v": value}, {"h": value})
     assert (await site.send("GET", "//")).status_code == 200
+
+
+async def test_t60_what_somebody_else_wrote_into_a_row_is_named_and_runs_nothing(tmp_path: Path) -> None:
+    rig = SqliteHarness()
+    site = Site(rig, tmp_path)
+    await site.open()
+    try:
+        await site.define("t")
+        ids = [(await site.do("POST", "/jobs", {"task": "t"}))["id"] for _ in range(6)]
+        for claim in await rig.claim(3):
+            await rig.settle(claim)
+        written = sqlite3.connect(rig.file)
+        hostile = [pickle.dumps(Bomb(), protocol) for protocol in range(6)]
+        hostile += [b"", b"\xff" * 50, b"\x81" * 5_000, b"!!python/object/apply:os.system", bytes(range(256))]
+        for table, job_id, columns in (
+            ("job", ids[5], ("rest", "policy")),
+            ("done", ids[0], ("rest", "policy", "tail")),
+        ):
+            for column in columns:
+                for value in hostile:
+                    written.execute(f"UPDATE holdfast_{table} SET {column} = ? WHERE id = ?", (value, job_id))
+                    written.commit()
+                    for path in (f"/jobs/{job_id}", "/jobs"):
+                        status, problem = await site.ask("GET", path)
+                        assert status == 200 or (status, problem["code"]) == (500, "StoreCorrupt"), problem
+                        assert status == 200 or job_id in problem["detail"]
+                    assert (await site.send("GET", "//")).status_code == 200
+                    assert (await site.send("GET", f"/jobs/{ids[1]}")).status_code == 200
+                written.execute(f"UPDATE holdfast_{table} SET {column} = NULL WHERE id = ?", (job_id,))
+                written.commit()
+        written.close()
+        assert len((await site.get("/jobs"))["items"]) == 6
+        assert len(await rig.claim(5)) == 3
+    finally:
+        await site.close()
 
 
 #: What would begin a line of its own in a log, steer a terminal, or turn a text around.

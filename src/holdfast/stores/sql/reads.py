@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import msgspec
+
+from holdfast.errors import StoreCorrupt
 from holdfast.job import commands as c
 from holdfast.job.facts import Audited
 from holdfast.job.ledger import Ledger
@@ -63,7 +66,7 @@ def _by_id(step: Step, ids: list[str]) -> Any:
 
 def whole(step: Step, rows: Sequence[Row]) -> Script[list[Job]]:
     """Return the jobs of rows of DONE_COLUMNS, with their earlier attempts."""
-    found = [job_from(row if row[_FINISHED] is not None else row[:_FINISHED]) for row in rows]
+    found = [_job(row) for row in rows]
     tried = [job.seq for job in found if job.attempt > 1]
     if not tried:
         return found
@@ -72,6 +75,17 @@ def whole(step: Step, rows: Sequence[Row]) -> Script[list[Job]]:
 
 
 _FINISHED: Final = len(JOB_COLUMNS)
+
+
+def _job(row: Row) -> Job:
+    """Return the job of a row of DONE_COLUMNS. Raises StoreCorrupt for what somebody else has written there."""
+    try:
+        return job_from(row if row[_FINISHED] is not None else row[:_FINISHED])
+    except (msgspec.MsgspecError, TypeError, ValueError, KeyError, RecursionError) as error:
+        raise StoreCorrupt(
+            f"job {row[1]!r} (number {row[0]}): expected a row as Holdfast writes it, found another ({error}). "
+            "Put it back from a backup, or remove the row."
+        ) from error
 
 
 def find(step: Step, which: c.JobFilter, page: c.Page) -> Script[c.JobPage]:
@@ -127,7 +141,7 @@ def _no_lines() -> Script[list[tuple[str, int]]]:
 
 
 def _matches(row: Row, which: c.JobFilter) -> bool:
-    return matching(job_from(row if row[_FINISHED] is not None else row[:_FINISHED]), which)
+    return matching(_job(row), which)
 
 
 def count(step: Step, which: c.JobFilter) -> Script[int]:
