@@ -1,7 +1,7 @@
 """The history over HTTP: attempts, figures, series, and reports of jobs that ran elsewhere."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -22,11 +22,13 @@ from tests.node.remote import info
 class Api:
     """The API over a store with a history, as a client sees it; `rig` works behind it."""
 
-    def __init__(self, client: AsyncTestClient[Any], rig: StoreHarness) -> None:
-        self.client, self.rig = client, rig
+    def __init__(self, client: Any, rig: StoreHarness, sync: Callable[[], Awaitable[None]] | None = None) -> None:
+        self.client, self.rig, self._sync = client, rig, sync
 
     async def ask(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
-        """Send a request below /api/v1."""
+        """Send a request below /api/v1, when the history shows all that the store knows."""
+        if self._sync is not None:
+            await self._sync()
         content = None if body is None else json.dumps(body).encode()
         answer = await self.client.request(method, f"/api/v1{path}", content=content)
         return answer.status_code, answer.json()

@@ -74,8 +74,14 @@ async def change_worker(call: Call) -> WorkerConfig:
 
 
 async def delete_worker(call: Call) -> Names:
-    """Forget a worker's configuration."""
-    await call.store.delete_worker(call.path)
+    """Forget a worker's configuration, unless something unfinished refers to it."""
+    workers = call.parts.workers
+    if workers is None:
+        await call.store.delete_worker(call.path)
+    else:  # its rules, and its own records of the worker; what listens to the store hears of it all the same
+        await workers.delete(call.path)
+        if call.parts.events is not None:
+            call.parts.events.publish("changed", {"what": "delete_worker", "name": call.path, "who": call.who})
     await record(call, "delete_worker", call.path, 1)
     return Names(names=(call.path,))
 
