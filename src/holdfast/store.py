@@ -54,6 +54,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     many_processes: bool  # other processes may open it as well
     transactional: bool  # enqueue and settle can join the caller's own transaction
     one_writer: bool = False  # a transaction that writes keeps all others from writing
+    holds_claims: bool = False  # a claim with `wait` returns when there is something, or that long later
     sticky: bool = False  # `bind` and `links`: jobs that run where their key lives
     time_precision: float = 1e-6  # seconds
 

@@ -15,6 +15,7 @@ from holdfast.chance import IdMaker
 from holdfast.connect import make_history
 from holdfast.hub.api import make_api
 from holdfast.hub.parts import Parts
+from holdfast.testing.contract_history import HistoryHarness
 from tests.clickhouse.harness import embedded_history
 from tests.contract.adapters import ADAPTERS, MemoryHarness
 from tests.features import feature
@@ -29,25 +30,29 @@ if TYPE_CHECKING:
 @pytest.fixture(params=[*ADAPTERS, "clickhouse"])
 async def api(request: pytest.FixtureRequest) -> AsyncIterator[Api]:
     """The API over a store whose history is of this kind."""
+    behind: HistoryHarness
     if request.param == "clickhouse":
         behind = embedded_history(MemoryHarness())
-        rig, history, workers, sync = behind.store, behind.jobs, behind.workers, behind.sync
-        opening, closing = behind.open, behind.close
     else:
-        rig, sync = ADAPTERS[request.param](), None  # type: ignore[assignment]
-        history, workers = make_history(rig.store)  # type: ignore[assignment]
-        opening, closing = rig.open, rig.close
-    parts = Parts(store=rig.store, new_id=IdMaker(rig.clock.now), node=info, history=history, workers=workers)
+        store = ADAPTERS[request.param]()
+        jobs, of_store = make_history(store.store)
+        assert jobs is not None
+        assert of_store is not None
+        behind = HistoryHarness(store, jobs, of_store)
+    rig = behind.store
+    parts = Parts(
+        store=rig.store, new_id=IdMaker(rig.clock.now), node=info, history=behind.jobs, workers=behind.workers
+    )
     async with AsyncExitStack() as stack:
-        await opening()
-        stack.push_async_callback(closing)
+        await behind.open()
+        stack.push_async_callback(behind.close)
         # In the loop of the store, which its connections are bound to; Litestar's own test client has one of its own.
         served: Any = make_api(parts)
         transport = httpx.ASGITransport(served, raise_app_exceptions=False)
         client = await stack.enter_async_context(
             httpx.AsyncClient(transport=transport, base_url="http://testserver.local")
         )
-        yield Api(client, rig, sync)
+        yield Api(client, rig, behind.sync)
 
 
 def suite() -> dict[str, Any]:

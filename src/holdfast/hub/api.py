@@ -131,12 +131,33 @@ def _responder(entry: Route, parts: Parts) -> Callable[[AnyRequest, str], Awaita
         call = Call(parts, rest, read_query(request), body, principal, request.headers, base)
         if entry.media == EVENTS:
             return await _stream(cast("AsyncIterator[str]", entry.handle(call)))
-        answer = await cast("Awaitable[Any]", entry.handle(call))
+        answering = cast("Awaitable[Any]", entry.handle(call))
+        answer = await (_while_there(request, answering) if entry.held else answering)
         if not (entry.shows_all or call.sees_payload):
             answer = redacted(answer)
         return _packed(request, _encode(answer), entry.status)
 
     return respond
+
+
+async def _while_there(request: AnyRequest, answering: Awaitable[Any]) -> Any:
+    """Return an answer, which is given up when the caller goes away."""
+    answer, leaving = asyncio.ensure_future(answering), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait([answer, leaving], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        leaving.cancel()
+        if not answer.done():
+            answer.cancel()
+        await asyncio.wait([answer, leaving])
+    if answer.cancelled():
+        raise Refusal(503, "expected a caller who waits for the answer, found that the connection was closed.")
+    return answer.result()
+
+
+async def _gone(request: AnyRequest) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        continue
 
 
 async def _stream(texts: AsyncIterator[str]) -> Response[Any]:

@@ -73,6 +73,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     status: int = 200
     media: str = JSON  # EVENTS: `handle` returns an async iterator of texts
     shows_all: bool = False  # what is in the jobs is the caller's own work, and not hidden from it
+    held: bool = False  # it may be open for long, and is given up when the caller goes away
     alias_of: str = ""  # the address that this one, of an older system, stands for
 
     @property

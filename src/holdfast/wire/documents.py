@@ -302,13 +302,13 @@ def enqueued_docs(answers: Iterable[Enqueued]) -> list[EnqueuedDoc]:
 def claims_doc(claims: Claims[Job]) -> Claims[JobDoc]:
     """Return claims with their jobs as documents."""
     items = tuple(_with_item(claim, job_doc(claim.item)) for claim in claims.items)
-    return Claims(items, claims.cursor, claims.next_due, claims.ownerless)
+    return Claims(items, claims.cursor, claims.next_due, claims.ownerless, claims.waited)
 
 
 def claims_of(doc: Claims[JobDoc]) -> Claims[Job]:
     """Return the claims of a document."""
     items = tuple(_with_item(claim, job_of(claim.item)) for claim in doc.items)
-    return Claims(items, doc.cursor, doc.next_due, doc.ownerless)
+    return Claims(items, doc.cursor, doc.next_due, doc.ownerless, doc.waited)
 
 
 def without_item(claim: Claim[Any]) -> Claim[None]:

@@ -8,8 +8,11 @@ its interval and is asked anew.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
+
+from msgspec.structs import replace
 
 from holdfast.job.commands import Want
 from holdfast.worker.execution import Execution, Grant
@@ -33,6 +36,10 @@ if TYPE_CHECKING:
 
 #: The shortest sleep when an item should be due by this machine's clock and the store says it is not, in seconds.
 _NAP: Final = 0.001
+#: How long a source that holds claims is asked to hold one, in seconds.
+HOLD: Final = 20.0
+#: How long the answer of a held claim that was taken back may take, in seconds.
+_LAST: Final = 10.0
 
 
 class Claimer:
@@ -65,6 +72,7 @@ class Claimer:
         self._seen: Claims[Any] | None = None  # the last answer
         self._wake = asyncio.Event()
         self._naps = 0
+        self._holds = itertools.count(1)
         self.stopping = False
         self.enabled = True  # switched off by people through the worker's configuration
         self.claiming_since: float | None = None  # when the call that is out was sent
@@ -134,10 +142,13 @@ class Claimer:
     # --- asking ----------------------------------------------------------------------------------------------------
 
     async def _claim(self, wanted: tuple[QueueWant, ...]) -> Claims[Any]:
+        return await self._granted(wanted, self._want(wanted))
+
+    def _want(self, wanted: tuple[QueueWant, ...]) -> Want:
         options, limit = self._options, self._lanes.total(wanted)
         if self._left is not None:
             limit = min(limit, self._left)
-        want = Want(
+        return Want(
             queues=wanted,
             limit=limit,
             lease=options.lease,
@@ -147,17 +158,20 @@ class Claimer:
             pod=options.pod,
             local=options.local,
         )
+
+    async def _granted(self, wanted: tuple[QueueWant, ...], want: Want) -> Claims[Any]:
         sent = self.claiming_since = self._clock.monotonic()
         try:
             claims = await self._source.claim(want)
         finally:
             self.claiming_since = None
         received = self._clock.monotonic()
-        self._accept(claims, Grant(sent, received))
+        # What was waited for is claimed after the wait: so leases begin then.
+        self._accept(claims, Grant(min(received, sent + claims.waited), received))
         if self._claimed:
-            tell(self._claimed, claims, limit, received - sent)
+            tell(self._claimed, claims, want.limit, received - sent - claims.waited)
         if len(wanted) > 1:
-            self._lanes.served(wanted, limit, Counter(claim.queue for claim in claims.items))
+            self._lanes.served(wanted, want.limit, Counter(claim.queue for claim in claims.items))
         return claims
 
     def _accept(self, claims: Claims[Any], grant: Grant) -> None:
@@ -188,21 +202,47 @@ class Claimer:
             self._lanes.on_room = self._wake.set
         now = self._clock.monotonic()
         longest = self._polls.next_at(now) - now
-        timeout = self._timeout(claims.next_due, longest)
-        timer = self._timing.call_at(now + timeout, self._wake.set)
+        try:
+            if self._source.capabilities.holds_claims:
+                await self._hold(wanted)
+            else:
+                await self._doze(claims, self._timeout(claims.next_due, longest))
+        finally:
+            self._lanes.on_room = None
+        if self._clock.monotonic() < now + longest - _NAP:
+            self._polls.wake()  # something else than the end of a rest: any queue may have work
+
+    async def _doze(self, claims: Claims[Any], timeout: float) -> None:
+        """Sleep until the source says that something came, or anything else is a reason to ask."""
+        timer = self._timing.call_at(self._clock.monotonic() + timeout, self._wake.set)
         waiting = asyncio.ensure_future(self._source.wait(self._lanes.queues, claims.cursor, timeout))
         waiting.add_done_callback(lambda _: self._wake.set())
         try:
             await self._wake.wait()
         finally:
             timer.cancel()
-            self._lanes.on_room = None
             waiting.cancel()
             await asyncio.wait([waiting])
         if not waiting.cancelled():
             waiting.result()  # raises what the store raised
-        if self._clock.monotonic() < now + longest - _NAP:
-            self._polls.wake()  # something else than the end of a rest: any queue may have work
+
+    async def _hold(self, wanted: tuple[QueueWant, ...]) -> None:
+        """Have the source hold a claim until something comes; take it back when there is another reason to ask."""
+        request = f"{self._instance}-{next(self._holds)}"
+        want = replace(self._want(wanted), wait=HOLD, request=request)
+        holding = asyncio.ensure_future(self._granted(wanted, want))
+        holding.add_done_callback(lambda _: self._wake.set())
+        try:
+            await self._wake.wait()
+            if not holding.done():
+                # The same request without a wait ends it. Both get the same answer, so what was granted is not lost.
+                await self._source.claim(replace(want, wait=0.0))
+                await asyncio.wait([holding], timeout=_LAST)
+        finally:
+            holding.cancel()
+            await asyncio.wait([holding])
+        if not holding.cancelled() and holding.result().items:
+            self._polls.wake()
 
     def _timeout(self, next_due: float | None, longest: float) -> float:
         """Return how long to sleep. The store's clock decides; ours only says when asking again may be worth it."""

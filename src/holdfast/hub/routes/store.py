@@ -56,7 +56,7 @@ async def enqueue_batch(call: Call) -> list[EnqueuedDoc]:
 
 
 async def claim(call: Call) -> Claims[JobDoc]:
-    """Hand out ready jobs."""
+    """Hand out ready jobs; with `wait`, as soon as there are some, or that many seconds later."""
     want: Want = msgspec.structs.replace(call.body, local=False)
     return claims_doc(await call.parts.repeats.claim(call.store, want))
 
@@ -167,6 +167,7 @@ ROUTES: Final = (
         body=Want,
         answer=Claims[JobDoc],
         shows_all=True,
+        held=True,
         summary="Hand out ready jobs",
     ),
     Route(

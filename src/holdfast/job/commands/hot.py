@@ -72,7 +72,8 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     lease: seconds until the claim may be rescued unless beats extend it. instance: the random id of the worker's process.
     sticky: the services whose keys it can own; without any it gets no sticky jobs, with some those of the keys that it owns,
     and the answer names keys that wait for an owner. pod: which pod of its services it is. request: made by a remote client,
-    so that a repeat of a lost call returns the same claims.
+    so that a repeat of a lost call returns the same claims. wait: seconds that a source which holds claims (see
+    Capabilities) may wait for the first item; the same request once more, with a wait of 0, ends it for both.
     """
 
     queues: tuple[QueueWant, ...]
@@ -85,6 +86,7 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     local: bool = True  # the instance lives in the store's own process
     request: str = ""
     sticky: tuple[str, ...] = ()
+    wait: float = 0.0
 
 
 class Claim(msgspec.Struct, Generic[T], frozen=True, gc=False):
@@ -110,13 +112,15 @@ class Claim(msgspec.Struct, Generic[T], frozen=True, gc=False):
 class Claims(msgspec.Struct, Generic[T], frozen=True):
     """The answer to a Want. cursor: give it to `wait`. next_due: when the next scheduled item becomes ready.
 
-    ownerless: keys whose next job waits for an owner (at most OWNERLESS_MAX), as the store last knew them.
+    ownerless: keys whose next job waits for an owner (at most OWNERLESS_MAX), as the store last knew them. waited: seconds
+    that were waited for the first item; leases begin no earlier.
     """
 
     items: tuple[Claim[T], ...]
     cursor: int = 0
     next_due: float | None = None
     ownerless: tuple[KeyLink, ...] = ()
+    waited: float = 0.0
 
 
 # --- settle and progress --------------------------------------------------------------------------------------

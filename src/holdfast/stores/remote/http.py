@@ -108,6 +108,10 @@ class _NoAnswer(Exception):
     """The connection ended before the first byte of an answer."""
 
 
+class AnswerLost(StoreUnavailable):
+    """A request that may be repeated went out, and its answer did not come."""
+
+
 class HttpClient:
     """Sends requests to one address. `token` goes along as bearer."""
 
@@ -135,7 +139,7 @@ class HttpClient:
             what = f"no answer within {timeout:g} s" if isinstance(error, TimeoutError) else f"{error}"
             text = f"{self.address}: {method} {path}: the connection failed ({what or type(error).__name__})."
             if repeatable:
-                raise StoreUnavailable(f"{text} Nothing was changed; try again.") from error
+                raise AnswerLost(f"{text} Nothing was changed; try again.") from error
             raise OutcomeUnknown(f"{text} It may or may not be done; ask by id.") from error
 
     def _message(self, method: str, path: str, body: bytes | None) -> bytes:

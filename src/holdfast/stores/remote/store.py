@@ -16,6 +16,7 @@ from holdfast.job.ids import check_name
 from holdfast.job.ledger.admin import check_queue, check_texts
 from holdfast.job.model import Instance, Queue, WorkerConfig
 from holdfast.store import Capabilities
+from holdfast.stores.remote.http import AnswerLost
 from holdfast.wire import requests as r
 from holdfast.wire.cleaning import cleaned, sane
 from holdfast.wire.definitions import DefinitionDoc, ScheduleDoc, definition_of, schedule_doc, schedule_of
@@ -108,7 +109,9 @@ class RemoteStore:
             await self.close()
             raise
         self._ahead = doc.now - (before + self._clock.now()) / 2
-        self._capabilities = msgspec.structs.replace(doc.capabilities, many_processes=True, transactional=False)
+        self._capabilities = msgspec.structs.replace(
+            doc.capabilities, many_processes=True, transactional=False, holds_claims=True
+        )
 
     async def close(self) -> None:
         """Let the connections go."""
@@ -138,10 +141,20 @@ class RemoteStore:
         return [c.Enqueued(c.Verdict(doc.verdict), job_of(doc.job)) for doc in docs]
 
     async def claim(self, want: c.Want) -> c.Claims[Job]:
-        """Hand out ready jobs."""
+        """Hand out ready jobs; with `wait`, as soon as there are some. An answer that was lost is asked for once more."""
         request = want.request or uuid.uuid4().hex
-        want = msgspec.structs.replace(want, local=False, request=request)
-        return claims_of(await self.ask("POST", "/store/claim", c.Claims[JobDoc], want, repeatable=True))
+        want = msgspec.structs.replace(want, local=False, request=request, wait=min(want.wait, _WAIT_PIECE))
+        try:
+            return await self._claim(want)
+        except AnswerLost:
+            # It may have handed out claims: the same request gets the same ones, and waits no longer.
+            return await self._claim(msgspec.structs.replace(want, wait=0.0))
+
+    async def _claim(self, want: c.Want) -> c.Claims[Job]:
+        timeout = want.wait + 30.0
+        return claims_of(
+            await self.ask("POST", "/store/claim", c.Claims[JobDoc], want, timeout=timeout, repeatable=True)
+        )
 
     async def settle(self, settlements: Sequence[c.Settlement[Job]]) -> list[c.Settled]:
         """End attempts, each on its own."""
