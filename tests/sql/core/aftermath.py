@@ -119,6 +119,16 @@ async def no_token_is_given_twice_after_a_restore(url: str, back_up: Callable[[]
         assert job.result == b'"in time"'
     first = after.token >> 32
     assert (await holdfast("migrate", "--restored", "--json", "--url", url))["epoch"] > first, "each restore raises it"
+    # The same backup once more, at once: what is enqueued again under the same id has new tokens as well.
+    tokens = []
+    for _ in range(2):
+        await asyncio.to_thread(restore)
+        await holdfast("migrate", "--restored", "--json", "--url", url)
+        async with opened(url) as store:
+            await _claim(store, "once more")
+            await store.enqueue([NewJob(id="again", task="t", own_id=True)])
+            tokens.append((await _claim(store, "again")).token)
+    assert tokens[0] < tokens[1]
 
 
 async def _claim(store: Store, instance: str) -> c.Claim[Job]:

@@ -57,6 +57,7 @@ class Opening:
     driver: ClassVar[str]  # the module
     extra: ClassVar[str]  # what installs it
     steps: ClassVar[list[str]]  # of the schema
+    filled: ClassVar[tuple[str, str]] = ("holdfast_feed", "pos")  # a table, and a column of it that the database fills
 
     async def ask(self, url: str, *statements: str) -> list[tuple[Any, ...]]:
         """Do statements, and return the rows of the last."""
@@ -155,8 +156,10 @@ class Opening:
 
     async def test_a_table_that_lost_a_column_is_noticed_when_the_store_is_opened(self, empty: str) -> None:
         await make(empty).migrate()
-        await self.ask(empty, "ALTER TABLE holdfast_stat RENAME COLUMN n TO m")
-        assert "holdfast_stat" in await refusal(make(empty))
+        for table, column in (("holdfast_stat", "n"), self.filled):
+            await self.ask(empty, f"ALTER TABLE {table} RENAME COLUMN {column} TO m")
+            assert table in await refusal(make(empty))
+            await self.ask(empty, f"ALTER TABLE {table} RENAME COLUMN m TO {column}")
 
     # --- holdfast migrate
 

@@ -25,6 +25,7 @@ STEPS = [migration.name for migration in migrations_of(PostgresDialect("holdfast
 
 class TestOpening(Opening):
     scheme, driver, extra, steps = "postgresql", "asyncpg", "postgres", STEPS
+    filled = ("holdfast_done", "xid")
 
     async def ask(self, url: str, *statements: str) -> list[tuple[Any, ...]]:
         found: list[asyncpg.Record] = []

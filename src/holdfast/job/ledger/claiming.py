@@ -10,6 +10,7 @@ from holdfast.job.commands import Claim, Claims, KeyLink, Want
 from holdfast.job.commands.hot import OWNERLESS_MAX
 from holdfast.job.ledger.lines import Line, seq_of
 from holdfast.job.ledger.links import ownerless
+from holdfast.job.model import EPOCH_BITS
 from holdfast.job.state import Event
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _claim_from(
     own_lease = line.queue.rescue_after or 0.0
     lease_until = now + (own_lease or want.lease)
     table, stopped = ledger.table, ledger.stopped
-    epoch_token = ledger.epoch << 32
+    epoch_token = max(ledger.epoch << EPOCH_BITS, ledger.first_token)
     instance, worker, version = want.instance, want.worker, want.version
     held_back = False
     while count > 0 and (seq := _next(ledger, line, want)) is not None:

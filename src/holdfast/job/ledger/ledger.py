@@ -21,6 +21,7 @@ from holdfast.job.ledger import folding
 from holdfast.job.ledger.indexes import Indexes
 from holdfast.job.ledger.lines import Line, seq_of, time_of
 from holdfast.job.ledger.rollup import RollUp
+from holdfast.job.model import EPOCH_BITS
 from holdfast.job.state import State
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Ledger:
         self.audit: deque[f.Audited] = deque(maxlen=AUDIT_KEPT)
         self.rollup = RollUp()
         self.epoch = 0
+        self.first_token = 0  # where a database says so: its epoch has a fraction
         self.next_seq = 1
         self.stale_refused = 0
         self.exported: int | None = None  # how far the exporter has come; None: there is none
@@ -96,7 +98,7 @@ class Ledger:
 
     def next_token(self, job: Job) -> int:
         """The token of the job's next claim: above its last one, and above all of earlier store epochs."""
-        return max(job.token + 1, self.epoch << 32)
+        return max(job.token + 1, self.epoch << EPOCH_BITS, self.first_token)
 
     def between(self, after: int, before: int, *, newest_first: bool = False) -> Iterator[Job]:
         """The jobs whose seq is above `after` and below `before`, in order of acceptance or against it.

@@ -76,7 +76,7 @@ def _candidates(step: Step, want: c.Want, epoch: int) -> Script[Slice]:
     names = sorted({one.queue for one in want.queues})
     part = yield from load(step, Need(queues=names, definitions=True))
     ledger = part.ledger
-    ledger.epoch = epoch >> 32
+    ledger.first_token = epoch
     most = _most(want, slack=_SLACK if ledger.stopped else 0)
     for name in names:
         for ready in (1, 2):

@@ -17,8 +17,9 @@ import msgspec
 
 from holdfast.feed import SPARED
 from holdfast.job.external import EXTERNAL
+from holdfast.job.model import EPOCH_BITS as TOKEN_BITS
 from holdfast.stores.sql.reads import whole
-from holdfast.stores.sql.rows import micros, seconds
+from holdfast.stores.sql.rows import first_token, micros, seconds
 from holdfast.stores.sql.schema import DONE_COLUMNS, JOB_COLUMNS
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ EPOCH_BITS: Final = 40
 def epoch(step: Step) -> Script[int]:
     """The epoch of versions."""
     [[value]] = yield step.db.q("SELECT value FROM {meta} WHERE name = 'epoch'")
-    return int(value) << EPOCH_BITS
+    return first_token(value) << (EPOCH_BITS - TOKEN_BITS)
 
 
 def is_on(step: Step) -> Script[bool]:

@@ -17,7 +17,7 @@ from holdfast.job.model import Queue
 from holdfast.job.state import State
 from holdfast.stores.sql.claims import claim_by_rules, claim_of, claimed_row
 from holdfast.stores.sql.links import look
-from holdfast.stores.sql.rows import RUNNING, SUCCEEDED, micros, new_row, seconds, seconds_or_none, tail_of
+from holdfast.stores.sql.rows import RUNNING, SUCCEEDED, first_token, micros, new_row, seconds, seconds_or_none, tail_of
 from holdfast.stores.sql.schema import DONE_COLUMNS, JOB_COLUMNS
 from holdfast.stores.sql.slice import JOBS, Need, attempts_of, carry_out, queue_row
 from holdfast.stores.sql.stats import SUCCEEDED as SUCCESS
@@ -66,7 +66,7 @@ class Plan:
     __slots__ = ("epoch", "queues", "stopped")
 
     def __init__(self, queues: Mapping[str, Row], stopped: frozenset[str], epoch: int) -> None:
-        """queues: name -> (paused, fleet_limit, rescue_after); stopped: tasks; epoch: of the tokens."""
+        """queues: name -> (paused, fleet_limit, rescue_after); stopped: tasks; epoch: the first of its tokens."""
         self.queues, self.stopped, self.epoch = queues, stopped, epoch
 
 
@@ -162,7 +162,7 @@ class Hot:
             yield from db.lock("queue", limited)
         stopped = yield db.q("SELECT alias FROM {definition} WHERE stopped = 1")
         [[epoch]] = yield db.q("SELECT value FROM {meta} WHERE name = 'epoch'")
-        return Plan({row[0]: row[1:] for row in rows}, frozenset(alias for (alias,) in stopped), int(epoch) << 32)
+        return Plan({row[0]: row[1:] for row in rows}, frozenset(alias for (alias,) in stopped), first_token(epoch))
 
     def _claim_plain(self, step: Step, want: c.Want, plan: Plan) -> Script[list[c.Claim[Job]] | None]:
         """Take ready jobs queue by queue; None when a job of a stopped task stands in line: the rules must hold it back."""

@@ -7,6 +7,7 @@ looked at: another application's tables of the same names are refused, and never
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from importlib import resources
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
 _NAME: Final = re.compile(r"(\d{4})_\w+\.sql")
 _LOCK: Final = ("schema", ("migrate",))
 #: An epoch that goes by the time counts ten minutes each since 2024, in microseconds: tokens stay below 2 ** 53 for 39 years.
+#: Its fraction counts as well (see rows.first_token): seven tokens for each microsecond, so no two restores begin with one.
 _EPOCH_ZERO: Final = 1_704_067_200_000_000
 _EPOCH_STEP: Final = 600_000_000
 _EPOCH_END: Final = 1 << 21
+_EPOCH_DIGITS: Final = Decimal("1e-9")
 
 
 class Migration(NamedTuple):
@@ -141,7 +144,8 @@ def restored(step: Step) -> Script[int]:
     yield from step.db.lock(*_LOCK)
     [[known]] = yield step.db.q("SELECT value FROM {meta} WHERE name = 'epoch'")
     now = yield from step.now()
-    epoch = max(int(known) + 1, (now - _EPOCH_ZERO) // _EPOCH_STEP)
+    by_time = Decimal(max(0, now - _EPOCH_ZERO)) / _EPOCH_STEP
+    epoch = max(Decimal(int(Decimal(known)) + 1), by_time.quantize(_EPOCH_DIGITS))
     if epoch >= _EPOCH_END:
         raise ConfigError(
             f"the database: expected a token epoch below {_EPOCH_END}, found {known} in {step.db.tables['meta']}, and a "
@@ -149,11 +153,15 @@ def restored(step: Step) -> Script[int]:
         )
     yield from step.db.upsert("meta", [("epoch", str(epoch)), ("database", step.draw.job_id(seconds(now)))])
     yield from step.db.feed.restored(step)
-    return epoch
+    return int(epoch)
 
 
 def _refuse_others(db: Dialect, there: dict[str, frozenset[str]]) -> None:
-    wrong = [table for table, wanted in TABLES.items() if not there.get(table, frozenset()) >= set(wanted.all)]
+    wrong = [
+        table
+        for table, wanted in TABLES.items()
+        if not there.get(table, frozenset()) >= {*wanted.all, *db.filled.get(table, ())}
+    ]
     if wrong:
         raise _foreign(db, wrong)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -10,7 +11,7 @@ from msgspec.structs import replace
 
 from holdfast.job.external import EXTERNAL
 from holdfast.job.ledger.lines import holds_lane
-from holdfast.job.model import Attempt, CancelAsk, Job, NewJob, OnWait
+from holdfast.job.model import EPOCH_BITS, Attempt, CancelAsk, Job, NewJob, OnWait
 from holdfast.job.retry import RetryPolicy
 from holdfast.job.state import FINAL, End, State
 
@@ -423,3 +424,12 @@ def tail_of(log: bytes, trace_id: str, span_id: str) -> bytes | None:
 def is_final(job: Job | None) -> bool:
     """Tell whether there is such a job and it has ended."""
     return job is not None and job.state in FINAL
+
+
+def first_token(epoch: str) -> int:
+    """Return the first token of an epoch as the database holds it: a number that may have a fraction.
+
+    >>> first_token("2") == 2 << 32, first_token("2.5") == 5 << 31
+    (True, True)
+    """
+    return int(epoch) << EPOCH_BITS if epoch.isdecimal() else int(Decimal(epoch) * (1 << EPOCH_BITS))

@@ -43,6 +43,9 @@ class Dialect(ABC):
     #: How what has ended is noted for an exporter.
     feed: Feeding = Feeding()
 
+    #: Columns that a database fills by itself, by table: the code never writes them, and some of its statements read them.
+    filled: Mapping[str, tuple[str, ...]] = MappingProxyType({"feed": ("pos",)})
+
     #: Columns and conditions that some indexes are made for. A database without partial indexes has columns of their own.
     words: Mapping[str, str] = MappingProxyType(
         {

@@ -15,6 +15,7 @@ import re
 from functools import lru_cache
 from random import getrandbits, randrange
 from time import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
@@ -90,6 +91,7 @@ class PostgresDialect(Dialect):
     name = "postgresql"
     hot: PostgresHot
     feed = PostgresFeed()
+    filled = MappingProxyType({"done": ("xid",), "feed": ("xid",)})
     no_end = ", ".join(f"NULL::{kind_of('done', column)} AS {column}" for column in END_COLUMNS)
 
     def __init__(self, prefix: str, schema: str = "", clock: Clock | None = None) -> None:

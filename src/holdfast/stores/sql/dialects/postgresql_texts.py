@@ -94,7 +94,7 @@ CLAIMED: Final = (
 _CLAIM: Final = f"""
 WITH known AS MATERIALIZED (
     SELECT coalesce($7::bigint, {NOW}) AS now,
-           (SELECT value::bigint << 32 FROM {{meta}} WHERE name = 'epoch') AS epoch,
+           (SELECT floor(value::numeric * 4294967296)::bigint FROM {{meta}} WHERE name = 'epoch') AS epoch,
            (SELECT run_at FROM {{job}} WHERE state IN (1, 4) ORDER BY run_at, seq LIMIT 1) AS due,
            EXISTS (SELECT FROM {{job}} WHERE ready = 2 AND owner = '' AND queue = ANY($1::text[])) AS suspects,
            EXISTS (SELECT FROM {{queue}} WHERE name = ANY($1::text[]) AND fleet_limit IS NOT NULL) AS limited,
