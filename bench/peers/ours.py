@@ -125,7 +125,7 @@ KINDS: Final = {
 async def main(url: str, action: str, count: int) -> dict[str, Any]:
     """Do one action.
 
-    `drain` ends when no job is left, `forget` too and keeps no history, `both` enqueues meanwhile, `idle` one each 10 ms.
+    `drain` ends when no job is left, `forget` too and keeps no history, `uncounted` too and keeps no statistics, `both` enqueues meanwhile, `idle` one each 10 ms.
     """
     app, nothing, ran = tasks(url)
     connection = await asyncpg.connect(url)
@@ -137,6 +137,9 @@ async def main(url: str, action: str, count: int) -> dict[str, Any]:
             return {"rate": await work(nothing, count), "cpu": (time.process_time() - cpu) / count * 1e6}
         if action == "forget":
             await forget(app)
+        if action == "uncounted":  # as a store that is opened with statistics=False
+            db: Any = (await app._connection.session()).store
+            db._db.rollup.enabled = False
         cpu = time.process_time()
         async with app.worker():
             if action == "both":
