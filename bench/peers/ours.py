@@ -125,7 +125,8 @@ KINDS: Final = {
 async def main(url: str, action: str, count: int) -> dict[str, Any]:
     """Do one action.
 
-    `drain` ends when no job is left, `forget` too and keeps no history, `uncounted` too and keeps no statistics, `both` enqueues meanwhile, `idle` one each 10 ms.
+    `drain` ends when no job is left, `forget` too and keeps no history, `uncounted` no
+    statistics, `both` enqueues meanwhile, `idle` one each 10 ms.
     """
     app, nothing, ran = tasks(url)
     connection = await asyncpg.connect(url)
