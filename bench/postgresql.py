@@ -95,6 +95,16 @@ class Bench:
 
     # --- one round of each
 
+    def floods(self) -> None:
+        """Bulk enqueues in the largest batches."""
+        for name, program in (("ours", OURS), ("peer", self.peer)):
+            if program is not None:
+                url = self.fresh()
+                if name == "peer":
+                    answer(start(program, url, "install", 0))
+                self.run(f"{name} flood", program, url, "flood", JOBS)
+                self.drop(url)
+
     def drains(self) -> None:
         """Bare SQL, ours and PgQueuer: fill, then one worker; then fill again, and two workers."""
         for name, program in (("raw", RAW), ("ours", OURS), ("peer", self.peer)):
@@ -168,7 +178,8 @@ def figures(bench: Bench) -> list[Figure]:
             Figure("drain / PgQueuer", *_line(bench, "ours drain", "peer drain", 2, 2.5)),
             Figure("two workers / PgQueuer's two", *_line(bench, "ours two", "peer two", 1.6, 2)),
             Figure("two bare loops / PgQueuer's two", *_line(bench, "raw two", "peer two", 0, 0), only_shown=True),
-            Figure("bulk enqueue / PgQueuer", *_line(bench, "ours fill", "peer fill", 2, 2)),
+            Figure("bulk enqueue, 1,000 a call / PgQueuer", *_line(bench, "ours fill", "peer fill", 2, 2)),
+            Figure("bulk enqueue, 10,000 a call / PgQueuer", *_line(bench, "ours flood", "peer flood", 2, 2)),
             Figure("peak memory / PgQueuer", rss, 1.1, 1.1, f"{made} MB", less_is_better=True),
         ]
     return found
@@ -187,6 +198,7 @@ def main() -> int:
         for _ in range(ROUNDS):
             bench.drains()
             bench.others()
+            bench.floods()
         return show("PostgreSQL: jobs settled in the database", figures(bench))
 
 

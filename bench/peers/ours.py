@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from holdfast.stores.sql.stats import Ended
 
 BULK: Final = 1_000
+LARGE: Final = 10_000
 CALLERS: Final = 100
 TEXT: Final = "x" * 64
 _LOOK_EVERY: Final = 0.02
@@ -51,12 +52,17 @@ def tasks(url: str) -> tuple[Holdfast, Any, Ran]:
     return app, nothing, ran
 
 
-async def fill(nothing: Any, count: int) -> float:
+async def fill(nothing: Any, count: int, bulk: int = BULK) -> float:
     """Enqueue in bulk; jobs per second."""
     begin = time.perf_counter()
-    for start in range(0, count, BULK):
-        await nothing.enqueue_many([(number, "de", TEXT) for number in range(start, start + BULK)])
+    for start in range(0, count, bulk):
+        await nothing.enqueue_many([(number, "de", TEXT) for number in range(start, start + bulk)])
     return count / (time.perf_counter() - begin)
+
+
+async def flood(nothing: Any, count: int) -> float:
+    """The same in the largest batches that are all or nothing."""
+    return await fill(nothing, count, LARGE)
 
 
 async def single(nothing: Any, count: int) -> float:
@@ -131,9 +137,9 @@ async def main(url: str, action: str, count: int) -> dict[str, Any]:
     app, nothing, ran = tasks(url)
     connection = await asyncpg.connect(url)
     try:
-        if action in ("fill", "single", "crowd"):
+        if action in ("fill", "flood", "single", "crowd"):
             await nothing.enqueue(0)  # connected, and the queue is there
-            work = {"fill": fill, "single": single, "crowd": crowd}[action]
+            work = {"fill": fill, "flood": flood, "single": single, "crowd": crowd}[action]
             cpu = time.process_time()
             return {"rate": await work(nothing, count), "cpu": (time.process_time() - cpu) / count * 1e6}
         if action == "forget":

@@ -18,6 +18,7 @@ from pgqueuer.queries import Queries  # type: ignore[import-not-found]
 from pgqueuer.types import QueueExecutionMode  # type: ignore[import-not-found]
 
 BULK = BATCH = 1_000
+LARGE = 10_000
 PAYLOAD = b'{"user_id":42,"lang":"de","text":"' + b"x" * 64 + b'"}'
 
 
@@ -30,10 +31,11 @@ async def main(url: str, action: str, count: int) -> dict[str, Any]:
         await queries.install()
         await connection.close()
         return {}
-    if action == "fill":
+    if action in ("fill", "flood"):
+        bulk = BULK if action == "fill" else LARGE
         begin = time.perf_counter()
-        for _ in range(0, count, BULK):
-            await queries.enqueue(["nothing"] * BULK, [PAYLOAD] * BULK, [0] * BULK)
+        for _ in range(0, count, bulk):
+            await queries.enqueue(["nothing"] * bulk, [PAYLOAD] * bulk, [0] * bulk)
         rate = count / (time.perf_counter() - begin)
         await connection.close()
         return {"rate": rate}
