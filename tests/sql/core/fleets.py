@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from contextlib import ExitStack
 from functools import partial
@@ -19,7 +22,7 @@ from holdfast.job.commands import ChangeQueue
 from holdfast.job.model import Job, NewJob
 from holdfast.job.retry import RetryPolicy
 from holdfast.job.state import End, State
-from tests.sql.core.fleet import LIMIT, Fleet, eventually
+from tests.sql.core.fleet import LIMIT, ROOT, Fleet, environment, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,6 +120,22 @@ async def restarted_processes_finish_what_they_began(
     assert {job.failures for job in ended} == {0}
     began = Counter(number for number, _, _ in fleet.lines("began"))
     assert began == Counter(str(number) for number in range(jobs)), "a job ran twice though nothing was killed"
+
+
+async def a_signal_at_any_point_leaves_nothing_behind(url: str, folder: Path, *, points: int) -> None:
+    """Workers get a signal at each point of their dialogue with the store: each ends well and leaves no job claimed, and no
+    job begins twice unless a second signal took its handler away."""
+    command = [sys.executable, "-m", "tests.sql.core.signalled", url, str(points)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(url, folder), capture_output=True, text=True, check=False, timeout=LIMIT
+    )
+    assert not done.returncode, done.stderr[-4_000:]
+    said = json.loads(done.stdout)
+    assert said["codes"] == {"0": 3 * (points + 1)}
+    assert (said["running"], said["failed"]) == (0, 0)
+    assert said["succeeded"] == len(said["began"]) >= 3 * points
+    again = {name: times for name, times in said["began"].items() if times > 1}
+    assert all(name.startswith("double-") for name in again), again
 
 
 async def a_hogged_process_keeps_its_jobs(url: str, folder: Path, *, lease: float, leases: int) -> None:

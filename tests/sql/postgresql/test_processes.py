@@ -75,3 +75,11 @@ async def test_a_fleet_that_stood_still_past_its_leases_writes_nothing_stale(
 @feature("T16")
 async def test_deaths_of_every_kind_are_counted_and_harm_no_innocent(url: str, tmp_path: Path) -> None:
     await fleets.deaths_of_every_kind_are_counted_and_harm_no_innocent(url, tmp_path, innocents=40)
+
+
+@feature("T20")
+@pytest.mark.parametrize("points", [17, pytest.param(850, marks=pytest.mark.soak)])
+async def test_a_signal_at_any_point_of_a_workers_dialogue_leaves_nothing_behind(
+    url: str, tmp_path: Path, points: int
+) -> None:
+    await fleets.a_signal_at_any_point_leaves_nothing_behind(url, tmp_path, points=points)

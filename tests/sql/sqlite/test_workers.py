@@ -41,3 +41,11 @@ async def test_deaths_of_every_kind_are_counted_and_harm_no_innocent(url: str, t
 @feature("T12", "T13")
 async def test_a8_serial_queues_and_keys_never_overlap_over_a_fleet(url: str, tmp_path: Path) -> None:
     await fleets.limits_hold_over_the_fleet(url, tmp_path, processes=3, jobs=60)
+
+
+@feature("T20")
+@pytest.mark.parametrize("points", [17, pytest.param(850, marks=pytest.mark.soak)])
+async def test_a_signal_at_any_point_of_a_workers_dialogue_leaves_nothing_behind(
+    url: str, tmp_path: Path, points: int
+) -> None:
+    await fleets.a_signal_at_any_point_leaves_nothing_behind(url, tmp_path, points=points)
