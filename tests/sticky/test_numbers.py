@@ -1,6 +1,7 @@
 """The number of a pod: given by the environment or the name of the host, however the worker is started; else a free one."""
 
 import asyncio
+import re
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from holdfast import Holdfast
 from holdfast.errors import ConfigError
 from tests.features import feature
 from tests.node.processes import LIMIT, ROOT, NodeProcess, environment, eventually, free_port
+from tests.node.test_metrics import samples
 from tests.sticky.test_worker import PATIENCE, Log, chat_app, say
 from tests.support.servers import redis
 
@@ -94,9 +96,16 @@ async def test_processes_under_one_parent_take_free_numbers_and_serve_metrics_on
                 while len(found := await router.executor.get_service_state("holdfast", "chat")) < 2:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
             assert set(found) == {0, 1}
+            for _ in range(4):
+                job = await app.enqueue("say", {"text": "x"}, key="u1")
+                await job.result(PATIENCE)
             await app.close()
             texts = [await asyncio.to_thread(metrics_of, port + place) for place in (0, 1)]
-            assert all("sticky_links_total" in text and "queue_jobs_dispatched_total" in text for text in texts)
+            told = [samples(text) for text in texts]
+            assert sum(one.get("queue_jobs_dispatched_total", 0) for one in told) == 4
+            hits = [re.search(r'sticky_links_total{event="hits"} (\S+)', text) for text in texts]
+            assert sum(float(found[1]) for found in hits if found) == 3
+            assert all('sticky_router_seconds_count{verb="set_service_state"}' in text for text in texts)
         finally:
             started.send_signal(signal.SIGTERM)
             _, log = started.communicate(timeout=LIMIT)
