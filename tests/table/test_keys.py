@@ -12,7 +12,7 @@ from sqlalchemy import Enum as EnumType
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 
-from holdfast.errors import ContentError, UnknownRow, UsageError
+from holdfast.errors import BadRow, ContentError, UnknownRow, UsageError
 from holdfast.history import JobFilter
 from holdfast.job.state import State
 from holdfast.table import Handle, TaskMixin, TaskService, TaskTable
@@ -162,6 +162,20 @@ async def test_rows_of_one_moment_are_claimed_whatever_their_key_is(servers: Dat
     await table.create([Mixed(place="a", number=1, kind=kind, task_run_at=NOON) for kind in Kind], run_at=1)
     await table.create([Mixed(place="b", number=1, kind=kind, task_run_at=1) for kind in Kind])
     assert len((await TaskService(table, lambda row, handle: None).do_once()).done) == 2
+    await engine.dispose()
+
+
+@feature("G4")
+async def test_a_new_row_whose_key_is_of_another_type_is_refused(servers: Databases) -> None:
+    engine = make_engine(servers.url("sqlite"))  # which would store any value in any column
+    assert isinstance(engine, AsyncEngine)
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all, [Mixed.__table__])
+    table = TaskTable(Mixed, engine)
+    rows = [Mixed(place="a", number=number, kind=Kind.LETTER) for number in (1, "x")]
+    with pytest.raises(BadRow, match=r"row 1 of the batch .*expected number of type int, found 'x'"):
+        await table.create(rows)
+    assert (await table.stats()).total == 0
     await engine.dispose()
 
 

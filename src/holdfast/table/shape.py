@@ -212,6 +212,11 @@ class Shape(Generic[M]):
         ]
         if empty or missing:
             raise BadRow(place, self.id_of(key), f"expected an id in {', '.join(empty or missing)}, found none.")
+        for part, one in zip(self._parts, key, strict=True):
+            try:
+                _ = one is None or part.checked(one)
+            except ValueError as error:
+                raise BadRow(place, self.id_of(key), f"{error}.") from None
         return key
 
     def ddl(self, dialect: Dialect) -> str:
