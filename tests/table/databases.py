@@ -5,14 +5,15 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.support.servers import mariadb, postgres
+from tests.table.engines import make_engine
 from tests.table.models import Base
 
 #: Name of a database with a driver -> (kind, dialect+driver, whether the engine is async).
@@ -137,22 +138,6 @@ class Databases:
         with engine.connect() as connection:
             for statement in statements:
                 connection.exec_driver_sql(statement)
-
-
-def make_engine(url: URL, *, sync: bool = False, **options: Any) -> Engine | AsyncEngine:
-    """Return an engine. SQLite files are in WAL mode and not synced."""
-    engine: Engine | AsyncEngine = create_engine(url, **options) if sync else create_async_engine(url, **options)
-    if url.drivername.startswith("sqlite"):
-        event.listen(engine.sync_engine if isinstance(engine, AsyncEngine) else engine, "connect", quick)
-    return engine
-
-
-def quick(connection: Any, _record: Any) -> None:
-    """Make a SQLite connection quick: what a crash of the machine would cost is not tested here."""
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=OFF")
-    cursor.close()
 
 
 def _absent(what: str) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy.engine import make_url
 
 from holdfast import RetryPolicy
 from holdfast.table import Handle, TaskService, TaskTable
-from tests.table.databases import make_engine
+from tests.table.engines import make_engine
 from tests.table.models import Order
 
 

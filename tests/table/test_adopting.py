@@ -16,7 +16,8 @@ from holdfast.table.columns import Moment
 from holdfast.table.past import TableJobs
 from holdfast.table.shape import Shape
 from tests.features import feature
-from tests.table.databases import Databases, make_engine
+from tests.table.databases import Databases
+from tests.table.engines import make_engine
 
 
 class Base(DeclarativeBase):

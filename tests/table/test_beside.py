@@ -1,11 +1,14 @@
 """Task tables beside the queues: in `holdfast status`, in the metrics, through the history port; and `holdfast ddl`."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from holdfast.cli.main import run
 from holdfast.clock import ManualClock
 from holdfast.histories.ledger import LedgerJobs
 from holdfast.job.model import NewJob
@@ -16,7 +19,8 @@ from holdfast.table.beside import history_beside, store_beside, tables_alone
 from holdfast.telemetry.metrics import Metrics
 from tests.features import feature
 from tests.node.processes import NodeProcess, holdfast
-from tests.table.databases import Databases, make_engine
+from tests.table.databases import Databases
+from tests.table.engines import make_engine
 from tests.table.models import Mail, Order, create_all
 
 
@@ -124,28 +128,39 @@ def test_ddl_prints_the_statements_for_each_database() -> None:
     assert shown.stdout.count("CREATE INDEX ix_lines_task") == 3
 
 
-def test_ddl_knows_mariadb_by_its_own_name() -> None:
-    shown = holdfast("ddl", "tests.table.models:Line", "--dialect", "mariadb")
-    assert shown.returncode == 0, shown.stderr
-    assert "CREATE TABLE `lines`" in shown.stdout
+Ddl = Callable[..., tuple[int, str, str]]
 
 
-def test_ddl_for_one_database_and_for_a_table_that_exists() -> None:
-    shown = json.loads(
-        holdfast("ddl", "tests.table.models:Line", "--dialect", "postgresql", "--adopt", "--json").stdout
-    )
+@pytest.fixture
+def ddl(capsys: pytest.CaptureFixture[str]) -> Ddl:
+    """Run the command in this process; return its code and what it wrote."""
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        return run(["ddl", *arguments]), *capsys.readouterr()
+
+    return command
+
+
+def test_ddl_knows_mariadb_by_its_own_name(ddl: Ddl) -> None:
+    code, out, err = ddl("tests.table.models:Line", "--dialect", "mariadb")
+    assert code == 0, err
+    assert "CREATE TABLE `lines`" in out
+
+
+def test_ddl_for_one_database_and_for_a_table_that_exists(ddl: Ddl) -> None:
+    shown = json.loads(ddl("tests.table.models:Line", "--dialect", "postgresql", "--adopt", "--json")[1])
     assert shown["table"] == "lines"
     assert list(shown["ddl"]) == ["postgresql"]
     assert "ALTER TABLE lines ADD COLUMN status VARCHAR(16);" in shown["ddl"]["postgresql"]
 
 
-def test_ddl_says_what_is_wrong_with_a_name_or_a_model() -> None:
+def test_ddl_says_what_is_wrong_with_a_name_or_a_model(ddl: Ddl) -> None:
     for name, said in (
         ("tests.table.models", "expected module:Model"),
         ("tests.table.nowhere:Order", "importing"),
         ("tests.table.models:Nothing", "has no 'Nothing'"),
         ("tests.table.models:Customer", "no TaskMixin"),
     ):
-        shown = holdfast("ddl", name)
-        assert shown.returncode not in (0, 1)
-        assert said in shown.stderr
+        code, _, err = ddl(name)
+        assert code not in (0, 1)
+        assert said in err

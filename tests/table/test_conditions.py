@@ -13,7 +13,8 @@ from holdfast.job.state import State
 from holdfast.table import TaskMixin, TaskState, TaskTable
 from holdfast.table.words import OURS, SEED
 from tests.features import feature
-from tests.table.databases import Databases, make_engine
+from tests.table.databases import Databases
+from tests.table.engines import make_engine
 
 
 class Base(DeclarativeBase):

@@ -16,7 +16,8 @@ from holdfast.errors import BadRow, BadTime, ConfigError, ContentError, Duplicat
 from holdfast.job.state import State
 from holdfast.table import TaskState, TaskTable
 from tests.features import feature
-from tests.table.databases import DRIVERS, SYNC, Databases, make_engine
+from tests.table.databases import DRIVERS, SYNC, Databases
+from tests.table.engines import make_engine
 from tests.table.models import Base, Customer, Line, Mail, Order, create_all
 
 

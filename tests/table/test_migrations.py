@@ -14,7 +14,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from holdfast.job.state import State
 from holdfast.table import TaskMixin, TaskService, TaskTable
 from tests.features import feature
-from tests.table.databases import SYNC, Databases, make_engine
+from tests.table.databases import SYNC, Databases
+from tests.table.engines import make_engine
 from tests.table.models import Base, Line, Mail, Order
 
 _NO_TARGET = "target_metadata = None"

@@ -19,7 +19,8 @@ from holdfast.table import Handle, TaskMixin, TaskService, TaskState, TaskTable
 from holdfast.table.columns import NAMES
 from holdfast.table.shape import Shape
 from tests.features import feature
-from tests.table.databases import Databases, make_engine
+from tests.table.databases import Databases
+from tests.table.engines import make_engine
 from tests.table.models import Base, Bill, Line, Mail, Order
 
 # --- what is added -------------------------------------------------------------------------------------------------

@@ -19,7 +19,8 @@ from holdfast.job.state import State
 from holdfast.table import Handle, TaskService, TaskState, TaskTable
 from holdfast.table.update import ColumnUpdate
 from tests.features import feature
-from tests.table.databases import Databases, make_engine
+from tests.table.databases import Databases
+from tests.table.engines import make_engine
 from tests.table.models import Line, Order
 
 

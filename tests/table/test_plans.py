@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from holdfast.table import TaskTable
 from tests.features import feature
-from tests.table.databases import Databases, make_engine
+from tests.table.databases import Databases
+from tests.table.engines import make_engine
 from tests.table.models import Order, create_all
 
 _NUMBERS = {

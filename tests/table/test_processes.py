@@ -20,7 +20,8 @@ from holdfast.job.state import State
 from holdfast.table import Handle, TaskService, TaskTable
 from holdfast.table.processes import load_service
 from tests.features import feature
-from tests.table.databases import Databases, make_engine
+from tests.table.databases import Databases
+from tests.table.engines import make_engine
 from tests.table.models import Order, create_all
 
 ROOT = Path(__file__).parents[2]

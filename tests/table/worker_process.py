@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from holdfast.job.state import FINAL
 from holdfast.table import Handle, TaskService, TaskTable
-from tests.table.databases import make_engine
+from tests.table.engines import make_engine
 from tests.table.models import Order
 
 #: Longer than a busy machine may keep a process waiting: a lost lease would be a second run, and no fault.
