@@ -1,7 +1,9 @@
 """New rows: all or none, checked before anything is stored, in a transaction of ours or of the user's."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -244,6 +246,39 @@ async def test_a_row_that_another_stores_between_the_look_and_the_write_is_repor
         await engine.dispose()
     else:
         engine.dispose()
+
+
+@feature("G4", "GW2", "GW8")
+@pytest.mark.parametrize("driver", ["sqlite", "sqlite sync"])
+async def test_who_looks_in_a_session_on_sqlite_holds_the_file_until_it_is_written(
+    servers: Databases, driver: str
+) -> None:
+    engine = servers.engine(driver)
+    file = str(engine.url.database)
+    tried: list[str] = []
+
+    @event.listens_for(engine.sync_engine if isinstance(engine, AsyncEngine) else engine, "before_cursor_execute")
+    def write_too(_one: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        if statement.startswith("SELECT orders.order_id") and not tried:
+            with closing(sqlite3.connect(file, timeout=0.0, isolation_level=None)) as other:
+                try:
+                    other.execute("BEGIN IMMEDIATE")
+                    tried.append("could write")
+                except sqlite3.OperationalError as error:
+                    tried.append(str(error))
+
+    orders = TaskTable(Order, engine)
+    if isinstance(engine, AsyncEngine):
+        async with AsyncSession(engine) as session, session.begin():
+            await orders.create(Order(order_id="a"), session=session)
+        await engine.dispose()
+        event.remove(engine.sync_engine, "before_cursor_execute", write_too)
+    else:
+        with Session(engine) as plain, plain.begin():
+            orders.create_sync(Order(order_id="a"), session=plain)
+        engine.dispose()
+        event.remove(engine, "before_cursor_execute", write_too)
+    assert tried == ["database is locked"]
 
 
 # --- in the user's transaction -------------------------------------------------------------------------------------

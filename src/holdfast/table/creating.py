@@ -125,9 +125,10 @@ class Creation(Generic[M]):
 
         What another transaction stores meanwhile is met within a savepoint, so that the user's own work stands.
         """
-        if session.connection().dialect.name == "sqlite":
-            return self._add(session)  # who writes holds the file: nobody comes between
         session.flush()
+        if session.connection().dialect.name == "sqlite":
+            self._rows.begin_as_writer(session.connection())
+            return self._add(session)  # who writes holds the file: nobody comes between
         for _ in range(RACES_MAX):
             try:
                 with session.begin_nested():

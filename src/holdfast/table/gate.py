@@ -175,7 +175,7 @@ class Gate:
         # Begun here, so that a Session which joins it neither commits it nor rolls it back.
         transaction = connection.begin()
         if self.is_sqlite and write:
-            self._begin_as_writer(connection)
+            self.begin_as_writer(connection)
         answer = work(connection)
         try:
             transaction.commit()
@@ -185,7 +185,8 @@ class Gate:
             raise
         return answer
 
-    def _begin_as_writer(self, connection: Connection) -> None:
+    def begin_as_writer(self, connection: Connection) -> None:
+        """Take the file of SQLite, so that what is read now is so until it is written."""
         driver: Any = connection.connection.driver_connection
         # An engine whose owner begins transactions himself is left alone.
         if not driver.in_transaction:

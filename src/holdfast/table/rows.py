@@ -94,6 +94,11 @@ class Rows(Generic[M]):
         until = self.column("task_lease_until")
         return or_(until <= at, until.is_(None))
 
+    def begin_as_writer(self, connection: Connection) -> None:
+        """On SQLite let nobody come between a look and a write."""
+        if self._gate.is_sqlite:
+            self._gate.begin_as_writer(connection)
+
     def now(self) -> ColumnElement[int]:
         """The time, in microseconds since the epoch."""
         return self._gate.now()
