@@ -114,6 +114,20 @@ async def _is_running(orders: TaskTable[Any], row_id: str) -> bool:
     return (await orders.get(row_id)).task_state is State.RUNNING
 
 
+@feature("G16", "GW14")
+async def test_a_row_that_is_claimed_after_a_look_has_begun_is_not_held_for_longer(
+    engine: Engine | AsyncEngine,
+) -> None:
+    now = ManualClock().now()
+    looking, quicker = (TaskTable(Order, engine, clock=ManualClock(at)) for at in (now, now + 5.0))
+    await quicker.create(Order(order_id="a"))
+    want = Want(queues=(QueueWant("orders", 1),), limit=1, lease=30.0, instance="i-1", worker="w")
+    assert len((await quicker.claim(want)).items) == 1
+    assert [await looking.other_leases(lease) for lease in (30.0, 15.0, 60.0)] == [[], [30.0], [30.0]]
+    for table in (looking, quicker):
+        await table.close()
+
+
 async def test_a_lease_that_is_extended_is_not_taken_for_another(engine: Engine | AsyncEngine) -> None:
     clock = ManualClock()
     orders = TaskTable(Order, engine, clock=clock)

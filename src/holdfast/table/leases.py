@@ -2,11 +2,11 @@
 
 Each row carries the end of its own lease, so services that differ take nothing from each other; but a row then waits for
 the longest of them when its process dies, which nobody has asked for. So a service that differs is refused: within a
-process by a list, which hangs on the model and so is one for all who use it; over processes by the rows that
-others hold. What the rows say is never guessed: a row that is held for
-longer from now than our lease was not claimed with it, nor was one that is held for less from its claim on. (A claim's
-token is its time; beats only add to that.) A service that holds nothing can not be seen; it is met by the look that each
-service takes before its first claim, and from time to time.
+process by a list, which hangs on the model and so is one for all who use it; over processes by the rows that others hold.
+What the rows say is never guessed: a row that is held for longer from its claim or last beat on than our lease was not
+claimed with it, nor was one that is held for less. (A claim's token is its time; both write the time into the row.) A
+service that holds nothing can not be seen; it is met by the look that each service takes before its first claim, and from
+time to time.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ class Leases:
         rows, ours = self._rows, round(lease * _SECOND)
         until, claimed, seen = (rows.column(f"task_{name}") for name in ("lease_until", "token", "updated_at"))
         shorter = and_(until - claimed < ours - _SLACK, until - seen < ours - _SLACK)
-        longer = until > rows.now() + ours + _SLACK
+        # Not by the time that it is now: a row that was claimed after this look began would seem to be held for longer.
+        longer = until - seen > ours + _SLACK
         theirs = rows.column("task_instance").not_in([BY_HAND, instance])
         which = (rows.in_state(rows.words.running), until > rows.now(), theirs, or_(shorter, longer))
         found = connection.execute(select(until - seen).where(*which).distinct().limit(_SHOWN_MAX)).scalars()
