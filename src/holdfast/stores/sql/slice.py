@@ -21,17 +21,7 @@ from holdfast.job import facts as f
 from holdfast.job.external import EXTERNAL
 from holdfast.job.ledger import Ledger, execute
 from holdfast.job.ledger.links import may_own
-from holdfast.job.model import (
-    ATTEMPTS_KEPT,
-    EPOCH_BITS,
-    Definition,
-    Instance,
-    Job,
-    Operation,
-    Queue,
-    Schedule,
-    WorkerConfig,
-)
+from holdfast.job.model import ATTEMPTS_KEPT, Definition, Instance, Job, Operation, Queue, Schedule, WorkerConfig
 from holdfast.job.state import State
 from holdfast.stores.sql.lanes import lock_lanes, set_heads
 from holdfast.stores.sql.links import forget
@@ -43,7 +33,6 @@ from holdfast.stores.sql.rows import (
     body_of,
     code_of,
     done_row,
-    first_token,
     is_final,
     job_from,
     job_row,
@@ -437,7 +426,7 @@ def _operation_saved(step: Step, fact: f.OperationSaved) -> Script[None]:
 
 def _opened(step: Step, fact: f.Opened) -> Script[None]:
     [[epoch]] = yield step.db.q("SELECT value FROM {meta} WHERE name = 'epoch' {lock}")
-    if first_token(epoch) < fact.epoch << EPOCH_BITS:
+    if int(epoch.partition(".")[0]) < fact.epoch:  # it may have a fraction
         yield step.db.q("UPDATE {meta} SET value = ? WHERE name = 'epoch'", str(fact.epoch))
 
 
