@@ -1,13 +1,16 @@
 """T54 and sessions of people: one link opens one session, and nobody forges a change in its name."""
 
+import hashlib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from holdfast.hub.api import API_ROUTES
 from holdfast.hub.door import LOOPBACK_HOSTS
 from holdfast.hub.scopes import READER, Scope
 from holdfast.hub.sessions import COOKIE, FILE, IDLE, INVITE_LIFE, LIFE, Sessions
+from holdfast.job.commands import DefinitionFilter
 from tests.hub.site import ORIGIN, Site
 
 CHANGES = [route for route in API_ROUTES if route.method != "GET"]
@@ -109,18 +112,35 @@ async def test_t54_no_header_or_field_makes_a_get_into_a_change(site: Site) -> N
     await site.person()
     await site.define("mail")
     headers = {"x-http-method-override": "DELETE", "x-http-method": "DELETE", "x-method-override": "DELETE"}
-    kept = [queue.name for queue in await site.store.queues()]
-    facts = site.rig.store.ledger.next_seq, len(site.rig.store.ledger.audit)  # type: ignore[attr-defined]
+    await site.rig.add(id="x", task="mail", key="k")
+    before = await whole(site)
     for route in API_ROUTES:
         if route.method != "GET" or route.media != "application/json":
             continue
         answer = await site.send("GET", path_of(route.path), headers=headers, params={"_method": "DELETE"})
-        assert answer.status_code in (404, 422), route.path  # unknown parameter, unknown name
+        assert answer.status_code in (404, 422), route.path  # an unknown parameter, an unknown name
         await site.send("GET", path_of(route.path), headers=headers)
     for page in ("//", "//session?code=x", "//hub.css", "//healthz", "//readyz"):
         await site.send("GET", page, headers=headers)
-    assert [queue.name for queue in await site.store.queues()] == kept
-    assert (site.rig.store.ledger.next_seq, len(site.rig.store.ledger.audit)) == facts  # type: ignore[attr-defined]
+    assert await whole(site) == before
+
+
+async def whole(site: Site) -> str:
+    """All that the store holds, by its hash."""
+    store = site.rig.store
+    ledger = store.ledger  # type: ignore[attr-defined]
+    parts = (
+        [*ledger.table.values()],
+        ledger.next_seq,
+        [*ledger.audit],
+        await store.queues(),
+        await store.definitions(DefinitionFilter(deleted=True)),
+        await store.schedules(deleted=True),
+        await store.workers(),
+        await store.instances(),
+        await store.operations(),
+    )
+    return hashlib.sha256(msgspec.json.encode(parts, enc_hook=repr)).hexdigest()
 
 
 async def test_a_bearer_token_needs_no_csrf_and_counts_before_the_cookie(site: Site) -> None:

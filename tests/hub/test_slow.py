@@ -124,6 +124,18 @@ async def test_what_is_no_request_is_refused_and_harms_nobody(sent: bytes, tmp_p
         assert await served_meanwhile(port)
 
 
+@pytest.mark.parametrize(("more", "status"), [(0, b"200"), (1, b"400")])
+async def test_t56_headers_of_just_the_limit_are_read_and_one_byte_more_is_not(
+    more: int, status: bytes, tmp_path: Path
+) -> None:
+    head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX: %s\r\n\r\n"
+    filled = head % (b"x" * (server.HEAD_MAX + more - len(head) + 2))
+    assert len(filled) == server.HEAD_MAX + more
+    async with served(tmp_path) as (_, port):
+        assert (await talk(port, filled)).startswith(b"HTTP/1.1 " + status)
+        assert await served_meanwhile(port)
+
+
 async def test_hundreds_of_slow_clients_hold_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "HEAD_LIMIT", 2.0)
     async with served(tmp_path) as (_, port):

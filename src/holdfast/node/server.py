@@ -82,7 +82,14 @@ class Impatient(HttpToolsProtocol):
         """Its headers are here."""
         self._in_head, self._in_body = False, True
         self._quiet()
+        if self._size() > HEAD_MAX:  # it came in few pieces, of which none told so before
+            raise ValueError(f"the request line and headers have more than {HEAD_MAX} bytes")  # the parser's 400
         super().on_headers_complete()
+
+    def _size(self) -> int:
+        """Return how many bytes request line and headers have, written plainly."""
+        line = len(self.parser.get_method()) + len(self.url) + len("  HTTP/1.1\r\n")
+        return line + sum(len(name) + len(value) + 4 for name, value in self.headers) + 2
 
     def on_body(self, body: bytes) -> None:
         """A piece of its body is here."""
