@@ -45,7 +45,7 @@ async def test_jobs_are_found_by_what_they_are(app: Holdfast, clock: ManualClock
 
 @feature("T26")
 async def test_a_wrong_filter_says_what_is_known(app: Holdfast) -> None:
-    with pytest.raises(ConfigError, match=r"filter: unknown field 'quue'. Expected some of states, queue, task"):
+    with pytest.raises(ConfigError, match=r"filter: unknown field 'quue'. Expected some of states, id, queue, task"):
         await app.jobs.count(quue="mail")  # type: ignore[call-arg]
     with pytest.raises(
         ConfigError, match=r"filter: Invalid enum value 'pending' .*States are scheduled, queued, running"
