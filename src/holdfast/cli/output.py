@@ -30,6 +30,10 @@ COLOURS: Final = {
 }
 
 
+#: The least room for a note at the end of a row.
+_NOTE: Final = 12
+
+
 class Output:
     """Writes to standard output. `as_json`: one JSON value, and nothing else."""
 
@@ -101,12 +105,18 @@ def _rich(columns: Sequence[str], rows: list[list[str]], title: str) -> bool:
         from rich.text import Text
     except ModuleNotFoundError:
         return False
+    console = Console()
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    if columns[-1] == "" and widths[0] + sum(len(name) + 1 for name in columns[1:]) + _NOTE > console.width:
+        columns, rows = columns[:-1], [row[:-1] for row in rows]  # a note is the first to give way
     table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    for name in columns:
-        table.add_column(name, overflow="fold")
+    table.collapse_padding = sum(widths) + 2 * len(widths) > console.width
+    for at, name in enumerate(columns):
+        # An id is copied, so it stays in one piece; headings do too.
+        table.add_column(name, overflow="fold", no_wrap=at == 0, min_width=len(name))
     for row in rows:
         table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
-    Console().print(table)
+    console.print(table)
     return True
 
 

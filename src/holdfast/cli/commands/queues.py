@@ -106,7 +106,7 @@ async def _show(session: Session, name: str) -> int:
 def _seconds(value: float | None, none: str) -> str:
     if value is None:
         return none
-    return f"{value / _DAY:g} days" if value >= _DAY else f"{value:g} s"
+    return f"{value / _DAY:g} d" if value >= _DAY else f"{value:g} s"
 
 
 def _kept(age: float | None, count: int | None) -> str:

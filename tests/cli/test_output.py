@@ -1,0 +1,36 @@
+"""What people see: tables that stay readable on a narrow terminal."""
+
+import pytest
+
+from holdfast.cli.output import Output
+from tests.features import feature
+
+JOB = "01a22dc2-61b1-7944-bf44-7f078384ff5b"
+STATES = ["queue", "scheduled", "queued", "running", "retrying", "succeeded", "failed", "canceled", "paused"]
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> Output:
+    monkeypatch.setenv("COLUMNS", "80")
+    out = Output(as_json=False)
+    out.is_terminal = True
+    return out
+
+
+@feature("B56")
+def test_an_id_stays_in_one_piece_on_a_narrow_terminal(narrow: Output, capsys: pytest.CaptureFixture[str]) -> None:
+    narrow.table(
+        ["id", "task", "queue", "state", "failures", "created (UTC)", ""],
+        [(JOB, "mail.welcome", "default", "failed", "2/2", "2026-11-30 18:01:08", "no luck " * 5)],
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(JOB in line for line in lines) == 1
+    assert all(len(line) <= 80 for line in lines)
+
+
+@feature("B56")
+def test_the_counts_of_all_states_fit_a_narrow_terminal(narrow: Output, capsys: pytest.CaptureFixture[str]) -> None:
+    narrow.table(STATES, [("default", *[1_000_000] * 8)])
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split() == STATES
+    assert row.split() == ["default", *["1000000"] * 8]
