@@ -8,6 +8,7 @@ from holdfast.audit import AuditEntry, AuditFilter, AuditLog
 from holdfast.errors import ContentError
 from holdfast.hub.scopes import Scope
 from holdfast.job.commands import ErrorInfo, Failed, Page
+from holdfast.stores.sql.cold import external
 from tests.features import feature
 from tests.hub.site import Site
 
@@ -20,6 +21,17 @@ def log_of(site: Site) -> AuditLog:
 async def told(site: Site, **which: Any) -> list[tuple[str, str, str, int]]:
     page = await log_of(site).entries(AuditFilter(**which), Page(limit=1_000))
     return [(one.who, one.action, one.subject, one.count) for one in page.items]
+
+
+async def test_the_newest_entries_stay_and_the_oldest_go(every_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = log_of(every_site)
+    monkeypatch.setattr(external, "AUDIT_KEPT", 20)
+    monkeypatch.setattr(external, "AUDIT_SLACK", 5)
+    for number in range(60):
+        await log.record(AuditEntry(who="ann", action="pause", subject=str(number)))
+    found = [subject for _, _, subject, _ in await told(every_site)]
+    assert found[:20] == [str(number) for number in range(59, 39, -1)]
+    assert len(found) in (60, *range(20, 27))  # memory and journal have a limit of their own
 
 
 async def test_entries_come_back_as_they_were_written_newest_first(every_site: Site) -> None:

@@ -14,6 +14,7 @@ from holdfast.job.ledger.control import begin_operation, checked_order, do_batch
 from holdfast.job.ledger.query import matching
 from holdfast.job.model import Operation, OperationState
 from holdfast.stores.sql import filters, reads
+from holdfast.stores.sql.cold.external import trim_audit
 from holdfast.stores.sql.rows import job_from, seconds
 from holdfast.stores.sql.slice import Need, carry_out, do, load, write_back
 
@@ -36,6 +37,7 @@ def order(step: Step, command: c.Order) -> Script[c.Ordered]:
         return (yield from _begin(step, command, which))
     ids = list(dict.fromkeys(command.selection.ids))
     _, answer = yield from carry_out(step, command, _need(command.action, ids=ids))
+    yield from trim_audit(step)
     ordered: c.Ordered = answer
     return ordered
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from holdfast.stores.sql.lanes import lock_lanes
 from holdfast.stores.sql.slice import Need, carry_out
@@ -10,6 +10,10 @@ from holdfast.stores.sql.slice import Need, carry_out
 if TYPE_CHECKING:
     from holdfast.job import commands as c
     from holdfast.stores.sql.script import Script, Step
+
+#: How many entries of the audit log a database keeps, and how many more there may be before the oldest go.
+AUDIT_KEPT: Final = 100_000
+AUDIT_SLACK: Final = 1_000
 
 
 def record_jobs(step: Step, command: c.RecordJobs) -> Script[None]:
@@ -46,6 +50,14 @@ def import_jobs(step: Step, command: c.Import) -> Script[tuple[c.Ruling, ...]]:
 def record_audit(step: Step, command: c.Audit) -> Script[None]:
     """Write an entry of the audit log."""
     yield from carry_out(step, command, Need())
+    yield from trim_audit(step)
+
+
+def trim_audit(step: Step) -> Script[None]:
+    """Let the oldest entries go: the newest AUDIT_KEPT stay."""
+    [[oldest, newest]] = yield step.db.q("SELECT min(seq), max(seq) FROM {audit}")
+    if newest is not None and newest - oldest >= AUDIT_KEPT + AUDIT_SLACK:
+        yield step.db.q("DELETE FROM {audit} WHERE seq <= ?", newest - AUDIT_KEPT)
 
 
 def record_attempts(step: Step, command: c.RecordAttempts) -> Script[None]:
