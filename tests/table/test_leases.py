@@ -12,10 +12,11 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from holdfast.clock import ManualClock
 from holdfast.errors import ConfigError
-from holdfast.job.commands import Beat, QueueWant, Want
+from holdfast.job.commands import Beat, Claims, QueueWant, Want
 from holdfast.job.model import Instance
 from holdfast.job.state import State
 from holdfast.table import Handle, TaskMixin, TaskService, TaskTable
+from holdfast.worker.hooks import Observer
 from tests.features import feature
 from tests.table.models import Order
 from tests.table.test_service import all_in, until
@@ -26,6 +27,16 @@ async def orders(engine: Engine | AsyncEngine) -> AsyncIterator[TaskTable[Order]
     table = TaskTable(Order, engine)
     yield table
     await table.close()
+
+
+class Looked(Observer):
+    """Tells that a service has asked for rows."""
+
+    def __init__(self) -> None:
+        self.once = asyncio.Event()
+
+    def claimed(self, claims: Claims[Any], asked: int, seconds: float) -> None:
+        self.once.set()
 
 
 def order_of_another_process() -> Any:
@@ -74,9 +85,16 @@ async def test_a_service_with_another_lease_is_refused_as_soon_as_the_other_hold
 
     told: list[str] = []
     first = TaskService(elsewhere, charge)
-    service = TaskService(orders, lambda order, handle: None, on_error=lambda _q, _job, error: told.append(str(error)))
+    looked = Looked()
+    service = TaskService(
+        orders,
+        lambda order, handle: None,
+        on_error=lambda _q, _job, error: told.append(str(error)),
+        observers=[looked],
+    )
     await first.start(lease=60, limit=1, concurrency=1, interval=0.05)
     await service.start(lease=30, interval=3_600)  # nobody holds anything yet
+    await looked.once.wait()  # from now on it looks when its own table wakes it
     await elsewhere.create(elsewhere.model(order_id="a", tries=0))
     await until(lambda: _is_running(elsewhere, "a"))
     for times in range(5):  # each wakes the refused service, which looks again
