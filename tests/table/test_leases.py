@@ -60,7 +60,7 @@ async def test_two_services_of_one_process_need_the_same_lease_whatever_they_hol
     another = TaskTable(Order, engine)  # of the same table, as another module of the program makes it
     service, other = TaskService(orders, lambda order, handle: None), TaskService(another, lambda order, handle: None)
     await service.start(lease=30)
-    for refused in (other.run, other.start, other.do_once):
+    for refused in (other.do_once, other.start, other.run):
         with pytest.raises(ConfigError, match=r"found 60 s here and 30 s in another service of this process"):
             await refused(lease=60)
     await other.stop()  # nothing was started: nothing is raised again
