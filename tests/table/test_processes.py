@@ -48,26 +48,41 @@ async def orders(url: URL) -> AsyncIterator[TaskTable[Order]]:
 def processes(url: URL, mode: str, count: int) -> Iterator[list[subprocess.Popen[str]]]:
     """Start so many processes; end those that are left."""
     command = [sys.executable, "-m", "tests.table.worker_process", url.render_as_string(hide_password=False), mode]
-    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(count)]
+    pipe = subprocess.PIPE
+    started = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT) for _ in range(count)]
     try:
         yield started
     finally:
         for process in started:
             process.kill()
             process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
+            for end in (process.stdin, process.stdout):
+                assert end is not None
+                end.close()
+
+
+def begin(started: list[subprocess.Popen[str]]) -> None:
+    """Let processes begin together, once all are ready: the first would be through before the last has started."""
+    for process in started:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
 
 
 async def drained_by(orders: TaskTable[Order], url: URL, rows: int, count: int) -> None:
     """Let `count` processes run `rows` rows; check that each succeeded once, and that nobody did it twice."""
-    for start in range(0, rows, 1_000):
-        await orders.create([Order(order_id=f"n-{n:06d}") for n in range(start, min(rows, start + 1_000))])
     with processes(url, "drain", count) as started:
+        for start in range(0, rows, 1_000):
+            await orders.create([Order(order_id=f"n-{n:06d}") for n in range(start, min(rows, start + 1_000))])
+        await asyncio.to_thread(begin, started)
         outputs = [(await asyncio.to_thread(one.communicate, timeout=PATIENCE))[0] for one in started]
         assert [one.returncode for one in started] == [0] * count
     runs = Counter(line for output in outputs for line in output.splitlines() if line)
     assert (len(runs), set(runs.values())) == (rows, {1})
+    assert sum(1 for output in outputs if output.strip()) > 1, "they worked beside each other"
     assert (await orders.stats())[State.SUCCEEDED] == rows
     page = await orders.list(Order.tries != 1)
     assert page.items == ()

@@ -1,7 +1,7 @@
 """A process that serves orders: `python -m tests.table.worker_process URL MODE`; MODE drain, hang or serve.
 
 serve: work until a signal says stop; print "running" with each row.
-drain: work until no order is left that could run; print the ids of those that were run here.
+drain: print "ready", wait for a line, work until no order is left that could run; print the ids of those that were run here.
 hang: print "running" when the first runner has begun, and wait for ever.
 """
 
@@ -29,6 +29,8 @@ async def drain(orders: TaskTable[Order], done: list[str]) -> None:
         done.append(order.order_id)
         handle.done(tries=order.tries + 1, receipt=f"token {handle.token}")
 
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
     service = TaskService(orders, charge)
     await service.start(limit=100, concurrency=20, lease=LEASE, interval=0.05)
     while True:
