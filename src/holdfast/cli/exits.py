@@ -40,7 +40,7 @@ MEANINGS: Final = {
     Exit.HELD: "another process holds the data folder; the message says which",
     Exit.DAMAGED: "the journal is damaged, or of a newer format; the message names file and offset",
     Exit.PORT: "the port is in use, or the address can not be listened at",
-    Exit.UNKNOWN: "no such job, task, queue, worker or operation",
+    Exit.UNKNOWN: "no such job, task, queue, worker, pod or operation",
     Exit.REFUSED: "refused: an id is taken, a state forbids the step, or some of the jobs could not be changed",
     Exit.UNAVAILABLE: "the store can not answer now, is full, or has failed; what was acknowledged is safe",
     Exit.UNHEALTHY: "`doctor` or `journal verify` found something wrong",
