@@ -39,7 +39,7 @@ _NAP: Final = 0.001
 #: How long a source that holds claims is asked to hold one, in seconds.
 HOLD: Final = 20.0
 #: How long the answer of a held claim that was taken back may take, in seconds.
-_LAST: Final = 10.0
+_LAST: Final = 2.0
 
 
 class Claimer:
@@ -235,14 +235,30 @@ class Claimer:
         try:
             await self._wake.wait()
             if not holding.done():
-                # The same request without a wait ends it. Both get the same answer, so what was granted is not lost.
-                await self._source.claim(replace(want, wait=0.0))
-                await asyncio.wait([holding], timeout=_LAST)
+                await self._take_back(want, holding)
         finally:
             holding.cancel()
             await asyncio.wait([holding])
+            failed = None if holding.cancelled() else holding.exception()
+        if failed is not None:
+            raise failed
         if not holding.cancelled() and holding.result().items:
             self._polls.wake()
+
+    async def _take_back(self, want: Want, holding: asyncio.Task[Claims[Any]]) -> None:
+        """End a held claim: the same request without a wait. Both get the same answer, so what was granted is not lost.
+
+        Behind a balancer another hub may answer it; what that one grants is ours as well.
+        """
+        sent = self._clock.monotonic()
+        ended = await self._source.claim(replace(want, wait=0.0))
+        received = self._clock.monotonic()
+        await asyncio.wait([holding], timeout=_LAST)
+        came = holding.done() and not holding.cancelled() and holding.exception() is None
+        known = {(claim.ref, claim.token) for claim in holding.result().items} if came else set()
+        more = tuple(claim for claim in ended.items if (claim.ref, claim.token) not in known)
+        if more:
+            self._accept(replace(ended, items=more), Grant(sent, received))
 
     def _timeout(self, next_due: float | None, longest: float) -> float:
         """Return how long to sleep. The store's clock decides; ours only says when asking again may be worth it."""
