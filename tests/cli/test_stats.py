@@ -25,4 +25,4 @@ def test_figures_of_a_live_node_are_told_by_queue_task_and_outcome_and_hour_by_h
 def test_what_is_no_figure_is_refused(cli: Command) -> None:
     assert cli("stats", "--by", "colour").code == 2
     assert cli("stats", "--hours", "169").code == 2
-    assert cli("stats", "--series", "day").code == 2
+    assert cli("stats", "--series", "week").code == 2

@@ -145,6 +145,8 @@ async def test_on_lost_fail_the_jobs_that_waited_fail_and_later_ones_run_elsewhe
             states = Counter(job.state.value for job in ended)
             assert states["failed"] + states["succeeded"] == len(lost)
             assert all("was lost" in job.error for job in ended if job.state.value == "failed")
+            # A job that comes while nobody has noticed the loss yet would wait as well, and fail.
+            await asyncio.to_thread(eventually, lambda: _lost(pods), "the loss of the worker")
             later = await results(app, await send(app, [4], lost))
             assert {one["pod"] for one in later} == {0}
 

@@ -27,12 +27,13 @@ _PAGE: Final = 1_000
 #: Whether a process owns keys, and which others no longer do that had some of a service. The order makes planners take the
 #: index whatever they believe of the table; for EXISTS they would walk through it.
 _WHO: Final = (
-    "SELECT id FROM {instance} WHERE (id = ? AND owns = 1) OR (owns = 0 AND"
+    "SELECT id, owns FROM {instance} WHERE (id = ? AND owns = 1) OR (owns = 0 AND"
     " (SELECT its.lane_key FROM {link} AS its WHERE its.instance = {instance}.id AND its.service = ? AND its.pod >= 0"
     " ORDER BY its.lane_key LIMIT 1) IS NOT NULL)"
 )
 _MINE: Final = (
-    "SELECT 1 FROM {job} WHERE queue {texts} AND sticky IS NOT NULL AND ready IN (3, 4) AND owner = ? LIMIT 1"
+    "SELECT seq FROM {job} WHERE queue = ? AND owner = ? AND sticky IS NOT NULL AND ready > 2"
+    " ORDER BY ready, prio, run_at, seq LIMIT 1"
 )
 _OWNERLESS: Final = (
     "SELECT head.sticky, head.lane_key, its.pod, its.instance, its.epoch FROM {job} AS head"
@@ -54,16 +55,21 @@ def look(step: Step, want: c.Want) -> Script[tuple[bool, tuple[c.KeyLink, ...]]]
     if not want.sticky:
         return False, ()
     queues = [one.queue for one in want.queues]
-    known: set[str] = set()
+    gone, owns = {want.instance}, False  # one that is lost and asks all the same owns nothing either
     for service in want.sticky:
-        known |= {name for (name,) in (yield step.db.q(_WHO, want.instance, service))}
-    owns = want.instance in known
-    mine = bool((yield step.db.q(_MINE, queues, want.instance))) if owns else False
+        for name, may_own in (yield step.db.q(_WHO, want.instance, service)):
+            owns = owns or bool(may_own)
+            gone.add(name)
+    if owns:
+        gone.discard(want.instance)
+    mine = False
+    for queue in queues if owns else ():
+        mine = mine or bool((yield step.db.q(_MINE, queue, want.instance)))
     rows: list[Row] = []
     # One after the other, as there are few: asked for all at once, planners like to walk over the jobs of those who live.
-    for gone in (*map(nobody, want.sticky), *sorted(known - {want.instance} if owns else known | {want.instance})):
+    for owner in (*map(nobody, want.sticky), *sorted(gone)):
         if len(rows) < OWNERLESS_MAX:
-            rows += yield step.db.q(_OWNERLESS, queues, gone, list(want.sticky), OWNERLESS_MAX - len(rows))
+            rows += yield step.db.q(_OWNERLESS, queues, owner, list(want.sticky), OWNERLESS_MAX - len(rows))
     return mine, tuple(_key(*row) for row in sorted(rows, key=itemgetter(0, 1)))
 
 
