@@ -88,7 +88,7 @@ async def test_statistics_and_series_equal_values_computed_by_hand(every_site: S
         "/statistics?hours=0",
         "/statistics?by=planet",
         "/series?hours=169",
-        "/series?span=day",
+        "/series?span=week",
         "/series?end=x",
         "/series?x=1",
     ],
