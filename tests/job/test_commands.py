@@ -20,11 +20,13 @@ from holdfast.job.ledger import canonical
 from holdfast.job.ledger.admin import check_queue, definitions_of, find_definition
 from holdfast.job.ledger.query import STEP, count_of, numbers_of, page_of, some_of, stats_of
 from holdfast.job.model import (
+    FreshJob,
     Instance,
     InstanceState,
     NewJob,
     OperationState,
     Schedule,
+    TaskStatus,
 )
 from holdfast.job.state import State
 from tests.features import feature
@@ -234,6 +236,16 @@ def test_definitions_are_found_by_alias_or_id_and_listed_by_what_is_asked(bench:
     bench.do(c.ChangeDefinition(alias="b", deleted=True))
     assert [one.alias for one in definitions_of(bench.ledger, c.DefinitionFilter())] == ["a"]
     assert [one.alias for one in definitions_of(bench.ledger, c.DefinitionFilter(deleted=True))] == ["a", "b"]
+    with pytest.raises(Conflict, match="taken by a deleted task"):
+        bench.do(c.DefineAll((c.Define(alias="b", only_new=True),)))
+    with pytest.raises(Conflict, match="Restore it first"):
+        bench.do(c.ChangeDefinition(alias="b", status=TaskStatus.ACTIVE))
+
+
+def test_a_job_made_just_now_is_told_as_one_that_may_be_known() -> None:
+    fresh = FreshJob(id="x", task="t", payload=b"1", priority=3)
+    assert type(fresh.told()) is NewJob
+    assert fresh.told() == NewJob(id="x", task="t", payload=b"1", priority=3)
 
 
 @feature("T26")
