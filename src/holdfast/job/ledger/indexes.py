@@ -52,7 +52,7 @@ class Indexes:
         if job is not None and job.key is not None:
             self._move_lane(job.key, job.seq, new)
 
-    # The three moves of a job's plain life, without key and unique key, are written out: they do what `move` does, at half
+    # The moves of a job's plain life, without key and unique key, are written out: they do what `move` does, at half
     # the cost. The property tests hold them against indexes that were made by `move` alone.
 
     def accepted(self, new: Job) -> None:
@@ -87,6 +87,11 @@ class Indexes:
             del self.running[instance]
         del self.leases[seq]
         line.succeeded.append(end_key(new))
+
+    def purged(self, old: Job) -> None:
+        """A plain job that had succeeded is forgotten."""
+        self.lines[old.queue].counts[_SUCCEEDED] -= 1
+        del self.ids[old.id]
 
     def _leave(self, old: Job, new: Job | None) -> None:
         line = self.line(old.queue)

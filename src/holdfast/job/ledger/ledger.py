@@ -17,6 +17,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from holdfast.job import facts as f
+from holdfast.job.external import EXTERNAL
 from holdfast.job.ledger import folding
 from holdfast.job.ledger.indexes import Indexes
 from holdfast.job.ledger.lines import Line, seq_of, time_of
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 #: The audit trail that a ledger keeps in memory.
 AUDIT_KEPT: Final = 10_000
 _QUEUED: Final = State.QUEUED
+_SUCCEEDED: Final = State.SUCCEEDED
 
 
 class Ledger:
@@ -190,6 +192,17 @@ def _succeeded(ledger: Ledger, fact: f.Succeeded) -> None:
         ledger.index.move(old, new)
 
 
+def _purged(ledger: Ledger, fact: f.Purged) -> None:
+    table, seq = ledger.table, fact.seq
+    old = table.get(seq) or _missing(fact)
+    plain = old.state is _SUCCEEDED and old.key is None and old.unique is None and old.deleted_at is None
+    if plain and old.origin != EXTERNAL:
+        del table[seq]
+        ledger.index.purged(old)
+    else:
+        ledger._apply_to_job(fact)
+
+
 def _ended(ledger: Ledger, fact: f.Ended) -> None:
     old = ledger.table.get(fact.seq) or _missing(fact)
     ledger._apply_to_job(fact)
@@ -284,6 +297,7 @@ APPLIES: Final[Mapping[type, Callable[[Ledger, Any], None]]] = {
     f.Claimed: _claimed,
     f.Succeeded: _succeeded,
     f.Ended: _ended,
+    f.Purged: _purged,
     f.Refused: _refused,
     f.QueueSaved: _queue_saved,
     f.QueueDeleted: _queue_deleted,
