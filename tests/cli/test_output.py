@@ -1,5 +1,9 @@
 """What people see: tables that stay readable on a narrow terminal."""
 
+import os
+import pty
+import sys
+
 import pytest
 
 from holdfast.cli.output import Output
@@ -34,3 +38,32 @@ def test_the_counts_of_all_states_fit_a_narrow_terminal(narrow: Output, capsys: 
     head, row = capsys.readouterr().out.splitlines()
     assert head.split() == STATES
     assert row.split() == ["default", *["1000000"] * 8]
+
+
+def shown_on_terminal(monkeypatch: pytest.MonkeyPatch, *, as_json: bool) -> str:
+    """What a piece of work in two steps shows on a real terminal."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        with Output(as_json=as_json).progress("importing", 10) as done:
+            done(4)
+            done(6)
+        print("end", file=terminal, flush=True)
+    text = b""
+    while b"end" not in text:
+        text += os.read(ours, 4_096)
+    os.close(ours)
+    return text.decode()
+
+
+def test_long_work_shows_a_bar_on_a_terminal_and_nothing_beside_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = shown_on_terminal(monkeypatch, as_json=False)
+    assert "importing" in shown
+    assert "10/10" in shown
+    assert shown_on_terminal(monkeypatch, as_json=True).strip() == "end"
+
+
+def test_long_work_shows_no_bar_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    with Output(as_json=False).progress("importing", 10) as done:
+        done(10)
+    assert capsys.readouterr().err == ""

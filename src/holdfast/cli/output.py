@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,7 +11,7 @@ import click
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 COLOURS: Final = {
     "succeeded": "green",
@@ -57,6 +58,18 @@ class Output:
         """Write a line beside the answer, to standard error."""
         if not self.as_json:
             click.echo(text, err=True)
+
+    @contextmanager
+    def progress(self, label: str, length: int) -> Iterator[Callable[[int], None]]:
+        """Show how far a long piece of work is, on the terminal of standard error; nothing elsewhere, and with --json.
+
+        Yields a function that is told how many of `length` were done since it was last called.
+        """
+        if self.as_json or not sys.stderr.isatty():
+            yield lambda _done: None
+            return
+        with click.progressbar(length=length, label=label, file=sys.stderr, show_pos=True) as bar:
+            yield bar.update
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
         """Write a table for people; nothing with --json."""

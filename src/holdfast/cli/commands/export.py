@@ -45,11 +45,14 @@ def command(session: Session, file: Path) -> int:
 async def _export(session: Session, file: Path) -> int:
     jobs = 0
     async with session.store() as store:
-        with _opened(file) as out:
+        expected = await store.count(JobFilter(deleted=True))
+        with _opened(file) as out, session.out.progress("exporting", expected) as done:
             writer = Writer()
             out.write(writer.head(store.now()))
             async for line in _lines(store):
-                jobs += line.job is not None
+                if line.job is not None:
+                    jobs += 1
+                    done(1)
                 out.write(writer.line(line))
             out.write(writer.end())
     return jobs

@@ -22,6 +22,7 @@ from holdfast.wire.definitions import definition_of, schedule_of
 from holdfast.wire.documents import job_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import BinaryIO
 
     from holdfast.job.commands import Ruling
@@ -80,7 +81,8 @@ async def _import(session: Session, file: Path) -> Counts:
             if not hasattr(store, "import_jobs"):
                 raise ConfigError("expected a store that takes in jobs of another, found one that does not.")
             spool.seek(0)
-            return await _Importing(store, end, session.who).run(spool)
+            with session.out.progress("importing", end.lines) as done:
+                return await _Importing(store, end, session.who).run(spool, done)
 
 
 def _take(file: Path, spool: BinaryIO) -> None:
@@ -116,12 +118,13 @@ class _Importing:
         self._known: dict[str, Definition] = {}
         self.counts = Counts()
 
-    async def run(self, spool: BinaryIO) -> Counts:
-        """Take in every line."""
+    async def run(self, spool: BinaryIO, done: Callable[[int], None] = lambda _lines: None) -> Counts:
+        """Take in every line, and tell `done` of each."""
         known = await self._store.definitions(DefinitionFilter(deleted=True, limit=1_000_000))
         self._known = {one.alias: one for one in known}
         for line in read(spool):
             await self._one(line)
+            done(1)
         await self._flush()
         return self.counts
 

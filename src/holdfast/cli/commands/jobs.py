@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 _REFUSED: Final = 10
 _SHOWN: Final = 20
+#: Seconds between two looks at an action that is under way.
+_LOOK: Final = 0.2
 
 
 @click.group("jobs", cls=Listing)
@@ -344,7 +347,9 @@ async def _act(
         if which is not None and not preview and not yes:
             seen = await store.control(Order(action=action, selection=selection, who=session.who, preview=True))
             _confirm(session, action, seen.matched)
-        answer = await store.control(order)
+            answer = await _watched(session, store, order, seen.matched)
+        else:
+            answer = await store.control(order)
     if session.out.as_json:
         session.out.value(answer_doc(answer))
     else:
@@ -352,8 +357,29 @@ async def _act(
     return _REFUSED if answer.refused and not preview and ids else 0
 
 
+async def _watched(session: Session, store: Store, order: Order, matched: int) -> Ordered:
+    """Do an action by filter while a bar shows how far it is."""
+    running = asyncio.ensure_future(store.control(order))
+    try:
+        with session.out.progress(_name(order.action), matched) as done:
+            shown = 0
+            while not (await asyncio.wait([running], timeout=_LOOK))[0]:
+                its = [one for one in await store.operations() if one.finished_at is None and one.who == order.who]
+                now = its[0].done + its[0].refused if its else shown
+                done(max(0, now - shown))
+                shown = max(shown, now)
+            done(max(0, matched - shown))
+    finally:
+        running.cancel()  # changes nothing when it has ended
+    return await running
+
+
+def _name(action: Action) -> str:
+    return str(type(action).__struct_config__.tag).replace("_", " ")
+
+
 def _confirm(session: Session, action: Action, matched: int) -> None:
-    name = str(type(action).__struct_config__.tag).replace("_", " ")
+    name = _name(action)
     if not session.out.is_terminal or session.out.as_json:
         raise click.UsageError(
             f"{name} of {matched:,} jobs by filter: expected --yes when nobody can be asked; or --preview."
