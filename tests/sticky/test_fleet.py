@@ -185,3 +185,21 @@ async def test_i18_t24_over_many_rounds_of_kills_flushes_freezes_and_restarts_no
                         await asyncio.to_thread(pods.start, number)
                 told += await results(app, waiting)
             check_owners(told)
+
+
+@pytest.mark.soak
+async def test_t24_over_100_restarts_and_50_flushes_of_redis_no_job_is_lost(tmp_path: Path) -> None:
+    blows = ["restart"] * 100 + ["flush"] * 50
+    random.Random(24).shuffle(blows)
+    with Pods(tmp_path) as pods:
+        async with pods.app() as app:
+            await here(app, 3)
+            told: list[dict[str, Any]] = []
+            for round_, blow in enumerate(blows):
+                waiting = await send(app, range(round_ * 10, round_ * 10 + 3), KEYS, nap=0.01)
+                if blow == "restart":
+                    await asyncio.to_thread(pods.redis.restart)
+                else:
+                    pods.redis.ask("FLUSHALL")
+                told += await results(app, waiting)
+            check_owners(told)
