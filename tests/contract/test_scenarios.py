@@ -79,7 +79,8 @@ async def test_a06_a_frozen_worker_wakes_after_another_has_finished_and_its_repo
     async with frozen.working(queues={"default": 1}) as one:
         await rig.watch.times("running", 1)
         rig.advance(LEASE + 1.0)
-        assert (await rig.store.rescue()).lost == 1
+        await rig.store.rescue()  # unless the frozen one's first look came as late as this
+        assert (await rig.job(job_id)).state is State.QUEUED
         async with rig.working(watch=second):
             [job] = await rig.ended(job_id)
             assert job.result == b'"by attempt 2"'
