@@ -33,7 +33,10 @@ logger: Final = logging.getLogger("holdfast.sticky")
 
 
 class Binder:
-    """Works off the keys that wait for an owner. failed: told of a key whose waiting jobs shall fail."""
+    """Works off the keys that wait for an owner.
+
+    failed: told of a key whose jobs shall fail that were enqueued until a time (seconds since the epoch).
+    """
 
     def __init__(
         self,
@@ -42,7 +45,7 @@ class Binder:
         services: Mapping[str, Sticky],
         *,
         me: Callable[[], Owner | None],
-        failed: Callable[[Address], None],
+        failed: Callable[[Address, float], None],
     ) -> None:
         self._store, self._router, self._services = store, router, services
         self._me, self._failed = me, failed
@@ -136,10 +139,20 @@ class Binder:
         if me is None:
             return {}
         routes = await self._take(service, keys, {link.key: me for link in keys})
-        for key, route in routes.items():
+        lost_at = await self._lost_at()
+        for link in keys:
+            route = routes.get(link.key)
             if isinstance(route, Route) and route.instance == me.instance:
-                self._failed((service.name, key))
+                self._failed((service.name, link.key), lost_at.get(link.instance, 0.0))
         return routes
+
+    async def _lost_at(self) -> Mapping[str, float]:
+        """Until when a job may have waited for each process: to the end of its lease, as its loss is known from then on.
+
+        A key of which no job waited is found lost by the next one that comes, maybe hours later: that one runs.
+        """
+        now = self._store.now()
+        return {one.id: min(now, one.heartbeat_at + one.lease) for one in await self._store.instances()}
 
     async def _take(
         self, service: Sticky, keys: Sequence[KeyLink], owners: Mapping[str, Owner]

@@ -202,8 +202,8 @@ class Runtime:
             self._handing_over = task
             task.add_done_callback(_handed_over)
 
-    def _fail_waiting(self, address: Address) -> None:
-        self._failing[address] = self._store.now()
+    def _fail_waiting(self, address: Address, until: float) -> None:
+        self._failing[address] = until
 
     # --- a job
 
