@@ -199,7 +199,7 @@ async def test_a_key_without_jobs_is_let_go_after_its_ttl_and_its_state_closed(l
         chat = app.stickies.services["chat"]
         store = await app.open()
         async with asyncio.timeout(PATIENCE):  # the link goes after its state
-            while (await store.links(LinkFilter(service="chat")))[0].pod is not None:
+            while (await store.links(LinkFilter(service="chat")))[0].pod is not None:  # noqa: ASYNC110 - nobody tells of it
                 await asyncio.sleep(0)
         assert await chat.owner("u") is None
         again = await (await say(app, "u").enqueue("y")).result(PATIENCE)
