@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 import msgspec
 
@@ -30,6 +31,9 @@ from scripts.suites import ROOT, Suite, choose, load
 NO_TESTS = 5
 # More failures than this in one suite are no accident.
 SECOND_LOOKS = 3
+# Compiled modules are kept, also where images of containers switch that off: hundreds of processes are started by the tests,
+# and to compile us anew is nearly half of what a start costs.
+_KEPT: Final = {"PYTHONDONTWRITEBYTECODE": ""}
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +131,7 @@ class _Step(msgspec.Struct, frozen=True, kw_only=True):
 
 def _run(command: Sequence[str], limit: float, show: Show) -> process.Finished:
     show(f"$ {' '.join(command)}\n")
-    return process.run(command, cwd=ROOT, limit=limit, show=show)
+    return process.run(command, cwd=ROOT, limit=limit, show=show, extra=_KEPT)
 
 
 def _run_check(command: Sequence[str], limit: float, show: Show) -> _Step:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import threading
+from itertools import accumulate
 from struct import unpack
 from typing import TYPE_CHECKING
 
@@ -67,9 +68,13 @@ class IdMaker:
             made.append(self())
             with self._lock:
                 room = min(count - len(made), len(self._steps), (LOW_MAX - self._low) >> 32)
-                for _ in range(room):
-                    self._low += self._steps.pop() + 1
-                    made.append(f"{self._text}{self._low:012x}")
+                if room:
+                    steps, text = self._steps[-room:], self._text
+                    del self._steps[-room:]
+                    lows = accumulate([step + 1 for step in steps], initial=self._low)
+                    next(lows)
+                    made += [f"{text}{low:012x}" for low in lows]
+                    self._low += sum(steps) + room
         return made
 
     def _begin(self, milliseconds: int) -> None:

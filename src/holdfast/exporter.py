@@ -2,8 +2,9 @@
 
 One batch is on its way at a time, and the next is read when the last was taken and acknowledged: so a history that is slow
 is not pushed, memory holds one batch, and what was not taken waits in the store. A batch grows while it is taken well, up to
-a number of jobs and of bytes. When the history is away the same batch is tried again, later and later, and nothing is lost:
-retention spares what waits (see `holdfast.feed`).
+a number of jobs and of bytes. When the history is away what waits is tried again, later and later, and nothing is lost:
+retention spares what waits (see `holdfast.feed`). Each time it is half as much, so that a history which is too slow for a
+whole batch in its time still gets on.
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ _FIRST_BATCH: Final = 500
 
 
 class ExportOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How it goes. Seconds: poll, when there was nothing; retry_first and retry_most, after a failure; report, between two
-    lines of the log while it catches up. batch and batch_bytes: the most of one batch."""
+    """How it goes. Seconds: poll, when there was nothing; retry_first and retry_most, after a failure; while it catches up,
+    look between two looks at how much waits, and report between two lines of the log. batch, batch_bytes: the most of one."""
 
     poll: float = 1.0
     retry_first: float = 1.0
     retry_most: float = 30.0
+    look: float = 2.0
     report: float = 30.0
     batch: int = 20_000
     batch_bytes: int = 32 * 1024 * 1024
@@ -58,7 +60,7 @@ class Exporter:
         self._options = options or ExportOptions()
         self._limit = min(_FIRST_BATCH, self._options.batch)
         self._figures = ExportFigures()
-        self._reported = 0.0
+        self._reported = self._looked_at = 0.0
         self._behind = False
 
     # --- the life of it
@@ -74,16 +76,20 @@ class Exporter:
                     started = True
                 more = await self.step()
             except HoldfastError as error:
+                self._limit = max(1, self._limit // 2)
                 pause = min(self._options.retry_most, max(self._options.retry_first, 2 * pause))
                 self._failed(error, pause)
             else:
                 pause = 0.0
                 if more:
+                    if self._clock.monotonic() - self._looked_at >= self._options.look:
+                        await self._looked()
                     continue
             await self._looked()
             await _first_of(stopping, pause or self._options.poll)
 
     async def _looked(self) -> None:
+        self._looked_at = self._clock.monotonic()
         try:
             await self.look()
         except StoreError as error:
@@ -97,9 +103,10 @@ class Exporter:
 
     async def step(self) -> bool:
         """Export one batch; tell whether there is more. Raises StoreError; then nothing was acknowledged."""
+        begin = self._clock.monotonic()
         changes = await self._feed.changes(self._limit)
         if changes.receipt:
-            await self._bring(changes)
+            await self._bring(changes, begin)
         return changes.more
 
     async def catch_up(self) -> None:
@@ -107,8 +114,7 @@ class Exporter:
         while await self.step():
             pass
 
-    async def _bring(self, changes: Changes) -> None:
-        begin = self._clock.monotonic()
+    async def _bring(self, changes: Changes, begin: float) -> None:
         await self._sink.write(changes.items)
         await self._feed.exported(changes.receipt)
         took = self._clock.monotonic() - begin

@@ -71,6 +71,22 @@ class ExportFigures(msgspec.Struct, frozen=True, kw_only=True):
         """How long the rest takes at the rate of the last batch; None when that is not known."""
         return self.waiting / self.rate if self.rate and not self.problem else None
 
+    @property
+    def words(self) -> str:
+        """How far it is, in words.
+
+        >>> ExportFigures(jobs=12, rate=400.0, waiting=2_000, lag=3.0).words
+        '2,000 changes wait, the oldest since 3 s; 400 jobs/s, about 5 s left'
+        """
+        words = "up to date"
+        if self.waiting:
+            words = f"{self.waiting:,} changes wait, the oldest since {self.lag:.0f} s"
+        if self.problem:
+            words += f"; stands still: {self.problem}"
+        elif self.waiting and self.seconds_left is not None:
+            words += f"; {self.rate:,.0f} jobs/s, about {self.seconds_left:.0f} s left"
+        return words + (f"; {self.dropped:,} jobs were purged before they were exported" if self.dropped else "")
+
 
 class Feed(Protocol):
     """What an exporter needs of a store. One exporter at a time; two do the same work twice and harm nothing."""

@@ -4,9 +4,10 @@
 engine is written by its workers alone, and a report about it is refused with Conflict. `WorkerRepository` holds the
 configured workers and when each was last heard of. Their promises are shown by `holdfast.testing.contract_history`.
 
-Figures of jobs (`worker_stats`, `worker_time_series`, `queue_stats`) are over what is on record: what retention has purged
-is no longer counted. Statistics of attempts (`statistics`, `series`) are kept beside the jobs as they end, so they outlive
-them, and reading them costs the same however many jobs there were. Many rows are read in slices, so a long
+Figures of jobs (`worker_stats`, `queue_stats`) are over what is on record: what retention has purged is no longer counted.
+Those of attempts by time (`worker_time_series`, `statistics`, `series`) are kept beside the jobs as they end, so they outlive
+them: a job that is purged or hidden later was tried all the same. Reading any of them from a database costs the same however
+many jobs have ended. Many rows are read in slices, so a long
 read is no snapshot: it shows no job twice and passes over none that was there all the time, but a job that moves meanwhile
 is seen either before or after its move.
 """
@@ -20,7 +21,7 @@ import msgspec
 from msgspec.structs import replace
 
 from holdfast.errors import ConfigError, ContentError, TooLarge
-from holdfast.job.commands import AttemptRecord, JobFilter, JobPage, Page, StatusUpdate
+from holdfast.job.commands import SEARCH_WINDOW, AttemptRecord, JobFilter, JobPage, Page, StatusUpdate
 from holdfast.job.content import ERROR_MAX, PAYLOAD_MAX, clean_text
 from holdfast.job.ids import check_id, check_key, check_name, check_priority, check_tags
 from holdfast.job.model import Attempt, Job, WorkerConfig
@@ -35,6 +36,7 @@ __all__ = [
     "FAILED_LIMIT",
     "HOUR",
     "JOB_LIMIT",
+    "SEARCH_WINDOW",
     "SERIES_HOURS",
     "AttemptFilter",
     "AttemptPage",
@@ -65,8 +67,6 @@ __all__ = [
 #: How many jobs of a queue a worker may run at once, and how much one queue may count beside the others.
 CONCURRENCY_MAX: Final = 100_000
 WEIGHT_MAX: Final = 1_000
-#: How far back an attempt search looks unless it is told, in seconds.
-SEARCH_WINDOW: Final = 86_400.0
 
 
 class Limit(msgspec.Struct, frozen=True):
@@ -203,7 +203,8 @@ class JobRepository(Protocol):
 
     async def list(self, which: JobFilter, page: Page) -> JobPage:
         """Jobs that match all that the filter names, newest first, in keyset pages of JOB_LIMIT rows: none is shown twice
-        or passed over while others come and go. Raises ContentError for a cursor that no page gave."""
+        or passed over while others come and go. A text is looked for within a day unless told, in `page.scan` jobs at most:
+        such a page may end before it is full. Raises ContentError for a cursor that no page gave."""
         ...
 
     async def count(self, which: JobFilter) -> int:

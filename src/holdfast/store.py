@@ -158,7 +158,7 @@ class Store(Source[Job], Protocol):
         """Bring the schema up to date; return the names of the steps that were taken (none for stores without schema)."""
         ...
 
-    async def enqueue(self, jobs: Iterable[NewJob], *, on_duplicate: OnDuplicate = ...) -> list[Enqueued]:
+    async def enqueue(self, jobs: Iterable[NewJob], *, on_duplicate: OnDuplicate = ...) -> Sequence[Enqueued]:
         """Store all jobs or none; answers in the order of `jobs`. A store may draw some while it stores others.
 
         Raises DuplicateJob (ids and unique keys taken), TaskInactive, TooLarge.
@@ -268,7 +268,12 @@ class Store(Source[Job], Protocol):
         ...
 
     async def find(self, which: JobFilter, page: Page) -> JobPage:
-        """Jobs by order of acceptance, in keyset pages: none is shown twice or left out while others come and go."""
+        """Jobs by order of acceptance, in keyset pages: none is shown twice or left out while others come and go.
+
+        A text is looked for in jobs enqueued within a day, unless `created_after` says since when, and in `page.scan` of them
+        at most: a page of such a search may have few rows or none, and a cursor that goes on. Of the newest first, it is over
+        behind `scan` jobs in a row that are older.
+        """
         ...
 
     async def count(self, which: JobFilter) -> int:

@@ -341,3 +341,35 @@ def test_the_definition_carries_the_schema_of_the_arguments(app: Holdfast, welco
     [schema] = msgspec.json.decode(welcome.definition().parameters)["$defs"].values()
     assert schema["required"] == ["user_id"]
     assert set(schema["properties"]) == {"user_id", "lang", "tags"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        1, -5, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 1.5, float("nan"), float("inf"), "", "plain",
+        "line\nbreak", "\x00", "\ud800",
+        "1234567890123456789", "123456789012345678x9", None, True, [], {}, [None], "x" * 300,
+        "x" * (1024 * 1024), {1: 2}, {(1, 2): 3}, object(),
+        "[" * 300, b"bytes", datetime(2026, 1, 1, tzinfo=UTC), Decimal("1.50"),
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_what_is_encoded_with_others_is_what_it_would_be_alone(app: Holdfast, value: Any) -> None:
+    """In a bulk enqueue many are checked at once: none slips through, and each that passes is the same."""
+
+    @app.task
+    def echo(value: Any, other: int = 0) -> None: ...
+
+    deep: Any = value
+    for _ in range(101):
+        deep = [deep]
+    for given in (value, [value], deep):
+        try:
+            alone = echo.arguments.encode((given,), {})
+        except (ContentError, TooLarge, BadArguments):
+            alone = None
+        together = echo.arguments.encode_plain([(1,), (given, 2), ("x",), (given,)])
+        assert together is None or (together[0], together[3]) == (b'{"value":1}', alone)
+    assert echo.arguments.encode_plain([(1, 2), (3, "no number")]) is None
+    assert echo.arguments.encode_plain([(1, 2), (3, 4, 5)]) is None
+    assert echo.arguments.encode_plain([(1, 2), ("a",)]) == [b'{"value":1,"other":2}', b'{"value":"a"}']

@@ -78,3 +78,11 @@ def test_help_loads_no_command() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert answer.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", ["status", "migrate", "worker"])
+def test_an_empty_url_is_refused_and_is_not_the_journal_at_hand(cli: Command, command: str) -> None:
+    """It comes from a variable that is not set: whoever wrote it meant a database."""
+    answer = cli(command, *(["tests.sql.core.shop:app"] if command == "worker" else []), "--url", "")
+    assert answer.code == Exit.CONFIG
+    assert "--url: expected a store URL, found nothing" in answer.err

@@ -37,6 +37,10 @@ def test_unknown_ones_are_told(at: Command) -> None:
     ):
         answer = at(*command)
         assert (answer.code, "'none'" in answer.err) == (9, True), command
+    for action in ("cancel", "retry", "delete"):
+        answer = at("jobs", action, "none")
+        assert (answer.code, "unknown job" in answer.out) == (9, True), action
+    assert at("jobs", "cancel", "none", made(at, *LATER)).code == 10  # the other one was canceled
 
 
 def test_jobs_are_chosen_with_the_words_of_the_api(at: Command) -> None:
@@ -139,3 +143,22 @@ def test_what_comes_from_outside_does_not_steer_the_terminal(at: Command, node: 
     job_id = made(at, task="shop.bad", payload='{"text": "\\u001b[2Jgone"}')
     eventually(lambda: node.state(job_id) == "failed")
     assert "\x1b" not in at("jobs", "ls").out
+
+
+def test_an_action_that_jobs_refuse_ends_with_10_by_ids_and_by_filter(at: Command) -> None:
+    job_id = made(at, *LATER, "--tag", "odd")
+    refused = (["retry", job_id], ["retry", "--tag", "odd", "--yes"])
+    for words in refused:
+        answer = at("jobs", *words)
+        assert (answer.code, "refused" in answer.out) == (10, True), words
+    assert at("jobs", "retry", "--tag", "odd", "--preview").code == 0
+    assert at("jobs", "retry", "--tag", "none", "--yes").code == 0
+    assert at("jobs", "cancel", "--tag", "odd", "--yes").code == 0
+
+
+def test_a_search_by_text_says_how_far_back_it_looked(at: Command) -> None:
+    made(at, *LATER, payload='{"user_id": 7654321}')
+    found = at("jobs", "ls", "--text", "7654321")
+    assert "--since" in found.err
+    assert len(at("jobs", "ls", "--text", "7654321", "--json").json["items"]) == 1
+    assert "--since" not in at("jobs", "ls", "--text", "7654321", "--since", "7d").err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,11 +16,11 @@ from holdfast.errors import StoreUnavailable  # noqa: E402
 from holdfast.exporter import Exporter, ExportOptions  # noqa: E402
 from holdfast.feed import Changes  # noqa: E402
 from holdfast.histories.clickhouse import embedded  # noqa: E402
-from holdfast.history import JobFilter, StatisticsFilter  # noqa: E402
-from holdfast.job.commands import Failed, Retry  # noqa: E402
-from holdfast.job.model import WorkerConfig  # noqa: E402
+from holdfast.history import AttemptFilter, AttemptRecord, JobFilter, Page, StatisticsFilter, StatusUpdate  # noqa: E402
+from holdfast.job.commands import Delete, Failed, Retry  # noqa: E402
+from holdfast.job.model import Attempt, WorkerConfig  # noqa: E402
 from holdfast.job.retry import RetryPolicy  # noqa: E402
-from holdfast.job.state import State  # noqa: E402
+from holdfast.job.state import End, State  # noqa: E402
 from holdfast.testing.contract.harness import ERROR  # noqa: E402
 from holdfast.testing.contract_history import JobRepositoryContract, WorkerRepositoryContract  # noqa: E402
 from tests.clickhouse.harness import SERVER, ClickhouseHarness, Engine, fresh_database  # noqa: E402
@@ -196,3 +196,49 @@ def test_a_url_that_is_no_history_is_refused_and_its_fault_named(url: Any, said:
 
     with pytest.raises(HoldfastError, match=said):
         open_history(url, store=None, workers=None, now=lambda: 0.0)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(bool(SERVER), reason="a server that others may use is not disturbed")
+@pytest.mark.parametrize("table", ["attempt", "minute", "hour", "day", "job", "block"])
+async def test_a_purge_and_a_correction_that_are_cut_anywhere_are_done_and_counted_once(table: str) -> None:
+    """Each insert of a batch is done and its answer lost, so that all of it is done again."""
+    async with opened() as h:
+        exporter = Exporter(h.feed, h.history.sink, SystemClock(), QUICK)
+        [gone, *stay] = await settled(h, 3)
+        await h.record("x", state=State.RUNNING)
+        await h.jobs.update_status([StatusUpdate(id="x", state=State.FAILED, attempt=1, worker="w")])
+        await exporter.catch_up()
+        h.store.advance(3_600.0)
+        await h.store.done(Delete(hard=True), gone)
+        report = Attempt(1, 0, "i", "w", started_at=h.now - 60.0, ended_at=h.now, end=End.FAILED)
+        await h.jobs.insert_attempt([AttemptRecord("x", report)])
+        front: Any = h.front
+        front.lose_next = lambda said: f"_{table} " in said and "INSERT" in said
+        front.lose_times = 2 if table in ("attempt", "job") else 1
+        # The driver may have sent it again by itself.
+        with suppress(StoreUnavailable):
+            await exporter.step()
+        await exporter.catch_up()
+        assert front.lose_next is None
+        found = await h.jobs.find_attempts(AttemptFilter(), Page(limit=50))
+        assert sorted(one.job for one in found.items) == sorted([*stay, "x"])
+        for span in ("minute", "hour", "day"):
+            [[count]] = await h.rows(f"SELECT sum(n) FROM {{{span}}} FINAL")
+            assert (span, int(count)) == (span, 3)
+        assert await h.jobs.count(JobFilter(states=(State.SUCCEEDED,))) == 2
+        assert await h.jobs.count(JobFilter(states=(State.FAILED,))) == 1
+
+
+@pytest.mark.skipif(bool(SERVER), reason="a server that others may use is not disturbed")
+async def test_a_purge_whose_rows_came_in_and_whose_answer_was_lost_is_counted() -> None:
+    async with opened() as h:
+        [gone, _] = await settled(h, 2)
+        await h.sync()
+        await h.store.done(Delete(hard=True), gone)
+        front: Any = h.front
+        front.lose_next, front.lose_times = (lambda said: "_job " in said and "INSERT" in said), 2
+        with suppress(StoreUnavailable):
+            await h.exporter.step()
+        await h.sync()
+        assert front.lose_next is None
+        assert await h.jobs.count(JobFilter(states=(State.SUCCEEDED,))) == 1

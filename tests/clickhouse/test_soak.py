@@ -120,6 +120,13 @@ async def test_ten_million_attempts_over_half_a_year_are_looked_at_within_300_ms
         "attempts of a day": lambda: h.jobs.find_attempts(
             AttemptFilter(worker="w7", ends=(End.FAILED,)), Page(limit=50)
         ),
+        "jobs by text": lambda: h.jobs.list(JobFilter(text="nothing like it"), Page(limit=50)),
+        "attempts over all, none match": lambda: h.jobs.find_attempts(
+            AttemptFilter(worker="w8", ends=(End.FAILED,), after=0.0), Page(limit=50)
+        ),
+        "attempts by text, none match": lambda: h.jobs.find_attempts(
+            AttemptFilter(text="nothing like it", after=0.0), Page(limit=50)
+        ),
         "attempts by text over all": lambda: h.jobs.find_attempts(
             AttemptFilter(text="no route to host 7", after=0.0), Page(limit=50)
         ),

@@ -78,6 +78,7 @@ async def test_a06_a_frozen_worker_wakes_after_another_has_finished_and_its_repo
     job_id = await rig.enqueue("work")
     async with frozen.working(queues={"default": 1}) as one:
         await rig.watch.times("running", 1)
+        await frozen.watch.times("beaten", 2)  # at its start and when it was ready: a late one would keep the lease
         rig.advance(LEASE + 1.0)
         await rig.store.rescue()  # unless the frozen one's first look came as late as this
         assert (await rig.job(job_id)).state is State.QUEUED

@@ -11,7 +11,7 @@ from tests.features import feature
 QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 #: Without shrinking, which takes minutes on long histories: a failure prints its steps, the long run shrinks them.
 FIXED = settings(
-    max_examples=300,
+    max_examples=120,
     stateful_step_count=50,
     derandomize=True,
     deadline=None,
@@ -20,9 +20,13 @@ FIXED = settings(
     suppress_health_check=QUIET,
 )
 LONG = settings(FIXED, max_examples=5_000, derandomize=False, phases=[Phase.generate, Phase.shrink], print_blob=True)
-#: A step on a server of its own costs ten times one in this process, so fewer histories are tried.
-APART = settings(FIXED, max_examples=50)
-PROFILES = {"postgresql": APART, "mysql": APART}
+#: A step on a server of its own costs ten times one in this process, so fewer histories are tried. The store in memory is the
+#: ledger itself, and that of the journal is tried with losses of power in tests/journal.
+PROFILES = {
+    "postgresql": settings(FIXED, max_examples=30),
+    "mysql": settings(FIXED, max_examples=30),
+    "memory": settings(FIXED, max_examples=80),
+}
 each_adapter = pytest.mark.parametrize("name", ADAPTERS)
 
 

@@ -7,6 +7,9 @@ import pytest
 pytest.register_assert_rewrite("holdfast.testing.contract", "holdfast.testing.contract_history")
 
 from holdfast.histories.sql import SqlJobs, SqlWorkers  # noqa: E402  # the suites' asserts are rewritten before they are imported
+from holdfast.history import JobFilter  # noqa: E402
+from holdfast.job.commands import ChangeQueue  # noqa: E402
+from holdfast.job.state import End  # noqa: E402
 from holdfast.testing.contract_history import (  # noqa: E402
     HistoryHarness,
     JobRepositoryContract,
@@ -36,3 +39,25 @@ def history_factory(request: pytest.FixtureRequest) -> Callable[[], HistoryHarne
 
 class TestSql(JobRepositoryContract, WorkerRepositoryContract):
     pass
+
+
+async def test_figures_and_counts_lose_what_retention_purges(history_factory: Callable[[], HistoryHarness]) -> None:
+    h = history_factory()
+    await h.open()
+    for end in (End.SUCCEEDED, End.CANCELED):
+        await h.record(f"there-{end}", queue="default")
+        await h.report(1, End.SUCCEEDED, f"there-{end}", duration=5.0, ended_at=901.0)
+        await h.report(2, end, f"there-{end}", duration=7.0, ended_at=902.0)
+    await h.store.make(3)
+    for duration in (0.1, 0.2, 0.3):
+        await h.store.settle(await h.store.claim_one(), duration=duration)
+    stats = await h.jobs.worker_stats("w")
+    assert (stats.succeeded, stats.canceled, stats.avg_duration) == (4, 1, (5.0 + 7.0 + 5.0 + 0.6) / 6)
+    keep = ChangeQueue(name="default", keep_succeeded=0.0, keep_failed=0.0, create=True)
+    await h.store.store.change_queue(keep)
+    h.store.advance(1.0)
+    while (await h.store.store.rescue()).more:
+        pass
+    stats = await h.jobs.worker_stats("w")
+    assert (stats.total, stats.avg_duration, await h.jobs.count(JobFilter(worker="w"))) == (0, None, 0)
+    await h.close()

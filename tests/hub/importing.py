@@ -1,17 +1,16 @@
-"""`holdfast import` without a command line: its module is named by a word of the language."""
+"""`holdfast import` without a command line."""
 
-import importlib
 import io
+from collections.abc import Callable
 from typing import Any
 
+from holdfast.cli.importing import Importing, checked
 from holdfast.store import Store
 
-command: Any = importlib.import_module("holdfast.cli.commands.import")
 
-
-async def into(store: Store, lines: list[bytes]) -> Any:
+async def into(store: Store, lines: list[bytes], done: Callable[[int], None] = lambda _lines: None) -> Any:
     """Import lines into an open store, as the command does; return its counts."""
     spool = io.BytesIO(b"".join(lines))
-    end = command._checked(spool)
+    end = checked(spool)
     spool.seek(0)
-    return await command._Importing(store, end, "ann").run(spool)
+    return await Importing(store, end, "ann").run(spool, done)

@@ -1,5 +1,6 @@
 """Every operator's action is on record, in every store: who, what, to how many, and when."""
 
+from collections import deque
 from typing import Any
 
 import pytest
@@ -27,11 +28,14 @@ async def test_the_newest_entries_stay_and_the_oldest_go(every_site: Site, monke
     log = log_of(every_site)
     monkeypatch.setattr(external, "AUDIT_KEPT", 20)
     monkeypatch.setattr(external, "AUDIT_SLACK", 5)
+    ledger = getattr(every_site.rig.store, "ledger", None)
+    if ledger is not None:  # memory and journal have a limit of their own
+        ledger.audit = deque(maxlen=26)
     for number in range(60):
         await log.record(AuditEntry(who="ann", action="pause", subject=str(number)))
     found = [subject for _, _, subject, _ in await told(every_site)]
     assert found[:20] == [str(number) for number in range(59, 39, -1)]
-    assert len(found) in (60, *range(20, 27))  # memory and journal have a limit of their own
+    assert len(found) in range(20, 27)
 
 
 async def test_entries_come_back_as_they_were_written_newest_first(every_site: Site) -> None:
@@ -141,6 +145,24 @@ async def test_whatever_an_operator_does_over_http_is_on_record_under_the_name_o
     for method, path, body, action in STEPS:
         await site.do(method, path, body)
         assert (await told(site))[0][:2] == ("ann", action), path
+
+
+async def test_a_change_is_on_record_with_what_became_of_what(every_site: Site) -> None:
+    site = every_site
+    await site.define("t")
+    site.token = site.make("ann", Scope.ADMIN)
+    await site.do("PATCH", "/queues/q", {"paused": True, "create": True, "why": "too many errors"})
+    await site.do("PATCH", "/queues/q", {"paused": False, "limit": 5, "keep_failed": None})
+    await site.do("PATCH", "/queues/q", {"limit": 5})  # changes nothing
+    await site.do("PATCH", "/definitions/t", {"title": "T", "memo": "m"})
+    await site.do("DELETE", "/queues/q", None)
+    page = await log_of(site).entries(AuditFilter(who="ann"), Page(limit=10))
+    assert [(one.action, one.subject, one.count, one.detail) for one in page.items] == [
+        ("delete_queue", "q", 1, ""),
+        ("change_definition", "t", 1, "title, memo"),
+        ("change_queue", "q", 1, "resumed, limit 5, keep_failed none"),
+        ("change_queue", "q", 1, "paused (too many errors)"),
+    ]
 
 
 async def test_whoever_holds_no_token_of_his_own_is_on_record_as_local(site: Site) -> None:

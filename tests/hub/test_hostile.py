@@ -1,6 +1,7 @@
 """T60: nothing that comes from outside is code. A look at the source, and hostile values where values are stored and read."""
 
 import ast
+import functools
 import json
 import logging
 import pickle
@@ -32,6 +33,7 @@ IMPORTERS: Final = {
 }
 
 
+@functools.cache
 def trees() -> list[tuple[str, ast.Module]]:
     return [(str(path.relative_to(SOURCE)), ast.parse(path.read_text())) for path in SOURCE.rglob("*.py")]
 
@@ -129,8 +131,7 @@ async def test_t60_what_somebody_else_wrote_into_a_row_is_named_and_runs_nothing
                     written.commit()
                     for path in (f"/jobs/{job_id}", "/jobs"):
                         status, problem = await site.ask("GET", path)
-                        assert status == 200 or (status, problem["code"]) == (500, "StoreCorrupt"), problem
-                        assert status == 200 or job_id in problem["detail"]
+                        assert status == 200, problem
                     assert (await site.send("GET", "//")).status_code == 200
                     assert (await site.send("GET", f"/jobs/{ids[1]}")).status_code == 200
                 written.execute(f"UPDATE holdfast_{table} SET {column} = NULL WHERE id = ?", (job_id,))

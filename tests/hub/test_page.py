@@ -4,7 +4,9 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from holdfast.feed import ExportFigures
 from holdfast.hub.html import Html, fill
 from holdfast.hub.scopes import Scope
 from holdfast.hub.status import look, page
@@ -138,6 +140,14 @@ async def test_the_page_tells_what_is_true(site: Site) -> None:
     public = (await site.client.get("/")).text
     assert "ValueError" in public
     assert "no such user 7" not in public
+
+
+async def test_the_page_tells_how_far_the_export_is_where_there_is_one(site: Site) -> None:
+    seen = await look(site.parts)
+    assert "Export to the history" not in await rendered(site)
+    export = ExportFigures(waiting=2_000, lag=3.0, rate=400.0, problem="ClickHouse at <b>h</b> is away")
+    text = page(replace(seen, info=replace(seen.info, export=export)), who=fill(""), base="", sees_payload=True)
+    assert "2,000 changes wait, the oldest since 3 s; stands still: ClickHouse at &lt;b&gt;h" in text
 
 
 async def test_pages_are_for_those_who_may_read(site: Site) -> None:

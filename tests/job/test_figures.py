@@ -21,6 +21,7 @@ from holdfast.job.figures import (
     pack,
     quantile,
     sample_of,
+    timing,
     unpack,
 )
 from holdfast.job.ledger import Ledger, rollup
@@ -112,7 +113,9 @@ def by_hand(log: list[f.Fact], span: int) -> dict[tuple[int, Key], Packed]:
         job = jobs.table.get(getattr(fact, "seq", 0))
         sample = None if job is None else sample_of(job, fact)
         if sample is not None:
-            cells.setdefault((int(sample.at // span), sample.key), Cell()).add([sample.waited], [sample.ran])
+            cells.setdefault((int(sample.at // span), sample.key), Cell()).add(
+                [sample.waited], [sample.ran], told=[sample.duration]
+            )
         jobs.apply(fact)
     kept = max(number for number, _ in cells) - HOURS_KEPT * HOURS // span
     return {place: cell.packed() for place, cell in cells.items() if place[0] > kept}
@@ -190,3 +193,13 @@ def test_a_ledger_may_keep_no_figures() -> None:
     bench.ledger.apply(f.Figured(MINUTES, 1, "q", "t", 1, "w", 1, 1, 1, b"\x80", b"\x80"))
     assert bench.ledger.rollup.numbers(MINUTES) == []
     assert list(bench.ledger.rollup.facts()) == [[]]
+
+
+def test_attempts_counted_together_are_as_if_counted_one_by_one() -> None:
+    one, other = Cell(), Cell()
+    one.add([5, 5], [9, 9], told=[0.5, None])
+    other.count(5, 9, 2, *timing(0.5))
+    assert one.packed() == other.packed()
+    assert timing(None) == (0, 0)
+    other.count(5, 9, -2, -1, -500_000)
+    assert other.packed() == Cell().packed()

@@ -5,6 +5,8 @@ from msgspec.structs import replace
 
 from holdfast.errors import ContentError
 from holdfast.job import commands as c
+from holdfast.job import facts as f
+from holdfast.job.ledger.rollup import HOURS, MINUTES
 from holdfast.job.model import Job
 from holdfast.job.state import End, State
 from tests.job.bench import Bench
@@ -97,3 +99,25 @@ def test_a_replay_may_be_told_to_wait(old: Bench) -> None:
     for delay in (-1.0, float("nan"), 1e12):
         with pytest.raises(ContentError, match="delay"):
             old.do(c.Order(action=c.Replay(delay=delay), selection=c.Selection(ids=("failed",))))
+
+
+def test_figures_and_the_audit_log_come_once_however_often_they_are_brought(old: Bench) -> None:
+    old.add("a", "b")
+    claims = old.claim(2)
+    old.do(c.SettleAll(tuple(c.Settlement(claim, c.Succeeded(b"1")) for claim in claims)))
+    figures = tuple(figure for span in (MINUTES, HOURS) for figure in old.ledger.rollup.figures(span, 0, 10**9))
+    records = c.ImportRecords(figures=figures, audit=(*old.ledger.audit, *old.ledger.audit))
+    new = Bench()
+    assert new.do(records) == len(figures) + len(old.ledger.audit) > len(figures) > 1
+    assert new.do(records) == 0
+    for span in (MINUTES, HOURS):
+        assert new.ledger.rollup.figures(span, 0, 10**9) == old.ledger.rollup.figures(span, 0, 10**9)
+        assert new.ledger.rollup.figures(span, 10**8, 10**9) == []
+    assert old.do(c.ImportRecords(figures=figures)) == 0, "its own figures are known to it"
+
+
+def test_an_entry_of_another_audit_log_has_the_place_of_its_time(old: Bench) -> None:
+    [*known] = old.ledger.audit
+    entry = f.Audited("eve", "queue.pause", "mail", "", known[0].at - 1.0, 1)
+    assert old.do(c.ImportRecords(audit=(entry,))) == 1
+    assert list(old.ledger.audit) == [entry, *known]

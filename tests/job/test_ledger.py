@@ -24,6 +24,7 @@ from holdfast.job.model import (
     Instance,
     InstanceState,
     Job,
+    OnConflict,
     Schedule,
 )
 from holdfast.job.retry import RetryPolicy
@@ -328,3 +329,31 @@ def test_what_can_not_stand_in_a_trail_is_left_out_of_it(value: bytes) -> None:
 def test_a_process_without_a_worker_s_name_configures_nobody(bench: Bench) -> None:
     signals = bench.do(c.Beat(instance=Instance(id="i1", worker="")))
     assert (signals.config, bench.ledger.workers) == (None, {})
+
+
+def test_a_settle_that_comes_twice_in_one_batch_is_applied_once() -> None:
+    bench = Bench()
+    bench.add("a", "b")
+    one, two = bench.claim(2)
+    done = c.Succeeded(b"1")
+    answers = bench.do(c.SettleAll((c.Settlement(one, done), c.Settlement(one, done), c.Settlement(two, done))))
+    assert [answer.accepted for answer in answers] == [c.Accepted.APPLIED, c.Accepted.REPEATED, c.Accepted.APPLIED]
+    assert [bench.job(job_id).state for job_id in "ab"] == [State.SUCCEEDED] * 2
+
+
+def test_an_empty_batch_stores_nothing(bench: Bench) -> None:
+    assert bench.do(c.Enqueue(jobs=())) == []
+
+
+def test_a_queue_is_made_though_its_only_job_is_there_already(bench: Bench) -> None:
+    bench.add("a", unique="u")
+    bench.add("b", unique="u", queue="other", on_conflict=OnConflict.KEEP)
+    assert set(bench.ledger.index.lines) == {"default", "other"}
+
+
+def test_purges_that_nobody_exports_are_not_remembered(bench: Bench) -> None:
+    bench.ledger.apply(f.Forgotten((7,)))
+    assert bench.ledger.gone == set()
+    bench.do(c.Export(on=True))
+    bench.ledger.apply(f.Forgotten((7,)))
+    assert bench.ledger.gone == {7}

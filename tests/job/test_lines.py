@@ -56,3 +56,24 @@ def test_those_that_come_in_order_are_handed_out_in_order_between_those_that_do_
         found.append(first >> BITS)
         row.drop(seq_of(first))
     assert found == [1, 3, 5, 7, 7, 9]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_those_that_stand_in_a_row_are_the_lowest_that_count_each_once(seed: int) -> None:
+    rng, row, model = random.Random(seed), Row(), dict[int, int]()
+    for _ in range(300):
+        if rng.random() < 0.5:
+            new = sorted(set(rng.sample(range(100), 8)) - model.keys())
+            entries = [entry_of(rng.randrange(3) if rng.random() < 0.3 else 5, seq) for seq in new]
+            row.add_all(entries)
+            model.update(zip(new, entries, strict=True))
+        if model:
+            seq = rng.choice(list(model))  # it leaves, and comes back to its old place
+            row.drop(seq)
+            row.add(seq, model[seq])
+        found = list(row.in_a_row())
+        assert found == sorted(model.values())[: len(found)]
+        for entry in found[: rng.randrange(1, 5)]:
+            row.drop(seq_of(entry))
+            del model[seq_of(entry)]
+    assert row.first() == min(model.values(), default=None)

@@ -132,7 +132,7 @@ async def test_when_the_reserve_is_used_up_even_settling_waits_for_room() -> Non
     h = await opened()
     await h.fill_up()
     with pytest.raises(StoreFull, match="the reserve is used up"):
-        await h.carried_out(h.run_all(Succeeded(PAYLOAD)))
+        await h.carried_out(h.run_all(Succeeded(PAYLOAD * 8)))
     h.clear()
     h.clock.advance(1.1)
     h.log.pump()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,14 @@ import pytest
 
 from holdfast import Holdfast
 from holdfast.chance import IdMaker
+from holdfast.clock import ManualClock
 from holdfast.hub.api import make_api
 from holdfast.hub.door import Door
 from holdfast.hub.parts import Parts
 from holdfast.job.commands import Claims, QueueWant, Want
 from holdfast.node.server import serving
+from holdfast.node.sockets import bind_unix
+from holdfast.stores.memory import MemoryStore
 from holdfast.stores.remote import open_remote
 from tests.node.remote import TRUSTED, RemoteHarness, info
 
@@ -177,3 +180,101 @@ async def test_an_idle_worker_takes_a_job_at_once_and_stops_at_once(h: HoldingHa
         await ran.wait()
         await held(h)
     await held(h, 0)
+
+
+class Deaf:
+    """A store as a hub knows it that news do not reach."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def wait(self, queues: Any, cursor: int, timeout: float) -> bool:
+        await asyncio.Event().wait()
+        return False
+
+
+class Balancer:
+    """Stands before two hubs: claims that do not wish to wait go to the second, everything else to the first."""
+
+    def __init__(self, first: str, second: str) -> None:
+        self._targets = first, second
+        self.second = 0  # how many claims went there
+        self._open: dict[asyncio.Task[Any], list[asyncio.StreamWriter]] = {}
+
+    async def end(self) -> None:
+        """Cut all connections."""
+        for writers in self._open.values():
+            for one in writers:
+                one.transport.abort()
+        if self._open:
+            await asyncio.wait(self._open)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hubs = [await asyncio.open_unix_connection(target) for target in self._targets]
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[task] = [writer, *(back for _, back in hubs)]
+        try:
+            while asked := await reader.read(65_536):
+                elsewhere = b"/store/claim" in asked and b'"wait":20' not in asked
+                self.second += elsewhere
+                there, back = hubs[elsewhere]
+                back.write(asked)
+                answer = await there.read(65_536)
+                if not answer:
+                    break
+                writer.write(answer)
+                await writer.drain()
+        finally:
+            for one in (writer, *(back for _, back in hubs)):
+                one.close()
+
+
+async def test_what_another_hub_grants_when_a_claim_is_taken_back_is_run_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast.hub.repeats._LOOK", 60.0)
+    clock = ManualClock()
+    inner = MemoryStore(clock=clock)
+    await inner.open()
+    deaf: Any = Deaf(inner)
+    folders = [tmp_path / name for name in ("1", "2")]
+    parts = [Parts(store=store, new_id=IdMaker(clock.now), node=info) for store in (deaf, inner)]
+    balancer = Balancer(*(str(folder / "node.sock") for folder in folders))
+    app = Holdfast(f"unix:{tmp_path / 'b'}")
+    ran: list[int] = []
+    started, go, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @app.task("long", queue="a")
+    async def long() -> None:
+        started.set()
+        await go.wait()
+
+    @app.task("quick", queue="b")
+    async def quick() -> None:
+        ran.append(1)
+        done.set()
+
+    async with AsyncExitStack() as stack:
+        for folder, its in zip(folders, parts, strict=True):
+            folder.mkdir()
+            await stack.enter_async_context(serving(Door(make_api(its), TRUSTED), bind_unix(folder)))
+        stack.push_async_callback(inner.close)
+        server = await asyncio.start_unix_server(balancer.serve, tmp_path / "b")
+        stack.callback(server.close)
+        stack.push_async_callback(balancer.end)
+        async with asyncio.timeout(BOUND), app:
+            await long.enqueue()
+            async with app.worker(queues={"a": 1, "b": 1}):
+                await started.wait()
+                while parts[0].repeats.waiting != 1:  # noqa: ASYNC110 - the server tells nobody
+                    await asyncio.sleep(0.005)
+                job = await quick.enqueue()  # the hub that holds the claim does not hear of it
+                go.set()  # room for `a` is a reason to ask again, and to take the claim back
+                await done.wait()
+        [ended] = await inner.jobs([job.id])
+    assert balancer.second > 0
+    assert (ran, ended and ended.attempt) == ([1], 1)

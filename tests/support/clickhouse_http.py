@@ -24,7 +24,8 @@ class FakeClickHouseHttp:
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self.port = 0
-        self.lose_next: Callable[[str], bool] | None = None  # whose answer is lost, once
+        self.lose_next: Callable[[str], bool] | None = None  # whose answer is lost,
+        self.lose_times = 1  # so often: the driver itself sends rows once more
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
@@ -58,7 +59,9 @@ class FakeClickHouseHttp:
         status, answer = await asyncio.to_thread(self._answer, query, body)
         said = query.get("query", "") + body[:200].decode(errors="replace")
         if self.lose_next is not None and self.lose_next(said):
-            self.lose_next = None
+            self.lose_times -= 1
+            if self.lose_times <= 0:
+                self.lose_next, self.lose_times = None, 1
             return False
         code = "" if status == 200 else f"X-ClickHouse-Exception-Code: {_code(answer)}\r\n"
         writer.write(

@@ -2,6 +2,7 @@ import pytest
 
 from holdfast.errors import ConfigError
 from holdfast.wal import (
+    COUNT_BITS,
     LogDamaged,
     LogHeld,
     LossRefused,
@@ -295,7 +296,7 @@ def test_a_restored_store_is_another_one_with_an_epoch_of_its_own(journal: SimDi
     journal.names[f"{7:020}.log"].seen[96 + 96 : 96 + 110] = b"a torn tail..."
     target = SimDisk()
     journal.close(journal.create(f"{9:020}.log"))
-    done = restore(journal, target)
+    done = restore(journal, target, now=0.0)
     assert f"{6:020}.snap" not in done.names
     recovery = Recovery.begin(target, SMALL)
     identity = read_identity(journal)
@@ -304,11 +305,36 @@ def test_a_restored_store_is_another_one_with_an_epoch_of_its_own(journal: SimDi
     found = [*recovery.records(), *(frame.payload for frame in recovery.replay())]
     assert found == [b"0.0", b"0.1", b"1.0", b"1.1", b"2.0", b"2.1"]
     log = recovery.serve(threaded=False, monotonic=still)
-    assert log.epoch == 1 + 1024 + 1
+    drawn, count = divmod(log.epoch, 1 << COUNT_BITS)
+    assert 1 <= drawn <= 1 << 31
+    assert count == 1 + 1024 + 1
     assert fill(log, b"new") == 9
     log.abandon()
     target.unlink("MARK")
-    assert recover(target).epoch == 1 + 1024 + 2
+    assert recover(target).epoch == (drawn << COUNT_BITS) + 1 + 1024 + 2
+
+
+def test_two_stores_from_one_backup_never_serve_an_epoch_in_common(journal: SimDisk) -> None:
+    def served(now: float) -> list[int]:
+        target = SimDisk()
+        restore(journal, target, now=now)
+        return [recover(target).epoch for _ in range(4)]
+
+    first, second, later = served(2e9), served(2e9), served(2e9 + 6_000.0)
+    assert not set(first) & set(second)
+    counts = [[epoch % (1 << COUNT_BITS) for epoch in epochs] for epochs in (first, later)]
+    assert counts[0][0] == (2_000_000_000 - 1_704_067_200) // 600 + 1
+    assert max(counts[0]) < min(counts[1]), "what is restored later counts higher"
+
+
+def test_a_store_that_was_restored_can_be_restored_again(journal: SimDisk) -> None:
+    once, twice = SimDisk(), SimDisk()
+    restore(journal, once, now=2e9)
+    known = recover(once).epoch
+    restore(once, twice, now=0.0)
+    drawn, count = divmod(recover(twice).epoch, 1 << COUNT_BITS)
+    assert drawn != known >> COUNT_BITS
+    assert count == known % (1 << COUNT_BITS) + 1024 + 1
 
 
 def test_backup_and_restore_refuse_a_folder_in_use_and_a_damaged_source(journal: SimDisk) -> None:

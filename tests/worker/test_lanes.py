@@ -12,7 +12,7 @@ from holdfast.job.commands import Claim
 from holdfast.job.model import Job
 from holdfast.worker.execution import Execution, Grant
 from holdfast.worker.lanes import Lanes, ahead
-from holdfast.worker.options import WorkerOptions
+from holdfast.worker.options import CLAIM_MAX, WorkerOptions
 from tests.features import feature
 
 
@@ -56,6 +56,19 @@ def test_a_half_empty_buffer_is_filled_again() -> None:
     lane.buffer.popleft()
     [want] = lanes.wants(0.0)
     assert want.limit == 6
+
+
+def test_a_fast_queue_is_asked_for_whole_batches() -> None:
+    lanes = Lanes(WorkerOptions(queues={"a": 10}))
+    lane = lanes.by_name["a"]
+    lane.finished = 100_000
+    for _ in range(10):
+        lanes.take(lane)
+    assert [want.limit for want in lanes.wants(1.0)] == [CLAIM_MAX]
+    lane.buffer.extend(execution(lanes, "a") for _ in range(CLAIM_MAX))
+    assert lanes.wants(1.0) == ()
+    lane.buffer.popleft()
+    assert [want.limit for want in lanes.wants(1.0)] == [CLAIM_MAX]
 
 
 def test_a_serial_queue_is_never_claimed_ahead() -> None:
@@ -130,7 +143,7 @@ def test_slots_are_never_exceeded_and_never_lost(seed: int, cap: int) -> None:
 
 def test_all_faults_of_the_options_are_told_at_once() -> None:
     bad = WorkerOptions(
-        queues={"a": 0, "bad name!": 3}, slots=-1, weights={"z": 1}, strict=True, lease=0.0, poll=-1.0, buffer=501
+        queues={"a": 0, "bad name!": 3}, slots=-1, weights={"z": 1}, strict=True, lease=0.0, poll=-1.0, buffer=1_001
     )
     with pytest.raises(ConfigError) as caught:
         bad.checked()

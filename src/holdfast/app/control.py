@@ -90,7 +90,11 @@ class Jobs:
     async def list(
         self, *, limit: int = 50, cursor: str = "", newest_first: bool = True, **where: Unpack[Filter]
     ) -> c.JobPage:
-        """Return a page of jobs by order of acceptance; give its `cursor` to get the next one."""
+        """Return a page of jobs by order of acceptance; give its `cursor` to get the next one.
+
+        `text` is looked for in jobs of the last day, unless `created_after` says since when; such a page may have few rows or
+        none, and a cursor that goes on.
+        """
         page = c.Page(limit=limit, cursor=cursor, newest_first=newest_first)
         return await (await self._store()).find(read_filter(where), page)
 

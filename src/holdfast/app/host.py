@@ -60,7 +60,7 @@ class AppHost:
 
     async def submit_many(
         self, jobs: Coming, on_duplicate: OnDuplicate, *, atomic: bool, tx: Any = None
-    ) -> tuple[list[Enqueued], int]:
+    ) -> tuple[Sequence[Enqueued], int]:
         """See Host."""
         if self.on_enqueue:
             jobs = Coming.of([await self._prepare(job) for job in jobs.all()])
@@ -74,7 +74,7 @@ class AppHost:
             await self._define(session, alias)
         return await session.submit_many(jobs, on_duplicate, atomic=atomic)
 
-    def submit_within(self, jobs: Sequence[NewJob], on_duplicate: OnDuplicate, tx: Any) -> list[Enqueued]:
+    def submit_within(self, jobs: Sequence[NewJob], on_duplicate: OnDuplicate, tx: Any) -> Sequence[Enqueued]:
         """See Host."""
         if self.inline is not None:
             return self.run_sync(self.submit_many(Coming.of(jobs), on_duplicate, atomic=True))[0]

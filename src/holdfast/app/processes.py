@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.app.preparing import loop_factory, share_journal, worker_options
+from holdfast.app.reaching import reach
 from holdfast.connect import make_store
 from holdfast.errors import UsageError
 from holdfast.worker.supervisor import StorePlace, Supervision, supervise
@@ -44,6 +45,8 @@ async def _serve(
     app: Holdfast, name: str, processes: int, queues: Queues | None, options: dict[str, Any], *, chosen: bool
 ) -> int:
     set_up = worker_options(app, queues, options)
+    if not await reach(app):
+        return 0
     async with app:
         session = await app.session()
         await share_journal(app, session, set_up, must=True)

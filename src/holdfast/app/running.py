@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from holdfast.app.preparing import SLOTS, loop_factory, prepared, worker_options
+from holdfast.app.reaching import reach
 from holdfast.app.schedules import scheduling
 from holdfast.errors import UsageError
 from holdfast.worker import once
@@ -37,7 +38,10 @@ def run(app: Holdfast, queues: Queues | None, options: dict[str, Any]) -> int:
 
 
 async def _serve(app: Holdfast, queues: Queues | None, options: dict[str, Any]) -> int:
+    worker_options(app, queues, options)  # what is wrong with them is told before anything is waited for
     try:
+        if not await reach(app):
+            return 0
         async with prepared(app, queues, options) as parts:
             worker = Worker(**parts)
             async with scheduling(app, parts["source"]):

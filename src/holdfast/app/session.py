@@ -101,7 +101,7 @@ class Session:
     # --- enqueue ---------------------------------------------------------------------------------------------------
 
     def _gatherer(self, on_duplicate: OnDuplicate) -> Gatherer[NewJob, Enqueued]:
-        async def write(jobs: list[NewJob]) -> list[Enqueued]:
+        async def write(jobs: list[NewJob]) -> Sequence[Enqueued]:
             return await self.store.enqueue(jobs, on_duplicate=on_duplicate)
 
         # Room for the largest job beside what has gathered, so that no batch is over the limit of one enqueue.
@@ -113,13 +113,13 @@ class Session:
 
     async def submit_many(
         self, coming: Coming, on_duplicate: OnDuplicate, *, atomic: bool
-    ) -> tuple[list[Enqueued], int]:
+    ) -> tuple[Sequence[Enqueued], int]:
         """Store many jobs in as few batches as the limits allow; return the answers and the number of batches."""
         if coming.count <= ENQUEUE_JOBS_MAX:
             try:
                 return await self.store.enqueue(coming, on_duplicate=on_duplicate), 1
             except TooLarge:
-                if sum(map(_size, coming.kept)) <= ENQUEUE_BYTES_MAX:
+                if coming.size <= ENQUEUE_BYTES_MAX:
                     raise  # not the batch is too large, but something in it
         jobs = coming.all()
         pieces = list(cut(jobs))

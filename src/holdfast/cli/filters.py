@@ -29,7 +29,7 @@ def filter_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--key", help="Of this key."),
         click.option("--unique", help="With this unique key."),
         click.option("--tag", help="With this tag."),
-        click.option("--text", help="With this text in id, payload or error."),
+        click.option("--text", help="With this text in id, payload or error; of the last day, unless --since."),
         click.option("--since", metavar="1d", help="Enqueued within this time."),
         click.option("--before", metavar="1d", help="Enqueued longer ago than this."),
         click.option("--deleted", is_flag=True, help="Deleted ones too."),

@@ -78,6 +78,8 @@ class Session:
     @property
     def url(self) -> str:
         """The URL of the store: the one that was set, or the journal in the data folder."""
+        if self._flags.get("url") == "":
+            raise ConfigError("--url: expected a store URL, found nothing. Is the variable set that it comes from?")
         return self.settings.url or f"journal:{self.settings.data}"
 
     @property
@@ -87,10 +89,10 @@ class Session:
         return Path(rest) if scheme == "journal" else None
 
     @asynccontextmanager
-    async def store(self) -> AsyncIterator[Store]:
+    async def store(self, *, make: bool = False) -> AsyncIterator[Store]:
         """The store: of the node that runs on the data folder; without one the journal itself, opened for the moment.
 
-        A journal that does not exist yet is not made by looking at it. With --offline: what its files say.
+        A journal that does not exist yet is made only when told so (`make`). With --offline: what its files say.
         """
         from holdfast.connect import make_store
 
@@ -99,7 +101,7 @@ class Session:
                 yield offline
             return
         data = self.data
-        if data is not None and not (data / "FORMAT").exists():
+        if data is not None and not make and not (data / "FORMAT").exists():
             raise NodeNotRunning(str(data))
         store = make_store(self.url, clock=self.clock, **self.store_options)
         await store.open()
@@ -107,6 +109,15 @@ class Session:
             yield store
         finally:
             await store.close()
+
+    async def note(self, store: Store, action: str, subject: str, count: int = 1, detail: str = "") -> None:
+        """Write what was done into the audit log of a store that this process opened itself; a node or hub writes its own."""
+        from holdfast.audit import AuditEntry
+        from holdfast.connect import make_audit
+
+        audit = None if hasattr(store, "ask") else make_audit(store)
+        if audit is not None:
+            await audit.record(AuditEntry(who=self.who, action=action, subject=subject, count=count, detail=detail))
 
     @asynccontextmanager
     async def node(self) -> AsyncIterator[Store]:

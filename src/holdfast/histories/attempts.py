@@ -43,12 +43,14 @@ class LatestAttempts:
         for row in other._latest.rows():
             self._latest.add(*row)
 
-    def page(self) -> AttemptPage:
-        """What was found, the latest start first."""
-        rows = self._latest.rows()
+    def page(self, edge: float | None = None) -> AttemptPage:
+        """What was found, the latest start first. edge: the search has looked at what started then or later, not before."""
+        rows = [row for row in self._latest.rows() if edge is None or row[0] >= edge]
         items = tuple(_record(job, number) for _, _, number, job in rows[: self._limit])
         more = len(rows) > self._limit
-        cursor = ":".join(repr(part) for part in rows[self._limit - 1][:3]) if more else ""
+        cursor = "" if edge is None else f"{edge!r}:0:0"
+        if more:
+            cursor = ":".join(repr(part) for part in rows[self._limit - 1][:3])
         return h.AttemptPage(items=items, cursor=cursor)
 
 

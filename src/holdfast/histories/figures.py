@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from holdfast.history import HOUR, QueueFigures, SeriesBucket, WorkerStats
+from holdfast.job.figures import took_of
 from holdfast.job.state import FAILURES, WAITING, End, State
 
 if TYPE_CHECKING:
@@ -16,28 +17,28 @@ SPENT = FAILURES | {End.STALE}
 
 
 class Mean:
-    """A mean of durations, in seconds."""
+    """A mean of durations. They are added up in whole microseconds, so that it is the same in whichever order they come."""
 
-    __slots__ = ("count", "total")
+    __slots__ = ("count", "took")
 
     def __init__(self) -> None:
-        self.count, self.total = 0, 0.0
+        self.count = self.took = 0
 
     def add(self, seconds: float | None) -> None:
         """Add one, unless it was not measured."""
         if seconds is not None:
             self.count += 1
-            self.total += seconds
+            self.took += took_of(seconds)
 
-    def add_many(self, count: int, seconds: float) -> None:
-        """Add so many, of which the sum is known."""
+    def add_many(self, count: int, took: int) -> None:
+        """Add so many, of which the sum is known, in microseconds."""
         self.count += count
-        self.total += seconds
+        self.took += took
 
     @property
     def value(self) -> float | None:
-        """The mean; None: there is nothing to mean."""
-        return self.total / self.count if self.count else None
+        """The mean in seconds; None: there is nothing to mean."""
+        return self.took / self.count / 1e6 if self.count else None
 
 
 def success_rate(succeeded: int, failed: int) -> float | None:
@@ -50,7 +51,7 @@ def success_rate(succeeded: int, failed: int) -> float | None:
 
 
 class WorkerTally:
-    """Adds up the jobs whose newest attempt was with `worker` (empty: all jobs)."""
+    """Adds up the jobs whose newest attempt was with `worker`, and the durations of its successes (empty: of all)."""
 
     def __init__(self, worker: str) -> None:
         self.worker = worker
@@ -59,28 +60,27 @@ class WorkerTally:
         self.mean = Mean()
 
     def add(self, job: Job) -> None:
-        """Count a job, if it is one of the worker's and not deleted."""
-        last = job.last
-        if job.deleted_at is not None or (self.worker and (last is None or last.worker != self.worker)):
+        """Count a job and its attempts, unless it is deleted."""
+        if job.deleted_at is not None:
             return
-        self.states[job.queue][job.state] += 1
+        if self.worker in ("", job.last.worker if job.last is not None else None):
+            self.states[job.queue][job.state] += 1
         for attempt in job.attempts:
             if attempt.end is End.SUCCEEDED and self.worker in ("", attempt.worker):
                 self.mean.add(attempt.duration)
                 self.means[job.queue].add(attempt.duration)
 
-    def add_many(self, queue: str, state: State, count: int, timed: int, seconds: float) -> None:
-        """Count jobs that somebody else has counted; `timed` of them, all successes, took `seconds` in all."""
-        self.states[queue][state] += count
-        if timed:
-            self.mean.add_many(timed, seconds)
-            self.means[queue].add_many(timed, seconds)
+    def add_many(self, queue: str, state: State, count: int, timed: int, took: int) -> None:
+        """Count jobs, and `timed` successes that took so many microseconds in all: somebody else has counted them."""
+        if count:
+            self.states[queue][state] += count
+        self.add_times(queue, timed, took)
 
-    def add_times(self, queue: str, timed: int, seconds: float) -> None:
-        """Add successful attempts of a queue that somebody else has counted; `timed` of them took `seconds` in all."""
+    def add_times(self, queue: str, timed: int, took: int) -> None:
+        """Add successful attempts of a queue that somebody else has counted; `timed` of them took so many microseconds."""
         if timed:
-            self.mean.add_many(timed, seconds)
-            self.means[queue].add_many(timed, seconds)
+            self.mean.add_many(timed, took)
+            self.means[queue].add_many(timed, took)
 
     def stats(self) -> WorkerStats:
         """What was counted."""
@@ -97,7 +97,7 @@ class WorkerTally:
             success_rate=success_rate(succeeded, failed),
             avg_duration=self.mean.value,
             states={state.value: states[state] for state in State},
-            queues={name: self._queue(name) for name in sorted(self.states)},
+            queues={name: self._queue(name) for name in sorted({*self.states, *self.means})},
         )
 
     def _queue(self, name: str) -> QueueFigures:
@@ -116,16 +116,20 @@ class SeriesTally:
     """Adds up attempts by the UTC hour in which they ended: `hours` hours, the one of `now` last."""
 
     def __init__(self, worker: str, hours: int, now: float) -> None:
-        self._worker = worker
-        self._first = int(now // HOUR) - hours + 1
+        self.worker = worker
+        self.first = int(now // HOUR) - hours + 1  # since the epoch
         self._ends: list[Counter[str]] = [Counter() for _ in range(hours)]
         self._means = [Mean() for _ in range(hours)]
 
+    def __len__(self) -> int:
+        """How many hours."""
+        return len(self._ends)
+
     def add(self, attempt: Attempt) -> None:
         """Count an attempt, if it ended within these hours and was the worker's."""
-        if attempt.ended_at is None or (self._worker and attempt.worker != self._worker):
+        if attempt.ended_at is None or (self.worker and attempt.worker != self.worker):
             return
-        index = int(attempt.ended_at // HOUR) - self._first
+        index = int(attempt.ended_at // HOUR) - self.first
         if not 0 <= index < len(self._ends):
             return
         self._ends[index]["total"] += 1
@@ -138,28 +142,33 @@ class SeriesTally:
     @property
     def since(self) -> float:
         """When the first of the hours begins, in seconds since the epoch."""
-        return self._first * HOUR
+        return self.first * HOUR
 
-    def add_successes(self, at: float, count: int, timed: int, seconds: float) -> None:
-        """Count successes of the hour of `at` that somebody else has counted; `timed` of them took `seconds` in all."""
-        index = int(at // HOUR) - self._first
-        if 0 <= index < len(self._ends):
-            self._ends[index]["total"] += count
+    def add_many(self, hour: int, end: End, count: int, timed: int, took: int) -> None:
+        """Count attempts of an hour (since the epoch) that somebody else has counted; `timed` of them took so many
+        microseconds in all."""
+        index = hour - self.first
+        if not 0 <= index < len(self._ends):
+            return
+        self._ends[index]["total"] += count
+        if end is End.SUCCEEDED:
             self._ends[index]["succeeded"] += count
-            self._means[index].add_many(timed, seconds)
+            self._means[index].add_many(timed, took)
+        elif end in SPENT:
+            self._ends[index]["failed"] += count
 
-    def add_hour(self, at: float, total: int, succeeded: int, failed: int, timed: int, seconds: float) -> None:
-        """Count attempts of the hour of `at` that somebody else has counted; `timed` successes took `seconds` in all."""
-        index = int(at // HOUR) - self._first
+    def add_hour(self, at: float, total: int, succeeded: int, failed: int, timed: int, took: int) -> None:
+        """Count attempts of the hour of `at` that somebody else has counted; `timed` successes took so many microseconds."""
+        index = int(at // HOUR) - self.first
         if 0 <= index < len(self._ends):
             self._ends[index].update(total=total, succeeded=succeeded, failed=failed)
-            self._means[index].add_many(timed, seconds)
+            self._means[index].add_many(timed, took)
 
     def buckets(self) -> list[SeriesBucket]:
         """One bucket per hour, the oldest first."""
         return [
             SeriesBucket(
-                at=(self._first + index) * HOUR,
+                at=(self.first + index) * HOUR,
                 total=ends["total"],
                 succeeded=ends["succeeded"],
                 failed=ends["failed"],

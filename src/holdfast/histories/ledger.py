@@ -10,13 +10,18 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
+from msgspec.structs import replace
+
 from holdfast import history as h
 from holdfast.errors import UnknownJob
 from holdfast.histories.attempts import LatestAttempts, bad_cursor
 from holdfast.histories.figures import SeriesTally, WorkerTally
 from holdfast.histories.statistics import Groups, Points, Window, wanted
 from holdfast.job.commands import RecordAttempts, RecordJobs, RecordStatuses
-from holdfast.job.ledger.query import matching, stats_of
+from holdfast.job.external import EXTERNAL
+from holdfast.job.figures import end_of
+from holdfast.job.ledger.query import matching, numbers_of, stats_of
+from holdfast.job.ledger.search import Search, is_search, windowed
 from holdfast.job.state import State
 
 if TYPE_CHECKING:
@@ -58,7 +63,7 @@ async def walk(store: LedgerAccess, *, before: int | None = None) -> AsyncIterat
     ledger = store.ledger
     # Found once: behind many purged jobs, the first key of a dict is far from its start.
     oldest = await store.read(lambda: next(iter(ledger.table), ledger.next_seq))
-    top = ledger.next_seq if before is None else before
+    top = ledger.next_seq if before is None else min(before, ledger.next_seq)
     while top > oldest:
         low = max(oldest, top - SLICE)
         yield await store.read(partial(_slice, ledger, range(top - 1, low - 1, -1)))
@@ -118,11 +123,22 @@ class LedgerJobs:
 
     async def list(self, which: JobFilter, page: Page) -> JobPage:
         """A page of the jobs that match; the cursor is the last number shown, and numbers grow with created_at."""
-        limit, cursor = h.JOB_LIMIT.of(page.limit), _seq(page.cursor)
+        limit, cursor, which = h.JOB_LIMIT.of(page.limit), _seq(page.cursor), windowed(which, self._store.now())
+        if is_search(which):
+            return await self._search(which, replace(page, limit=limit))
         slices = walk(self._store, before=cursor) if page.newest_first else walk_up(self._store, cursor or 0)
         found = await self._first(slices, which, limit + 1)
         more = len(found) > limit
         return h.JobPage(items=tuple(found[:limit]), cursor=str(found[limit - 1].seq) if more else "")
+
+    async def _search(self, which: JobFilter, page: Page) -> JobPage:
+        search, ledger = Search(which, page), self._store.ledger
+        jobs = map(ledger.table.get, await self._store.read(lambda: numbers_of(ledger, page, which)))
+        done = False
+        while not done:
+            done = await self._store.read(partial(search.look, jobs))
+            await asyncio.sleep(0)
+        return search.page()
 
     async def _first(self, slices: AsyncIterator[Sequence[Job]], which: JobFilter, limit: int) -> Sequence[Job]:
         found: list[Job] = []
@@ -134,6 +150,7 @@ class LedgerJobs:
 
     async def count(self, which: JobFilter) -> int:
         """How many jobs match: from the counters where the filter names only states and a queue."""
+        which = windowed(which, self._store.now())
         if h.JobFilter(states=which.states, queue=which.queue) == which:
             return await self._store.read(lambda: _counted(self._store.ledger, which))
         return sum([sum(matching(job, which) for job in jobs) async for jobs in walk(self._store)])
@@ -170,14 +187,22 @@ class LedgerJobs:
         return tally.stats()
 
     async def worker_time_series(self, worker: str = "", hours: int = 0) -> Sequence[h.SeriesBucket]:
-        """Hours of attempts, zero-filled."""
+        """Hours of attempts, zero-filled: the engine's from the ledger's roll-up, those of records one by one."""
         tally = SeriesTally(worker, h.SERIES_HOURS.of(hours), self._store.now())
+        await self._store.read(lambda: self._count_hours(tally))
         async for jobs in walk(self._store):
             for job in jobs:
-                if job.last is not None and job.deleted_at is None:
+                if job.origin == EXTERNAL:
                     for attempt in job.attempts:
                         tally.add(attempt)
         return tally.buckets()
+
+    def _count_hours(self, tally: SeriesTally) -> None:
+        rollup = self._store.ledger.rollup
+        for number in range(tally.first, tally.first + len(tally)):
+            for key, cell in rollup.hour(number):
+                if tally.worker in ("", key.worker):
+                    tally.add_many(number, end_of(key.outcome), cell.n, cell.timed, cell.took)
 
     async def statistics(self, which: h.StatisticsFilter, by: h.GroupBy = h.GroupBy.ALL) -> Sequence[h.Statistics]:
         """Attempts that ended, group by group, from the ledger's roll-up."""

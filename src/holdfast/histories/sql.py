@@ -11,9 +11,8 @@ from holdfast.errors import Conflict, UnknownJob, UnknownWorker
 from holdfast.histories.attempts import LatestAttempts
 from holdfast.histories.figures import SeriesTally, WorkerTally
 from holdfast.histories.statistics import Groups, Points, Window, wanted
-from holdfast.job.external import EXTERNAL
 from holdfast.job.model import InstanceState
-from holdfast.job.state import FINAL, State
+from holdfast.job.state import FINAL, End, State
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -48,12 +47,11 @@ class SqlAccess(Protocol):
     async def record_statuses(self, updates: Sequence[h.StatusUpdate]) -> list[bool]: ...
     async def record_attempts(self, attempts: Sequence[h.AttemptRecord]) -> None: ...
     async def record_counts(self) -> dict[tuple[str, State], int]: ...
-    async def job_figures(self, worker: str) -> list[tuple[str, State, int, int, float]]: ...
-    async def hour_figures(self, worker: str, since: float) -> list[tuple[float, int, int, float]]: ...
-    async def elsewhere(self, before: int | None) -> list[Job]: ...
+    async def job_figures(self, worker: str) -> list[tuple[str, State, int, int, int]]: ...
+    async def hour_figures(self, worker: str, first: int) -> list[tuple[int, End, int, int, int]]: ...
     async def counted(self, span: int, first: int, queue: str | None, task: str | None) -> list[Counted]: ...
     async def tried(
-        self, since: float, before: int | None, *, queue: str | None = None, task: str | None = None, odd: bool = False
+        self, since: float, before: int | None, *, queue: str | None = None, task: str | None = None
     ) -> list[Job]: ...
 
 
@@ -116,37 +114,27 @@ class SqlJobs:
         return latest.page()
 
     async def _tried(
-        self, since: float, *, queue: str | None = None, task: str | None = None, odd: bool = False
+        self, since: float, *, queue: str | None = None, task: str | None = None
     ) -> AsyncIterator[Sequence[Job]]:
-        jobs = await self._store.tried(since, None, queue=queue, task=task, odd=odd)
+        jobs = await self._store.tried(since, None, queue=queue, task=task)
         while jobs:
             yield jobs
-            jobs = await self._store.tried(since, jobs[-1].seq, queue=queue, task=task, odd=odd)
+            jobs = await self._store.tried(since, jobs[-1].seq, queue=queue, task=task)
 
     # --- figures
 
     async def worker_stats(self, worker: str = "") -> h.WorkerStats:
-        """Totals of a worker: jobs of the engine as the database counts them, records one by one."""
+        """Totals of a worker, as they are counted when jobs end."""
         tally = WorkerTally(worker)
-        for queue, state, count, timed, seconds in await self._store.job_figures(worker):
-            tally.add_many(queue, state, count, timed, seconds)
-        jobs = await self._store.elsewhere(None)
-        while jobs:
-            for job in jobs:
-                tally.add(job)
-            jobs = await self._store.elsewhere(jobs[-1].seq)
+        for queue, state, count, timed, took in await self._store.job_figures(worker):
+            tally.add_many(queue, state, count, timed, took)
         return tally.stats()
 
     async def worker_time_series(self, worker: str = "", hours: int = 0) -> Sequence[h.SeriesBucket]:
-        """Hours of attempts, zero-filled: successes as the database counts them, all others one by one."""
+        """Hours of attempts, zero-filled, as they are counted when attempts end."""
         tally = SeriesTally(worker, h.SERIES_HOURS.of(hours), self._store.now())
-        for at, count, timed, seconds in await self._store.hour_figures(worker, tally.since):
-            tally.add_successes(at, count, timed, seconds)
-        async for jobs in self._tried(tally.since, odd=True):
-            for job in jobs:
-                counted = job.state is State.SUCCEEDED and job.origin != EXTERNAL
-                for attempt in job.past if counted else job.attempts:
-                    tally.add(attempt)
+        for hour, end, count, timed, took in await self._store.hour_figures(worker, tally.first):
+            tally.add_many(hour, end, count, timed, took)
         return tally.buckets()
 
     async def statistics(self, which: h.StatisticsFilter, by: h.GroupBy = h.GroupBy.ALL) -> Sequence[h.Statistics]:

@@ -50,7 +50,7 @@ class Intake:
         self._known: dict[str, Definition] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def enqueue(self, requests: Sequence[JobRequest]) -> list[Enqueued]:
+    async def enqueue(self, requests: Sequence[JobRequest]) -> Sequence[Enqueued]:
         """Store all requested jobs, or none.
 
         Raises ContentError, ConfigError, UnknownTask, TaskInactive, DuplicateJob, TooLarge. With several requests the message
@@ -95,7 +95,7 @@ class Intake:
 
 async def enqueue(
     store: Store, requests: Sequence[JobRequest], new_id: Callable[[], str], validate: Validate | None = None
-) -> list[Enqueued]:
+) -> Sequence[Enqueued]:
     """Store all requested jobs, or none, this once. Raises as Intake does."""
     return await Intake(store, new_id, validate).enqueue(requests)
 

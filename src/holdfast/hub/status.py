@@ -98,6 +98,11 @@ def page(seen: Look, *, who: Html, base: str, sees_payload: bool) -> Html:
         problem=fill('<section><h2>Problem</h2><p class="empty">{problem}</p></section>', problem=info.problem)
         if info.problem
         else Html(),
+        export=fill(
+            '<section><h2>Export to the history</h2><p class="empty">{words}</p></section>', words=info.export.words
+        )
+        if info.export is not None
+        else Html(),
         who=who,
         cards=joined(_card(state, seen.stats.total(state)) for state in State),
         queues=_queues(seen),
@@ -119,6 +124,7 @@ _PAGE: Final = """<!doctype html>
 <section><h2>Workers</h2>{workers}</section>
 <section><h2>The last 24 hours</h2>{hours}</section>
 <section><h2>Failed jobs</h2>{failed}</section>
+{export}
 <footer><span>as of {now} UTC, read anew every {refresh} s</span><a href="{base}/api/v1/openapi.json">API description</a>
 <a href="{base}/metrics">metrics</a></footer></div></body></html>
 """

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
 from holdfast.errors import ContentError, TooLarge
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PAYLOAD_MAX: Final = 1024 * 1024
 RESULT_MAX: Final = 1024 * 1024
@@ -30,7 +33,13 @@ INT_MIN, INT_MAX = -(2**63), 2**64 - 1
 
 _UNENCODABLE: Final = (UnicodeEncodeError, RecursionError, TypeError, ValueError, OverflowError)
 _encode: Final = msgspec.json.Encoder().encode
+_encode_lines: Final = msgspec.json.Encoder().encode_lines
+_ALL_NINES: Final = bytes.maketrans(b"0123456789", b"9999999999")
 _DIGITS: Final = b"0123456789"
+_SHORT: Final = 18  # bytes
+_LONG_NINES: Final = b"9" * 19
+#: Whoever opens more than DEPTH_MAX levels has to close them too: JSON as short as this is not too deep.
+_SHALLOW: Final = 2 * DEPTH_MAX
 _LONG_INT: Final = re.compile(rb"[0-9]{19}")
 _TOO_DEEP: Final = f"expected at most {DEPTH_MAX} levels of nesting, found more. Flatten the value."
 _NOT_UNICODE: Final = "expected valid Unicode, found a lone surrogate. Send bytes, or clean the text."
@@ -53,11 +62,37 @@ def encode_arguments(value: object, what: str = "arguments", limit: int = PAYLOA
     except _UNENCODABLE:
         refuse_faults(value, what)
         raise  # pragma: no cover - what can not be encoded has a fault; should msgspec differ, its error is still told
-    if is_suspect(data) and not _is_plain_and_finite(value, data):
+    # Nothing short can be worse than a null or an escape; that is told without a call.
+    if (
+        (b"null" in data or b"\\u" in data or len(data) > _SHORT)
+        and is_suspect(data)
+        and not _is_plain_and_finite(value, data)
+    ):
         refuse_faults(value, what)
     if len(data) > limit:
         raise TooLarge(what, len(data), limit, "bytes", "Store the bulk elsewhere and send its name or address.")
     return data
+
+
+def encode_plain(values: Sequence[object], limit: int = PAYLOAD_MAX) -> list[bytes] | None:
+    r"""Return the JSON of many values, if all are free of faults; None where one may hold a fault, or is over the limit.
+
+    >>> encode_plain([{"user": 42}, {"user": 43}])
+    [b'{"user":42}', b'{"user":43}']
+    """
+    try:
+        lines = _encode_lines(values)
+    except _UNENCODABLE:
+        return None
+    # What `is_suspect` asks of each, asked of all at once. No JSON of msgspec's has a line break in it.
+    if b"null" in lines or b"\\u0000" in lines or _LONG_NINES in lines.translate(_ALL_NINES):
+        return None
+    found = lines.split(b"\n")
+    found.pop()
+    for data in found:
+        if len(data) > _SHALLOW and (len(data) > limit or data.count(b"[") + data.count(b"{") > DEPTH_MAX):
+            return None
+    return found
 
 
 def is_suspect(data: bytes) -> bool:
@@ -66,12 +101,11 @@ def is_suspect(data: bytes) -> bool:
 
 
 def _is_worse_than_null(data: bytes) -> bool:
-    if len(data) < 19:  # too short for a large integer, or for deep nesting
+    if len(data) <= _SHORT:  # too short for a large integer, or for deep nesting
         return b"\\u0000" in data
     return (
         b"\\u0000" in data
-        # Whoever opens more than DEPTH_MAX levels has to close them too.
-        or (len(data) > 2 * DEPTH_MAX and data.count(b"[") + data.count(b"{") > DEPTH_MAX)
+        or (len(data) > _SHALLOW and data.count(b"[") + data.count(b"{") > DEPTH_MAX)
         # Dropping the digits is several times faster than a pattern over every byte.
         or (len(data) - len(data.translate(None, _DIGITS)) >= 19 and _LONG_INT.search(data) is not None)
     )

@@ -301,14 +301,24 @@ class Recorded(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=32):
 
 
 class Exported(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=33):
-    """An exporter has brought all changes up to number `upto` elsewhere. on: whether there is one at all."""
+    """An exporter has brought all changes up to number `upto` elsewhere. on: whether there is one at all.
+
+    gone: the jobs among them that a person had purged.
+    """
 
     on: bool
     upto: int
+    gone: tuple[int, ...] = ()
+
+
+class Forgotten(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=36):
+    """Jobs that a person purged, and that an exporter was not told of yet. In snapshots alone: in a log Purged says it."""
+
+    gone: tuple[int, ...]
 
 
 class Figured(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=35):
-    """Figures of attempts that ended in a minute or an hour. In snapshots alone: in a log the endings themselves tell.
+    """Figures of attempts that ended in a minute or an hour. In snapshots, and from another store: else the endings tell.
 
     span: seconds, 60 or 3,600; number: which of them, from the epoch. For the rest see holdfast.job.figures.
     """
@@ -324,6 +334,8 @@ class Figured(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=35):
     ran: int
     waits: bytes
     runs: bytes
+    timed: int = 0
+    took: int = 0
 
 
 JobFact = (
@@ -335,7 +347,10 @@ Fact = (
     | Retried | Replayed | Deleted | Purged | Bound
     | QueueSaved | QueueDeleted | DefinitionSaved | DefinitionDeleted | ScheduleSaved | WorkerSaved | WorkerDeleted
     | InstanceSaved | InstanceGone | OperationSaved | Opened | KeyLinked | Audited | Recorded | Exported | Figured
+    | Forgotten
 )  # fmt: skip
+#: What a decision yields: a fact, or some of one kind that were decided together and are applied together.
+Some = Fact | list[Fact]
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(list[Fact])

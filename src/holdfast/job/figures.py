@@ -17,7 +17,7 @@ from holdfast.job.facts import Ended, Succeeded
 from holdfast.job.state import End, Event
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from holdfast.job.facts import Fact
     from holdfast.job.model import Job
@@ -27,6 +27,8 @@ OUTCOMES: Final = {end: number for number, end in enumerate(End, 1)}
 SUCCEEDED: Final = OUTCOMES[End.SUCCEEDED]
 #: Added to the outcome of an attempt after which its job was given up as failed.
 GAVE_UP: Final = 100
+#: The longest duration that is counted, in seconds.
+TOOK_MAX: Final = 1e12
 _ENDS: Final = {number: end for end, number in OUTCOMES.items()}
 _EXHAUST: Final = Event.EXHAUST
 _MICROS: Final = 1e6
@@ -43,13 +45,25 @@ class Key(NamedTuple):
 
 class Sample(NamedTuple):
     """An attempt that ended. at: when, in seconds; waited: from ready to claimed; ran: from claimed to ended; both in
-    microseconds."""
+    microseconds. duration: as its worker told it, in seconds."""
 
     at: float
     key: Key
     instance: str
     waited: int
     ran: int
+    duration: float | None = None
+
+
+def took_of(duration: float) -> int:
+    """Return a duration in whole microseconds, of which any number can be added up and taken back without a rest.
+
+    What no attempt can have taken counts as nothing: it comes from a worker that told nonsense.
+
+    >>> took_of(1.5), took_of(-1.0), took_of(float("nan"))
+    (1500000, 0, 0)
+    """
+    return round(duration * _MICROS) if 0.0 <= duration <= TOOK_MAX else 0
 
 
 def outcome_of(end: End, *, gave_up: bool) -> int:
@@ -78,7 +92,16 @@ def sample_of(job: Job, fact: Fact) -> Sample | None:
     started = round(last.started_at * _MICROS)
     waited = 0 if job.queued_at is None else max(0, started - round(job.queued_at * _MICROS))
     ran = max(0, round(fact.at * _MICROS) - started)
-    return Sample(fact.at, Key(job.queue, job.task, outcome, last.worker), last.instance, waited, ran)
+    return Sample(fact.at, Key(job.queue, job.task, outcome, last.worker), last.instance, waited, ran, fact.duration)
+
+
+def timing(duration: float | None) -> tuple[int, int]:
+    """Return how many told a duration, and what it adds to their sum.
+
+    >>> timing(1.5), timing(None)
+    ((1, 1500000), (0, 0))
+    """
+    return (0, 0) if duration is None else (1, took_of(duration))
 
 
 def bucket(microseconds: int) -> int:
@@ -108,37 +131,55 @@ def quantile(histogram: Mapping[int, int], share: float) -> float | None:
 
 
 class Cell:
-    """What was counted under one key: how many, how long they waited and ran in all (microseconds), and the histograms."""
+    """What was counted under one key: how many, how long they waited and ran in all (microseconds), and the histograms.
 
-    __slots__ = ("n", "ran", "runs", "waited", "waits")
+    timed: of how many the worker told a duration; took: their sum (microseconds).
+    """
+
+    __slots__ = ("n", "ran", "runs", "timed", "took", "waited", "waits")
 
     def __init__(self) -> None:
         """Nothing was counted yet."""
-        self.n = self.waited = self.ran = 0
+        self.n = self.waited = self.ran = self.timed = self.took = 0
         self.waits: Counter[int] = Counter()
         self.runs: Counter[int] = Counter()
 
-    def add(self, waited: list[int], ran: list[int], sign: int = 1) -> None:
-        """Count attempts, or with sign -1 take them back."""
+    def add(self, waited: list[int], ran: list[int], sign: int = 1, told: Iterable[float | None] = ()) -> None:
+        """Count attempts, or with sign -1 take them back. told: their durations, in seconds, as the workers told them."""
         self.n += sign * len(ran)
         self.waited += sign * sum(waited)
         self.ran += sign * sum(ran)
+        took = [took_of(duration) for duration in told if duration is not None]
+        self.timed += sign * len(took)
+        self.took += sign * sum(took)
         for counts, values in ((self.waits, waited), (self.runs, ran)):
             # What was claimed and settled together took the same time: it is looked up once.
             for value, n in Counter(values).items():
                 counts[bucket(value)] += sign * n
+
+    def count(self, waited: int, ran: int, n: int, timed: int = 0, took: int = 0) -> None:
+        """Count `n` attempts that waited and ran alike, and what workers told of them; take them back when it is negative."""
+        self.n += n
+        self.waited += n * waited
+        self.ran += n * ran
+        self.timed += timed
+        self.took += took
+        self.waits[bucket(waited)] += n
+        self.runs[bucket(ran)] += n
 
     def merge(self, other: Cell) -> None:
         """Add what another cell has counted."""
         self.n += other.n
         self.waited += other.waited
         self.ran += other.ran
+        self.timed += other.timed
+        self.took += other.took
         self.waits.update(other.waits)
         self.runs.update(other.runs)
 
     def packed(self) -> Packed:
         """Return it as it is kept: equal cells are equal bytes."""
-        return Packed(self.n, self.waited, self.ran, pack(self.waits), pack(self.runs))
+        return Packed(self.n, self.waited, self.ran, pack(self.waits), pack(self.runs), self.timed, self.took)
 
 
 class Packed(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -149,12 +190,16 @@ class Packed(msgspec.Struct, frozen=True, gc=False, array_like=True):
     ran: int
     waits: bytes
     runs: bytes
+    timed: int = 0
+    took: int = 0
 
     def add_to(self, cell: Cell) -> None:
         """Add what it has counted to `cell`."""
         cell.n += self.n
         cell.waited += self.waited
         cell.ran += self.ran
+        cell.timed += self.timed
+        cell.took += self.took
         cell.waits.update(unpack(self.waits))
         cell.runs.update(unpack(self.runs))
 

@@ -9,11 +9,10 @@ import asyncio
 import os
 import socket
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from holdfast.hub.api import make_api
 from holdfast.hub.door import Door, Policy
 from holdfast.hub.parts import NodeInfo, Parts
 from holdfast.node import sockets
@@ -97,9 +96,29 @@ class Share:
         with ExitStack() as stack:
             bound = stack.enter_context(sockets.bind_unix(self._folder))
             stack.callback(sockets.forget, self._folder)
-            async with serving(Door(make_api(self._parts), Policy(trusted=True)), bound):
+            async with serving(Door(_Later(self._parts), Policy(trusted=True)), bound):
                 self._up.set()
                 failure = await Watch(self._store).until(self._stopping)
                 if failure:
                     logger.error("the store failed, and serves nothing more: %s", failure)
                     await self._stopping.wait()
+
+
+class _Later:
+    """The API, made when it is first asked: that takes a third of a second, and many programs are never asked."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts, self._made = parts, cast("Any", None)
+        self._making = asyncio.Lock()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one request."""
+        async with self._making:
+            if self._made is None:
+                self._made = await asyncio.to_thread(self._make)  # handlers want their turn meanwhile
+        await self._made(scope, receive, send)
+
+    def _make(self) -> Any:
+        from holdfast.hub.api import make_api
+
+        return make_api(self._parts)

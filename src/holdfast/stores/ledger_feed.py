@@ -2,28 +2,85 @@
 
 It follows from the facts, so a journal finds it again when it is opened: frames behind its snapshot are looked at one by
 one; of a snapshot that is newer than the last acknowledgement all is told once more, as it does not say what changed when.
+Which purged jobs were not told yet stands in the snapshot itself.
 """
 
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from holdfast.feed import Change, Changes, ExportState
+from holdfast.job import commands as c
 from holdfast.job import facts as f
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from threading import RLock
 
     from holdfast.job.ledger import Ledger
     from holdfast.job.model import Job
 
+R = TypeVar("R")
 logger: Final = logging.getLogger("holdfast.export")
 
 #: Facts that may change what has ended, or say that something did.
 _KINDS: Final = frozenset({f.Succeeded, f.Ended, f.Refused, f.Canceled, f.Retried, f.Replayed, f.Deleted, f.Recorded})
 _EPOCH_BITS: Final = 40  # below them a version holds the number of a step, above them the epoch of the store
+
+
+class LedgerFeed(ABC):
+    """The port `Feed` of a store over a ledger."""
+
+    ledger: Ledger
+    _lock: RLock
+    _marks: Marks | None = None  # what was not exported, where an exporter is
+
+    @abstractmethod
+    def _number(self) -> int:
+        """The number of the step that was just done."""
+
+    @abstractmethod
+    async def _run(self, command: object) -> Any:
+        """Do one command as one atomic, durable step."""
+
+    @abstractmethod
+    async def _read(self, look: Callable[[], R]) -> R:
+        """Look at the ledger in one step."""
+
+    async def start_export(self) -> None:
+        """Note changes from now on, and what has ended before."""
+        with self._lock:
+            if self._marks is not None:
+                return
+            self._marks = Marks()
+            self._marks.take_all(self.ledger, self._number())
+        await self._run(c.Export(on=True))
+
+    async def stop_export(self) -> None:
+        """Note nothing more."""
+        if self._marks is not None:
+            await self._run(c.Export(on=False))
+            self._marks = None
+
+    async def changes(self, limit: int) -> Changes:
+        """The oldest changes that were not acknowledged."""
+        marks = self._marks
+        return Changes() if marks is None else await self._read(lambda: marks.oldest(self.ledger, limit))
+
+    async def exported(self, receipt: bytes) -> None:
+        """Acknowledge changes."""
+        marks, upto = self._marks, int(receipt)
+        if marks is not None:
+            gone = await self._read(lambda: marks.gone_up_to(upto))
+            await self._run(c.Export(on=True, upto=upto, gone=gone))
+
+    async def export_state(self) -> ExportState:
+        """How far the export is."""
+        marks = self._marks
+        return ExportState(on=False) if marks is None else await self._read(lambda: marks.state(self.ledger))
 
 
 class Marks:
@@ -46,6 +103,10 @@ class Marks:
                 if seq in ledger.table or seq in seqs:
                     seqs.pop(seq, None)
                     seqs[seq] = number
+            elif kind is f.Added:
+                job = fact.job  # type: ignore[union-attr]  # one of another store may have ended there
+                if job.last is not None or job.final:
+                    seqs[job.seq] = number
             elif isinstance(fact, f.Purged):
                 self._purged(fact, number)
             elif isinstance(fact, f.Exported) and fact.on:
@@ -68,7 +129,13 @@ class Marks:
         for seq, job in ledger.table.items():
             if job.final or _has_ended_attempt(job):
                 self._seqs[seq] = number
+        self._gone |= ledger.gone
+        self._seqs |= dict.fromkeys(sorted(ledger.gone), number)
         ledger.spared = self._seqs
+
+    def gone_up_to(self, upto: int) -> tuple[int, ...]:
+        """Which jobs, purged by a person, are acknowledged by this number."""
+        return tuple(seq for seq, _ in _until(self._seqs, upto) if seq in self._gone)
 
     def _acknowledge(self, upto: int) -> None:
         for seq in [seq for seq, number in _until(self._seqs, upto)]:

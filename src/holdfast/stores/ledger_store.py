@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from holdfast.chance import SystemDraw
 from holdfast.clock import Clock, SystemClock
 from holdfast.errors import StoreClosed, UnknownJob
-from holdfast.feed import Changes, ExportState
 from holdfast.job import commands as c
 from holdfast.job import facts as f
 from holdfast.job.ledger import Ledger, execute
@@ -21,6 +20,7 @@ from holdfast.job.ledger.admin import definitions_of, find_definition
 from holdfast.job.ledger.links import links_of
 from holdfast.job.ledger.query import (
     checked_end,
+    ended_behind,
     ended_page,
     kept_count,
     numbers_of,
@@ -29,9 +29,10 @@ from holdfast.job.ledger.query import (
     stats_of,
     with_final_states,
 )
+from holdfast.job.ledger.search import Search, is_search, looked_among, windowed
 from holdfast.job.model import InstanceState, OperationState
 from holdfast.job.state import State
-from holdfast.stores.ledger_feed import Marks
+from holdfast.stores.ledger_feed import LedgerFeed
 from holdfast.stores.wakeups import Endings, Signal
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ _ENDS: Final = (f.Succeeded, f.Ended, f.Canceled, f.Deleted)
 _BY_TASK: Final = "task"
 
 
-class LedgerStore:
+class LedgerStore(LedgerFeed):
     """The Store port over a ledger. Safe to call from several loops and threads: one lock, held for one step."""
 
     capabilities: Capabilities
@@ -72,7 +73,6 @@ class LedgerStore:
         self._schedule_calls: set[Callable[[], None]] = set()
         self._open = False
         self.ledger = Ledger()
-        self._marks: Marks | None = None  # what was not exported, where an exporter is
         self._steps = 0
 
     # --- the one step
@@ -129,41 +129,18 @@ class LedgerStore:
         rulings: Sequence[c.Ruling] = await self._run(c.Import(jobs=tuple(jobs), epoch=epoch))
         return rulings
 
+    async def import_records(self, records: c.ImportRecords) -> int:
+        """Take in figures and audit entries of another store; tell how many were not here."""
+        taken: int = await self._run(records)
+        return taken
+
+    async def kept_figures(self, span: int, first: int, last: int) -> list[f.Figured]:
+        """What was counted in minutes or hours (span: 60 or 3,600), from the `first` to the `last` since the epoch."""
+        return await self._read(lambda: self.ledger.rollup.figures(span, first, last))
+
     async def read(self, look: Callable[[], R]) -> R:
         """Look at the ledger in one step; the answer leaves when what it shows is durable."""
         return await self._read(look)
-
-    # --- for an exporter: see holdfast.feed
-
-    async def start_export(self) -> None:
-        """Note changes from now on, and what has ended before."""
-        with self._lock:
-            if self._marks is not None:
-                return
-            self._marks = Marks()
-            self._marks.take_all(self.ledger, self._number())
-        await self._run(c.Export(on=True))
-
-    async def stop_export(self) -> None:
-        """Note nothing more."""
-        if self._marks is not None:
-            await self._run(c.Export(on=False))
-            self._marks = None
-
-    async def changes(self, limit: int) -> Changes:
-        """The oldest changes that were not acknowledged."""
-        marks = self._marks
-        return Changes() if marks is None else await self._read(lambda: marks.oldest(self.ledger, limit))
-
-    async def exported(self, receipt: bytes) -> None:
-        """Acknowledge changes."""
-        if self._marks is not None:
-            await self._run(c.Export(on=True, upto=int(receipt)))
-
-    async def export_state(self) -> ExportState:
-        """How far the export is."""
-        marks = self._marks
-        return ExportState(on=False) if marks is None else await self._read(lambda: marks.state(self.ledger))
 
     # --- life
 
@@ -371,15 +348,18 @@ class LedgerStore:
 
     async def find(self, which: c.JobFilter, page: c.Page) -> c.JobPage:
         """Jobs in keyset pages."""
+        which = windowed(which, self.now())
+        if is_search(which):
+            return await self._search_page(which, page)
         if page.by_end:
-            return await self._find_ended(which, page)
+            return ended_page(await self._ended(which, page), page)
         numbers = await self._read(lambda: numbers_of(self.ledger, page, which))
         items: list[Job] = []
         async for found in self._search(which, numbers, page.limit + 1):
             items += found
         return page_from(items, page)
 
-    async def _find_ended(self, which: c.JobFilter, page: c.Page) -> c.JobPage:
+    async def _ended(self, which: c.JobFilter, page: c.Page) -> list[Job]:
         checked_end(page)
         ended = with_final_states(which)
         items: list[Job] = []
@@ -387,10 +367,24 @@ class LedgerStore:
             numbers = await self._read(lambda: numbers_of(self.ledger, None, ended))
             async for found in self._search(ended, numbers):
                 items += found
-        return ended_page(items, page)
+        return items
+
+    async def _search_page(self, which: c.JobFilter, page: c.Page) -> c.JobPage:
+        search = Search(which, page)
+        jobs: Iterator[Job | None]
+        if page.by_end:
+            jobs = iter(ended_behind(await self._ended(looked_among(which), page), page))
+        else:
+            jobs = map(self.ledger.table.get, await self._read(lambda: numbers_of(self.ledger, page, which)))
+        done = False
+        while not done:
+            done = await self._read(partial(search.look, jobs))
+            await asyncio.sleep(0)
+        return search.page()
 
     async def count(self, which: c.JobFilter) -> int:
         """How many jobs match."""
+        which = windowed(which, self.now())
         kept = await self._read(lambda: kept_count(self.ledger, which))
         if kept is not None:
             return kept

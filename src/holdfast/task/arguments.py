@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Union
 import msgspec
 
 from holdfast.errors import BadArguments, ConfigError
-from holdfast.job.content import encode_arguments
+from holdfast.job.content import encode_arguments, encode_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +40,10 @@ class Arguments(Protocol):
 
     def encode_mapping(self, given: Mapping[str, Any]) -> bytes:
         """Return the payload of arguments that came by name, as from `app.enqueue`. Raises as `encode`."""
+        ...
+
+    def encode_plain(self, calls: Sequence[tuple[Any, ...]]) -> list[bytes] | None:
+        """Return the payloads of many calls by place at once, if they are free of faults; None: look at each."""
         ...
 
     def check(self, payload: bytes) -> None:
@@ -111,7 +115,7 @@ class _Binder:
 
     def __call__(self, values: tuple[Any, ...], ctx: object) -> Callable[[], Any]:
         if self._is_simple:
-            return functools.partial(self._function, *values)
+            return functools.partial(self._function, *values) if values else self._function
         if self._is_common:
             return functools.partial(self._function, *values, **{str(self._context): ctx})
         positional = values[: self._positional]
@@ -129,14 +133,18 @@ class PlainArguments:
     def __init__(self, alias: str, function: Callable[..., Any], signature: Signature) -> None:
         self._alias, self._signature = alias, signature
         self._struct = _make_struct(alias, signature.parameters)
-        self._decode = msgspec.json.Decoder(self._struct).decode
+        decoder = msgspec.json.Decoder(self._struct)
+        self._decode, self._decode_lines = decoder.decode, decoder.decode_lines
         self._values = _getter(signature.names)
         self._defaults = tuple(parameter.default for parameter in signature.parameters)
         self._has_defaults = any(not parameter.required for parameter in signature.parameters)
+        self._needs_some = any(parameter.required for parameter in signature.parameters)
         self._call = _Binder(function, signature)
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         """See Arguments."""
+        if not args and not kwargs and not self._needs_some:
+            return b"{}"
         try:
             arguments = self._struct(*args, **kwargs)
         except TypeError:
@@ -158,6 +166,17 @@ class PlainArguments:
             )
         return self.encode((), given)
 
+    def encode_plain(self, calls: Sequence[tuple[Any, ...]]) -> list[bytes] | None:
+        """See Arguments."""
+        make = self._struct
+        try:
+            payloads = encode_plain([make(*args) for args in calls])
+            if payloads is not None:
+                self._decode_lines(b"\n".join(payloads))
+        except (TypeError, msgspec.ValidationError):
+            return None
+        return payloads
+
     def check(self, payload: bytes) -> None:
         """See Arguments."""
         try:
@@ -167,6 +186,8 @@ class PlainArguments:
 
     def bind(self, payload: bytes, ctx: object) -> Callable[[], Any]:
         """See Arguments."""
+        if payload == b"{}" and not self._signature.parameters:
+            return self._call((), ctx)
         try:
             values = self._values(self._decode(payload))
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -207,7 +228,8 @@ class RecordArguments:
         self._alias, self._signature = alias, signature
         [self._parameter] = signature.parameters
         self._type = self._parameter.type
-        self._decode = msgspec.json.Decoder(self._type).decode
+        decoder = msgspec.json.Decoder(self._type)
+        self._decode, self._decode_lines = decoder.decode, decoder.decode_lines
         self._fields = _field_names(self._type)
         self._call = _Binder(function, signature)
 
@@ -229,6 +251,19 @@ class RecordArguments:
     def encode_mapping(self, given: Mapping[str, Any]) -> bytes:
         """See Arguments."""
         return self._encode(dict(given))
+
+    def encode_plain(self, calls: Sequence[tuple[Any, ...]]) -> list[bytes] | None:
+        """See Arguments."""
+        kind = self._type
+        if self._parameter.keyword_only or not all(len(args) == 1 and type(args[0]) is kind for args in calls):
+            return None
+        payloads = encode_plain([args[0] for args in calls])
+        try:
+            if payloads is not None:
+                self._decode_lines(b"\n".join(payloads))
+        except msgspec.ValidationError:
+            return None
+        return payloads
 
     def _encode(self, value: Any) -> bytes:
         if isinstance(value, dict):

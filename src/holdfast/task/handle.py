@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Generic, SupportsIndex, TypeVar, overload
 
 import msgspec
 
@@ -12,7 +14,7 @@ from holdfast.job.commands import Cancel, Order, Retry, Selection, Verdict
 from holdfast.job.state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from holdfast.job.commands import Action, Enqueued
     from holdfast.job.model import Job
@@ -130,12 +132,45 @@ class SyncHandle(Generic[R_co]):
         self._handle._host.run_sync(self._handle.retry(who=who))
 
 
-class Handles(list[JobHandle[R]]):
-    """The handles of a batch, in its order. `pieces`: into how many enqueues the batch was cut; 1 is all or nothing."""
+class Handles(Sequence[JobHandle[R]]):
+    """The handles of a batch, in its order. `pieces`: into how many enqueues the batch was cut; 1 is all or nothing.
 
-    def __init__(self, handles: list[JobHandle[R]], pieces: int) -> None:
-        super().__init__(handles)
+    They are made when somebody first looks at one: of a bulk enqueue often nobody does.
+    """
+
+    def __init__(self, host: Host, answers: Sequence[Enqueued], decode: Callable[[bytes], R], pieces: int) -> None:
+        self._host, self._answers, self._decode = host, answers, decode
         self.pieces = pieces
+
+    @functools.cached_property
+    def _handles(self) -> list[JobHandle[R]]:
+        return [JobHandle(self._host, answer, self._decode) for answer in self._answers]
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> JobHandle[R]: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[JobHandle[R]]: ...
+
+    def __getitem__(self, place: SupportsIndex | slice) -> JobHandle[R] | list[JobHandle[R]]:
+        return self._handles[place]
+
+    def __iter__(self) -> Iterator[JobHandle[R]]:
+        return iter(self._handles)
+
+    def __add__(self, other: Sequence[JobHandle[Any]]) -> list[JobHandle[Any]]:
+        return [*self._handles, *other]
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Sequence) and self._handles == list(other))
+
+    __hash__ = None  # type: ignore[assignment]  # as a list: it equals others of the same handles
+
+    def __repr__(self) -> str:
+        return repr(self._handles)
 
 
 def decode_any(data: bytes) -> Any:

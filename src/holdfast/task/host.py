@@ -32,11 +32,11 @@ class Host(Protocol):
 
     async def submit_many(
         self, jobs: Coming, on_duplicate: OnDuplicate, *, atomic: bool, tx: Any = None
-    ) -> tuple[list[Enqueued], int]:
+    ) -> tuple[Sequence[Enqueued], int]:
         """Store many jobs; return the answers in order, and into how many batches they were cut."""
         ...
 
-    def submit_within(self, jobs: Sequence[NewJob], on_duplicate: OnDuplicate, tx: Any) -> list[Enqueued]:
+    def submit_within(self, jobs: Sequence[NewJob], on_duplicate: OnDuplicate, tx: Any) -> Sequence[Enqueued]:
         """Store jobs in the transaction of a connection that is not async, in the calling thread, without a loop."""
         ...
 

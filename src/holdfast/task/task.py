@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, Unpack
 
 import msgspec
 
 from holdfast.errors import BadArguments, ConfigError, ContentError, UsageError
 from holdfast.job.commands import Define
-from holdfast.job.model import FreshJob
+from holdfast.job.stack import Stack
 from holdfast.task.arguments import Arguments, make_arguments
 from holdfast.task.coming import Coming
 from holdfast.task.handle import Handles, JobHandle, decode_any
@@ -20,7 +20,7 @@ from holdfast.task.service import with_service
 from holdfast.task.signature import Signature, Unresolved, read_signature
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from holdfast.job.commands import Enqueued, OnDuplicate
     from holdfast.job.model import NewJob
@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+#: How many jobs of a bulk enqueue are made at once: at first, and at most; and about how many bytes of payload.
+_FIRST: Final = 16
+_MOST: Final = 256
+_BYTES: Final = 1024 * 1024
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -55,7 +60,7 @@ class Bound(Generic[P, R]):
 
         Raises BadArguments, ContentError, TooLarge; DuplicateJob; TaskInactive; StoreError.
         """
-        job = self._placement.make(self._task.arguments.encode(args, kwargs), self._host.new_id, FreshJob)
+        job = self._placement.make_fresh(self._task.arguments.encode(args, kwargs), self._host.new_id)
         answer = await self._host.submit(job, self._placement.on_duplicate, self._placement.tx)
         return JobHandle(self._host, answer, self._task.decode_result)
 
@@ -76,12 +81,28 @@ class Bound(Generic[P, R]):
             raise ContentError(
                 f"id: expected one job for an id of your own, found {len(given)}. Enqueue them one by one."
             )
-        new_id = iter(self._host.new_ids(len(given))).__next__
-        return Coming((self._job_of(item, new_id) for item in given), len(given), frozenset({self._task.alias}))
+        ids = self._host.new_ids(len(given))
+        return Coming(self._stacks(given, ids), len(given), frozenset({self._task.alias}))
 
-    def _handles(self, answers: Iterable[Enqueued], pieces: int) -> Handles[R]:
-        decode = self._task.decode_result
-        return Handles([JobHandle(self._host, answer, decode) for answer in answers], pieces)
+    def _stacks(self, items: list[Item], ids: list[str]) -> Iterator[Stack]:
+        """Yield the jobs of items, some at a time: soon the first ones, then as many as make about a megabyte."""
+        start, most = 0, _FIRST
+        while start < len(items):
+            some, mine = items[start : start + most], ids[start : start + most]
+            payloads = self._payloads(some)
+            like = self._make(payloads[0], iter(mine).__next__)
+            stack = Stack(like, [like.id] if like.own_id else mine, payloads)
+            yield stack
+            start += most
+            most = min(_MOST, max(1, _BYTES * len(some) // max(1, stack.size)))
+
+    def _payloads(self, items: list[Item]) -> list[bytes]:
+        calls = [item for item in items if type(item) is tuple]
+        payloads = self._task.arguments.encode_plain(calls) if len(calls) == len(items) else None
+        return [self._payload_of(item) for item in items] if payloads is None else payloads
+
+    def _handles(self, answers: Sequence[Enqueued], pieces: int) -> Handles[R]:
+        return Handles(self._host, answers, self._task.decode_result, pieces)
 
     def job(self, *args: P.args, **kwargs: P.kwargs) -> NewJob:
         """Return the job that an enqueue would store, without storing it. Raises BadArguments, ContentError, TooLarge."""
@@ -94,16 +115,16 @@ class Bound(Generic[P, R]):
     def _make(self, payload: bytes, new_id: Callable[[], str]) -> NewJob:
         return self._placement.make(payload, new_id)
 
-    def _job_of(self, item: Item, new_id: Callable[[], str]) -> NewJob:
+    def _payload_of(self, item: Item) -> bytes:
         arguments = self._task.arguments
+        if isinstance(item, tuple):
+            return arguments.encode(item, {})
         if isinstance(item, Call):
             if item.task != self._task.alias:
                 raise BadArguments(f"task {self._task.alias!r}: got the arguments of task {item.task!r}.")
-            return self._make(arguments.encode(item.args, item.kwargs), new_id)
-        if isinstance(item, tuple):
-            return self._make(arguments.encode(item, {}), new_id)
+            return arguments.encode(item.args, item.kwargs)
         if isinstance(item, dict):
-            return self._make(arguments.encode_mapping(item), new_id)
+            return arguments.encode_mapping(item)
         raise BadArguments(
             f"task {self._task.alias!r}: expected a tuple (by place), a dict (by name) or args(...) for each job, "
             f"found {item!r:.80} ({type(item).__name__}). For one argument write (value,)."

@@ -116,7 +116,7 @@ class FrontDoor:
 
     async def enqueue(
         self, jobs: Iterable[NewJob], *, on_duplicate: OnDuplicate = OnDuplicate.RAISE
-    ) -> list[c.Enqueued]:
+    ) -> Sequence[c.Enqueued]:
         """Store all jobs or none."""
         if self._prepare is not None:
             jobs = self._prepare(tuple(jobs))

@@ -11,7 +11,7 @@ It knows bytes, not jobs. How it lies on disk, and what each crash leaves: FORMA
 
 from __future__ import annotations
 
-from holdfast.wal.backup import BackedUp, backup, restore
+from holdfast.wal.backup import COUNT_BITS, BackedUp, backup, restore
 from holdfast.wal.chain import Notice
 from holdfast.wal.errors import (
     LogBusy,
@@ -43,6 +43,7 @@ from holdfast.wal.verify import FileReport, Report, verify
 from holdfast.wal.writer import Options
 
 __all__ = [
+    "COUNT_BITS",
     "BackedUp",
     "FileReport",
     "Files",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
     from holdfast.wal.segment import SegmentHeader
     from holdfast.wal.verify import Verdict
 
+#: An epoch counts starts in its low bits. Above them stands 0, and in a restored journal a number drawn at random: so two
+#: that were restored from one backup have no epoch in common, however often each is started.
+COUNT_BITS: Final = 32
 EPOCH_STEP: Final = 1024  # more than the starts that a lost store can have made since its backup
+#: The count of a restored journal goes by the time as well, ten minutes each since 2024: who is restored later counts higher.
+_ZERO: Final = 1_704_067_200
+_COUNTED: Final = 600
 NUMBER_LIMIT: Final = 2**64
 _LOOKS: Final = 5
 
@@ -81,18 +88,20 @@ def _backup(files: Files, target: Files) -> BackedUp:
     return _finish(target, Identity(_id(found)), Mark(last, found.epoch))
 
 
-def restore(source: Files, target: Files) -> BackedUp:
+def restore(source: Files, target: Files, *, now: float | None = None) -> BackedUp:
     """Make a store of its own, in an empty folder, from a backup or any stopped journal.
 
-    It gets a new store id and an epoch 1,024 higher, so that tokens of the lost store are dead here. Raises LogDamaged if
-    the source is damaged, ConfigError if `target` is not empty, LogIO.
+    It gets a new store id and new epochs, which neither the lost store has nor another that is restored from the same
+    backup, so that tokens of both are dead here. now: seconds since 1970; None: by the clock. Raises LogDamaged if the
+    source is damaged, ConfigError if `target` is not empty, LogIO.
     """
     _assert_empty(target)
     with calls(f"{target.path}: restoring {source.path}"):
         verdict = _sound(source)
         found, end = verdict.found, verdict.end
         assert end is not None
-        identity, epoch = Identity(os.urandom(16)), found.epoch + EPOCH_STEP
+        identity = Identity(os.urandom(16))
+        epoch = _epoch(found.epoch, time.time() if now is None else now)
         for number in _valid_snapshots(source, found):
             info = msgspec.structs.replace(check_snapshot(source, number), store_id=identity.store_id, epoch=epoch)
             write_snapshot(target, layout.snapshot_name(number), info, read_snapshot(source, number))
@@ -101,6 +110,13 @@ def restore(source: Files, target: Files) -> BackedUp:
                 header = msgspec.structs.replace(file.header, store_id=identity.store_id, epoch=epoch)
                 _rewrite(source, target, file, header)
         return _finish(target, identity, Mark(end.number, epoch))
+
+
+def _epoch(known: int, now: float) -> int:
+    """Return an epoch that follows the known one, and that nobody else has."""
+    count = max(known % (1 << COUNT_BITS) + EPOCH_STEP, int(now - _ZERO) // _COUNTED)
+    drawn = 1 + int.from_bytes(os.urandom(4), "big") // 2
+    return (drawn << COUNT_BITS) + count
 
 
 def _sound(files: Files) -> Verdict:

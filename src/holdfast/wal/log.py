@@ -156,8 +156,7 @@ class Log:
         size = self._size(size)
         with self._mutex:
             self._assert_usable()
-            if self._plan_offset + size > self._capacity:
-                self._assert_spares(1, essential)
+            self._assert_room(int(self._plan_offset + size > self._capacity), essential)
 
     def append(self, payloads: Sequence[bytes], *, essential: bool = False, admitted: bool = False) -> int:
         """Accept payloads as consecutive frames, each atomic on its own; return the number of the last one.
@@ -177,8 +176,8 @@ class Log:
                     offset = segment.SIZE
                 items.append(payload)
                 offset += size
-            if rotations and not admitted:
-                self._assert_spares(rotations, essential)
+            if not admitted:
+                self._assert_room(rotations, essential)
             self._planned_rotations += rotations
             self._plan_offset = offset
             number, wake = self._accept(items)
@@ -196,7 +195,7 @@ class Log:
             self._assert_usable()
             if self._plan_offset == segment.SIZE:
                 return self._number
-            self._assert_spares(1, essential=True)
+            self._assert_room(1, essential=True)
             self._planned_rotations += 1
             self._plan_offset = segment.SIZE
             number, wake = self._accept([_ROTATE])
@@ -218,12 +217,15 @@ class Log:
     def _spares_left(self) -> int:
         return len(self._writer.spares) - self._planned_rotations
 
-    def _assert_spares(self, rotations: int, essential: bool) -> None:
-        """Refuse what needs more segments than may be promised."""
-        floor = self._options.reserve_segments if self._full and not essential else 0
-        if self._spares_left() - rotations < floor:
-            if self._full:
-                raise LogFull(essential=essential, cause=self._writer.spares.problem)
+    def _assert_room(self, rotations: int, essential: bool) -> None:
+        """Refuse what needs more segments than may be promised, and on a full disk all that is not essential.
+
+        Also what would still fit: the room that is left is for what runs, and the state says what is taken and what is not.
+        """
+        short = rotations > max(0, self._spares_left())
+        if self._full and (short or not essential):
+            raise LogFull(essential=essential, cause=self._writer.spares.problem)
+        if short:
             raise LogBusy(self._number - self._synced)
 
     def _accept(self, items: list[bytes | None]) -> tuple[int, bool]:

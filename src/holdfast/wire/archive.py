@@ -1,7 +1,7 @@
 """The file of `holdfast export`: JSON lines that say all that a store holds. The last line counts the rest.
 
 {"holdfast": "export", "version": 1, "at": …}
-{"queue": …}  {"definition": …}  {"schedule": …}  {"worker": …}  {"job": …}  …
+{"audit": …}  {"figure": …}  {"queue": …}  {"definition": …}  {"schedule": …}  {"worker": …}  {"link": …}  {"job": …}  …
 {"end": {"lines": n, "jobs": n, "epoch": n}}
 """
 
@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from holdfast.audit import AuditEntry
 from holdfast.errors import ContentError
+from holdfast.job.commands import KeyLink
 from holdfast.job.model import EPOCH_BITS, Queue, WorkerConfig
 from holdfast.wire.definitions import DefinitionDoc, ScheduleDoc
 from holdfast.wire.documents import JobDoc
+from holdfast.wire.records import FigureDoc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -46,6 +49,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     definition: DefinitionDoc | None = None
     schedule: ScheduleDoc | None = None
     worker: WorkerConfig | None = None
+    audit: AuditEntry | None = None
+    figure: FigureDoc | None = None
+    link: KeyLink | None = None
     job: JobDoc | None = None
     end: End | None = None
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: A store that pushes is asked that much less often when nothing comes, unless the queue says how often.
 PUSH_PATIENCE: Final = 5.0
 #: How often an idle worker reads what people made of the queues' policies, in seconds.
-REFRESH: Final = 30.0
+REFRESH: Final = 60.0
 
 
 class Polls:

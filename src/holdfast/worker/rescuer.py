@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from holdfast.worker.timing import Timing
 
 #: A lost job is found within five seconds of its lease's end, however long the lease.
-EVERY_MAX: Final = 4.0
+EVERY_MAX: Final = 4.2
 
 
 def every(lease: float, draw: float) -> float:
-    """Return the seconds until the next rescue: a third of the lease, at most 4 s, a quarter more or less by `draw`."""
-    return min(lease / 3, EVERY_MAX) * (0.75 + draw / 2)
+    """Return the seconds until the next rescue: a third of the lease, at most 4.2 s, a tenth more or less by `draw`."""
+    return min(lease / 3, EVERY_MAX) * (0.9 + draw / 5)
 
 
 async def rescue_for_ever(

@@ -127,7 +127,13 @@ async def a_signal_at_any_point_leaves_nothing_behind(url: str, folder: Path, *,
     job begins twice unless a second signal took its handler away."""
     command = [sys.executable, "-m", "tests.sql.core.signalled", url, str(points)]
     done = subprocess.run(
-        command, cwd=ROOT, env=environment(url, folder), capture_output=True, text=True, check=False, timeout=LIMIT
+        command,
+        cwd=ROOT,
+        env=environment(url, folder),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT + points,
     )
     assert not done.returncode, done.stderr[-4_000:]
     said = json.loads(done.stdout)

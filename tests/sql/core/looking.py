@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from holdfast.job.model import Job
-from holdfast.job.state import FINAL, State
-from holdfast.stores.sql.rows import ELSEWHERE, HIDDEN, code_of, job_from, lane_of
+from holdfast.job.state import FINAL, End, State
+from holdfast.stores.sql.attempts import with_past
+from holdfast.stores.sql.damage import attempts_from, job_of
+from holdfast.stores.sql.rows import HIDDEN, Rest, code_of, lane_of
 from holdfast.stores.sql.schema import DONE_COLUMNS, JOB_COLUMNS
 
 if TYPE_CHECKING:
@@ -16,13 +20,20 @@ if TYPE_CHECKING:
 Rows = list[tuple[Any, ...]]
 
 
+def snoozed_so_often(times: int) -> str:
+    """The column `rest` of a job that was put off so many times and is like a new one in all else, in hexadecimal."""
+    return msgspec.msgpack.encode(Rest(snoozes=times)).hex()
+
+
 def faults_of(query: Callable[[str], Rows], prefix: str = "holdfast_") -> list[str]:
     """Return every contradiction between the tables, in words. `query` does a statement and returns its rows."""
     live = query(f"SELECT {', '.join(JOB_COLUMNS)} FROM {prefix}job ORDER BY seq")
     done = query(f"SELECT {', '.join(DONE_COLUMNS)} FROM {prefix}done ORDER BY seq")
-    tally = query(f"SELECT queue, state, n FROM {prefix}tally")
+    tally = query(f"SELECT queue, task, worker, state, n, timed, took FROM {prefix}tally")
     attempts = query(f"SELECT seq, number FROM {prefix}attempt")
-    found = [*_placing(live, done), *_readiness(live), *_ownership(query, prefix), *_counts(done, tally)]
+    past = attempts_from(query(f"SELECT seq, number, body FROM {prefix}attempt ORDER BY seq, number"))
+    jobs = [with_past(job, past.get(job.seq, [])) for job in map(job_of, [*live, *done])]
+    found = [*_placing(live, done), *_readiness(live), *_ownership(query, prefix), *_counts(jobs, tally)]
     known = {row[0] for row in live} | {row[0] for row in done}
     found += [f"attempt {number} of job seq {seq} has no job" for seq, number in attempts if seq not in known]
     return found
@@ -31,13 +42,13 @@ def faults_of(query: Callable[[str], Rows], prefix: str = "holdfast_") -> list[s
 def _placing(live: Rows, done: Rows) -> Iterator[str]:
     both = {row[1] for row in live} & {row[1] for row in done}
     yield from (f"{job_id} is live and done" for job_id in sorted(both))
-    yield from (f"{row[1]} is live and has ended" for row in live if job_from(row).state in FINAL)
-    yield from (f"{row[1]} is done and has not ended" for row in done if job_from(row).state not in FINAL)
+    yield from (f"{row[1]} is live and has ended" for row in live if job_of(row).state in FINAL)
+    yield from (f"{row[1]} is done and has not ended" for row in done if job_of(row).state not in FINAL)
 
 
 def _readiness(live: Rows) -> Iterator[str]:
     columns = {name: JOB_COLUMNS.index(name) for name in JOB_COLUMNS}
-    jobs = [(job_from(row), row[columns["ready"]], row[columns["lane"]]) for row in live]
+    jobs = [(job_of(row), row[columns["ready"]], row[columns["lane"]]) for row in live]
     lanes: dict[str, list[Job]] = defaultdict(list)
     for job, _, lane in jobs:
         if lane != lane_of(job):
@@ -69,13 +80,23 @@ def _head(line: list[Job]) -> int | None:
     return min((job.seq for job in line if lane_of(job) == 1), default=None)
 
 
-def _counts(done: Rows, tally: Rows) -> Iterator[str]:
-    counts: Counter[tuple[str, int]] = Counter()
-    for job in map(job_from, done):
-        counts[job.queue, code_of(job) + (HIDDEN if job.deleted_at is not None else 0)] += 1
-    told: Counter[tuple[str, int]] = Counter()
-    for queue, code, n in tally:
-        told[queue, code] += n
-    for key in counts.keys() | told.keys():
-        if counts[key] != told[key]:
-            yield f"queue {key[0]}: {counts[key]} jobs are {key[1] % ELSEWHERE}, the tally says {told[key]}"
+def _counts(jobs: list[Job], tally: Rows) -> Iterator[str]:
+    """The tally says what the rows say: ended jobs and records, by their newest worker, and what successes took."""
+    truth: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0, 0])
+    for job in jobs:
+        if not job.final and job.origin == "engine":
+            continue
+        code = code_of(job) + (HIDDEN if job.deleted_at is not None else 0)
+        truth[job.queue, job.task, job.last.worker if job.last else "", code][0] += 1
+        for attempt in job.attempts:
+            if attempt.end is End.SUCCEEDED and attempt.duration is not None:
+                times = truth[job.queue, job.task, attempt.worker, code]
+                times[1] += 1
+                times[2] += round(attempt.duration * 1e6)
+    told: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0, 0])
+    for *names, code, n, timed, took in tally:
+        key = (*(name.decode() if isinstance(name, bytes) else name for name in names), code)
+        told[key] = [one + more for one, more in zip(told[key], (n, timed, took), strict=True)]
+    for key in truth.keys() | told.keys():
+        if truth[key] != told[key]:
+            yield f"group {key}: {truth[key]} are there, timed and took, the tally says {told[key]}"

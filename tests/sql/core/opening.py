@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,7 +14,10 @@ import pytest
 from holdfast.clock import SystemClock
 from holdfast.connect import make_store
 from holdfast.errors import ConfigError, MissingExtra, StoreUnavailable
+from holdfast.job.model import NewJob
 from tests.features import feature
+from tests.sql.core import shop
+from tests.sql.core.fleet import ROOT, environment
 from tests.support.proxy import Proxy
 
 if TYPE_CHECKING:
@@ -175,3 +179,56 @@ class Opening:
         assert done.returncode != 0
         assert "does not answer" in done.stderr
         assert "Traceback" not in done.stderr
+
+    @pytest.mark.parametrize("processes", ["1", "2"])
+    async def test_a_worker_that_begins_before_its_server_waits_for_it(
+        self, empty: str, server: Any, tmp_path: Path, processes: str
+    ) -> None:
+        await make(empty).migrate()
+        async with Proxy(server.upstream) as proxy:
+            proxy.refuse()
+            url = self.at_port(empty, proxy.port)
+            command = [sys.executable, "-m", "holdfast", "worker", shop.NAME, "-q", "work=2", "--processes", processes]
+            worker = await asyncio.create_subprocess_exec(
+                *command, "--url", url, env=environment(url, tmp_path / "effects"), cwd=ROOT, stderr=subprocess.PIPE
+            )
+            try:
+                async with asyncio.timeout(60.0):
+                    assert "tries again" in await line_with(worker, "does not answer")
+                    proxy.refuse(refusing=False)
+                    assert await line_with(worker, "the store answers")
+                    store = make(empty)
+                    await store.open()
+                    await store.enqueue([NewJob(id="one", task="shop.note", queue="work", payload=b'{"number":1}')])
+                    [ended] = await store.finished(["one"], 30.0)
+                    await store.close()
+                    worker.send_signal(signal.SIGTERM)
+                    _, said = await worker.communicate()
+            finally:
+                if worker.returncode is None:
+                    worker.kill()
+                    await worker.wait()
+        assert ended.state == "succeeded"
+        assert worker.returncode == 0, said
+
+    async def test_a_worker_that_waits_for_its_server_stops_when_it_is_told(self, tmp_path: Path) -> None:
+        url = f"{self.scheme}://127.0.0.1:1/db"
+        worker = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "holdfast", "worker", shop.NAME, "--url", url),
+            env=environment(url, tmp_path / "effects"),
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+        )
+        async with asyncio.timeout(60.0):
+            await line_with(worker, "tries again")
+            worker.send_signal(signal.SIGTERM)
+            assert await worker.wait() == 0
+
+
+async def line_with(process: asyncio.subprocess.Process, words: str) -> str:
+    """Read what a process says until a line has these words; return it."""
+    assert process.stderr is not None
+    async for line in process.stderr:
+        if words in line.decode():
+            return line.decode()
+    raise AssertionError(f"it ended with {await process.wait()} and never said {words!r}")

@@ -30,6 +30,8 @@ KINDS: Final = {
 }
 _DIALOGUE: Final = frozenset({"claim", "settle", "heartbeat", "rescue", "progress", "wait"})
 _JOBS: Final = 4
+#: So many points are gone through; then they are begun anew, each time with other jobs and other batches.
+_POINTS: Final = 50
 
 functions = Functions()
 began: Counter[str] = Counter()
@@ -84,8 +86,8 @@ async def main(url: str, points: int) -> dict[str, Any]:
     await store.open()
     codes, running = Counter[int](), 0
     for kind, signals in KINDS.items():
-        for at in range(1, points + 1):
-            source = Signalling(store, at, signals, f"{kind}-{at}")
+        for number in range(points):
+            source = Signalling(store, number % _POINTS + 1, signals, f"{kind}-{number}")
             await source.add(_JOBS)
             worker = Worker(source, functions, WorkerOptions(queues={"default": 2}, lease=600.0))
             with install_signals(worker.stop):

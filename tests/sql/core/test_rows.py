@@ -144,6 +144,17 @@ def test_figures_of_a_minute_add_up_over_batches() -> None:
     assert unpack(row[10]) == {bucket(2_000): 3}
 
 
+def test_attempts_that_are_alike_count_as_each_alone() -> None:
+    each, together = RollUp(), RollUp()
+    alone = [ended()._replace(timed=1, took=took) for took in (5, 7, 7)]
+    [one] = each.rows(0, [*alone, ended(waited=9)])
+    [other] = together.rows(0, [ended()._replace(timed=3, took=19, n=3), ended(waited=9)])
+    assert (*one[:4], *one[5:]) == (*other[:4], *other[5:])  # but for the part of the row that is its store's own
+    [back] = together.take_back(0, [ended()._replace(timed=2, took=14, n=2)])
+    assert back[6:9] == (2, 1_009, 4_000)
+    assert back[11:] == (1, 5.0)
+
+
 def test_a_new_minute_and_another_task_have_rows_of_their_own() -> None:
     rollup = RollUp()
     assert len(rollup.rows(0, [ended(), ended(task="u")])) == 2

@@ -182,6 +182,10 @@ class AsyncPsycopg(Client):
         await self.tx.close()
 
 
+#: MySQL's sessions begin their transactions with an old view unless told; jobs with keys need a new one.
+NEWEST = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
+
+
 class PyMysql(Client):
     """PyMySQL; with rows that are dicts."""
 
@@ -193,6 +197,7 @@ class PyMysql(Client):
             database=self.place.name,
             autocommit=autocommit,
             ssl_disabled=True,
+            init_command=NEWEST,
             cursorclass=pymysql.cursors.DictCursor,
         )
 
@@ -220,7 +225,8 @@ class Asyncmy(Client):
     database = "mysql"
 
     async def open(self, *, autocommit: bool = False) -> None:
-        self.tx = await asyncmy.connect(**self.place.login, database=self.place.name, autocommit=autocommit)
+        login = self.place.login
+        self.tx = await asyncmy.connect(**login, database=self.place.name, autocommit=autocommit, init_command=NEWEST)
 
     async def open_without_transaction(self) -> None:
         await self.open(autocommit=True)
@@ -240,6 +246,10 @@ class Asyncmy(Client):
             await self.tx.ensure_closed()
 
 
+def _options(database: str) -> dict[str, Any]:
+    return {"isolation_level": "READ COMMITTED"} if database == "mysql" else {}
+
+
 class Alchemy(Client):
     """A SQLAlchemy Session."""
 
@@ -248,7 +258,7 @@ class Alchemy(Client):
     wakes = True
 
     def _engine(self) -> None:
-        self.engine = create_engine(self.place.alchemy(self.driver))
+        self.engine = create_engine(self.place.alchemy(self.driver), **_options(self.database))
 
     async def open(self) -> None:
         self._engine()
@@ -305,7 +315,7 @@ class AsyncAlchemy(Client):
     wakes = True
 
     def _engine(self) -> None:
-        self.engine = create_async_engine(self.place.alchemy(self.driver))
+        self.engine = create_async_engine(self.place.alchemy(self.driver), **_options(self.database))
 
     async def open(self) -> None:
         self._engine()

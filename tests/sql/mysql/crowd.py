@@ -40,7 +40,8 @@ async def fill(h: DatabaseHarness, *, done: int, future: int, ready: int) -> Non
         f"{live} {future_rows} FROM seq_1_to_{future} AS s JOIN one AS j",
         f"INSERT INTO holdfast_done ({', '.join(DONE_COLUMNS)}) SELECT {ended.format(10_000_000)}, {end} "
         f"FROM seq_1_to_{done} AS s JOIN one AS j",
-        f"INSERT INTO holdfast_tally VALUES ('default', 6, 0, {done})",
+        "INSERT INTO holdfast_tally SELECT queue, task, worker, state, 0, count(*), count(duration), sum(duration) * 1000000"
+        " FROM holdfast_done GROUP BY queue, task, worker, state",
     )
 
 

@@ -16,7 +16,7 @@ from holdfast.clock import ManualClock
 from holdfast.stores.sql import open_mysql
 from holdfast.stores.sql.store import SqlStore
 from holdfast.testing.contract.harness import StoreHarness
-from tests.sql.core.looking import faults_of
+from tests.sql.core.looking import faults_of, snoozed_so_often
 from tests.support.servers.mariadb import MariaDB, shared
 
 if TYPE_CHECKING:
@@ -41,6 +41,11 @@ class DatabaseHarness(StoreHarness):
         """Return what contradicts itself in the tables."""
         with asking(self.server, self.database) as connection:
             return faults_of(lambda sql: _rows(connection, sql))
+
+    async def snoozed(self, item_id: str, times: int) -> None:
+        """Count as if the job had been put off so many times: a thousand claims and settles take many seconds."""
+        rest = f"X'{snoozed_so_often(times)}'"
+        ask(self.server, self.database, f"UPDATE holdfast_job SET rest = {rest} WHERE id = '{item_id}'")
 
 
 class MariadbHarness(DatabaseHarness):

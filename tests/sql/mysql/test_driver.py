@@ -12,6 +12,9 @@ import asyncmy
 import pymysql
 import pytest
 from asyncmy import errors as driver_errors
+from asyncmy.auth import sha2_rsa_encrypt
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from holdfast.clock import SystemClock
 from holdfast.errors import Conflict, OutcomeUnknown, StoreUnavailable
@@ -55,6 +58,12 @@ async def shown(server: MariaDB, what: str) -> int:
         while not (rows := await asyncio.to_thread(ask, server, None, text)):  # noqa: ASYNC110 - nobody tells us
             await asyncio.sleep(0.01)
     return int(rows[0][0])
+
+
+def test_the_extra_brings_what_accounts_of_mysql_8_need_to_log_in_without_tls() -> None:
+    key = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    assert len(sha2_rsa_encrypt(b"secret", b"x" * 20, public)) == 256  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture

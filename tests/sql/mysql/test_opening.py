@@ -79,8 +79,8 @@ async def test_a_wrong_password_is_a_setting_to_correct_and_is_not_shown(server:
 @pytest.mark.parametrize(
     ("said", "mariadb", "wanted"),
     [
-        ("5.7.44-log", False, "MySQL 8.0.1 or newer"),
-        ("8.0.0-dmr", False, "MySQL 8.0.1 or newer"),
+        ("5.7.44-log", False, "MySQL 8.0.19 or newer"),
+        ("8.0.18", False, "MySQL 8.0.19 or newer"),
         ("10.5.23-MariaDB", True, "MariaDB 10.6 or newer"),
         ("5.5.5-10.3.39-MariaDB", True, "MariaDB 10.6 or newer"),
     ],

@@ -21,7 +21,7 @@ from holdfast.stores.sql.drivers.asyncpg import AsyncpgDriver
 from holdfast.stores.sql.schema import PREFIX, TABLES
 from holdfast.stores.sql.store import SqlStore
 from holdfast.testing.contract.harness import StoreHarness
-from tests.sql.core.looking import faults_of
+from tests.sql.core.looking import faults_of, snoozed_so_often
 from tests.sql.postgresql.warm import lend
 from tests.support.servers.postgres import VARIABLE, GivenPostgres, PostgresServer, running
 
@@ -78,6 +78,11 @@ class PostgresHarness(DatabaseHarness):
     def faults(self) -> list[str]:
         """The same, by one connection for all: the stateful test looks after each step."""
         return faults_seen(_looker())
+
+    async def snoozed(self, item_id: str, times: int) -> None:
+        """Count as if the job had been put off so many times: a thousand claims and settles take many seconds."""
+        rest = bytes.fromhex(snoozed_so_often(times))
+        _looker().execute("UPDATE holdfast_job SET rest = %s WHERE id = %s", (rest, item_id))
 
     async def open(self) -> None:
         """Empty the database, and open the store."""

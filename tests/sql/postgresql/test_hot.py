@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from holdfast.job import commands as c
+from holdfast.job.model import NewJob, OnWait
+from holdfast.job.retry import RetryPolicy
 from holdfast.job.state import State
+from holdfast.stores.sql import open_postgresql
 from tests.sql.postgresql.harness import DatabaseHarness
 from tests.sql.postgresql.test_opening import run_sql
 
@@ -70,3 +74,76 @@ async def test_plans_made_while_the_table_was_empty_read_no_more_of_it_when_it_i
     [[walked, ended]] = await run_sql(h.url, f"SELECT seq_tup_read, n_tup_del {table}")
     assert ended >= 500
     assert walked < count, "the whole table was read at least once"
+
+
+KINDS: list[dict[str, Any]] = [
+    {},
+    {"priority": 7, "queue": "other"},
+    {"task": "another", "tags": ("ä", "b"), "headers": b'{"a":1}', "timeout": 2.5},
+    {"delay": 60.0},
+    {"delay": -1.0},
+    {"run_at": 1.0},
+    {"run_at": 4e9, "retry": RetryPolicy(max_attempts=2)},
+    {"on_wait": OnWait.PASS, "payload": b""},
+    {"payload": "ö\n\\.\t".encode() * 2_000},
+    {"id": "ünlike"},
+    {"id": ""},
+]
+
+
+async def test_a_large_batch_stores_the_rows_that_small_ones_store(h: DatabaseHarness) -> None:
+    """Its rows are copied into the table; what is left out there comes from the table's defaults."""
+    for queue in ("default", "other"):
+        await h.add(queue=queue)
+    await run_sql(h.url, "DELETE FROM holdfast_job")
+    names = [kind.get("id", f"{number:03}") for number, kind in enumerate(KINDS)]
+    jobs = [
+        NewJob(**{"task": "t", "payload": b"1", **kind, "id": name}) for name, kind in zip(names, KINDS, strict=True)
+    ]
+    more = [NewJob(id=f"more-{number}", task="t") for number in range(400)]
+    text = "SELECT to_jsonb(j) - 'seq' - 'xmin' FROM holdfast_job AS j WHERE id NOT LIKE 'more-%' ORDER BY id"
+    for new in jobs:
+        await h.store.enqueue([new])
+    alone = await run_sql(h.url, text)
+    await run_sql(h.url, "DELETE FROM holdfast_job")
+    answers = await h.store.enqueue([*more[:200], *jobs, *more[200:]])
+    together = await run_sql(h.url, text)
+    assert len(alone) == len(jobs)
+    assert [row[0] for row in together] == [row[0] for row in alone]
+    assert await h.store.jobs([one.id for one in answers]) == [one.job for one in answers]
+
+
+async def test_numbers_that_do_not_follow_each_other_are_told_as_they_are(h: DatabaseHarness) -> None:
+    """As when others take some between ours; a step of two makes that certain."""
+    await h.add()
+    await run_sql(h.url, "ALTER SEQUENCE holdfast_job_seq_seq INCREMENT 2")
+    try:
+        answers = await h.store.enqueue([h.new() for _ in range(3_500)])
+    finally:
+        await run_sql(h.url, "ALTER SEQUENCE holdfast_job_seq_seq INCREMENT 1")
+    assert await h.store.jobs([one.id for one in answers]) == [one.job for one in answers]
+    seqs = [one.job.seq for one in answers]
+    assert seqs == list(range(seqs[0], seqs[0] + 7_000, 2)), "a number in between is somebody else's"
+
+
+async def test_who_may_insert_and_not_take_numbers_stores_large_batches_all_the_same(h: DatabaseHarness) -> None:
+    await h.add()
+    who = "holdfast_inserter"
+    await run_sql(h.url, f"CREATE ROLE {who} LOGIN")
+    try:
+        await run_sql(h.url, f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {who}")
+        store = open_postgresql(h.url.replace("postgres@", f"{who}@"), clock=h.clock)
+        await store.open()
+        answers = await store.enqueue([h.new() for _ in range(400)])
+        await store.close()
+        assert [one.job for one in answers] == await h.store.jobs([one.id for one in answers])
+    finally:
+        await run_sql(h.url, f"DROP OWNED BY {who}")
+        await run_sql(h.url, f"DROP ROLE {who}")
+
+
+async def test_a_large_batch_into_a_second_queue_that_is_new_makes_it(h: DatabaseHarness) -> None:
+    await h.add()
+    await h.store.enqueue([h.new(queue="default" if number < 300 else "new") for number in range(400)])
+    assert {queue.name for queue in await h.store.queues()} >= {"default", "new"}
+    assert h.faults() == []

@@ -267,6 +267,33 @@ async def test_an_idle_worker_asks_once_for_a_claim_and_all_upkeep(server: Postg
         assert (await worker.claim(want("default", "i"))).items
 
 
+async def test_a_wait_that_the_worker_ends_itself_is_as_good_as_one_that_ended(
+    server: PostgresServer, url: str
+) -> None:
+    """It does so at about the time at which the wait ends: every other claim of an idle worker would be sent."""
+    database = urlsplit(url).path.removeprefix("/")
+    server.sql(f"ALTER DATABASE {database} SET log_statement = 'all'")
+    async with opened(url) as worker, opened(url) as producer:
+        task = await waiting(worker)
+        task.cancel()
+        cursor = (await worker.claim(want("default", "i"))).cursor
+        await worker.rescue()
+        before = claims_of(server)
+        for _ in range(3):
+            wait = asyncio.create_task(worker.wait(["default"], cursor, LONG))
+            await asyncio.sleep(0)
+            wait.cancel()
+            await asyncio.wait([wait])
+            assert not (await worker.claim(want("default", "i"))).items
+        assert claims_of(server) == before
+        await producer.enqueue([NewJob(id="elsewhere", task="t", queue="other")])
+        wait = asyncio.create_task(worker.wait(["default"], cursor, LONG))
+        await asyncio.sleep(0)
+        wait.cancel()
+        await asyncio.wait([wait])
+        assert (await worker.claim(want("other", "i"))).items  # of this queue it knows nothing yet
+
+
 @pytest.mark.parametrize("jobs", [1, 10])
 async def test_a_job_costs_no_more_than_two_claims_though_twenty_workers_are_idle(
     server: PostgresServer, url: str, jobs: int

@@ -17,9 +17,10 @@ import pytest
 
 from holdfast.clock import SystemClock
 from holdfast.connect import make_store
-from holdfast.errors import ConfigError
+from holdfast.errors import ConfigError, DuplicateJob
 from holdfast.job import commands as c
 from holdfast.job.model import NewJob
+from holdfast.job.state import State
 from holdfast.stores.sql.postgresql import PostgresStore
 from holdfast.testing.contract.claims import Claiming
 from holdfast.testing.contract.fencing import Fencing
@@ -191,6 +192,31 @@ async def test_what_is_enqueued_in_the_users_transaction_through_the_pooler_goes
     names = [f"{kind}{number}" for number in range(6) for kind in "akb"]
     found = await store.jobs(names)
     assert [job.id for job in found if job is not None] == [f"{kind}{number}" for number in (1, 3, 5) for kind in "akb"]
+
+
+# --- large batches -------------------------------------------------------------------------------------------------
+
+
+async def test_large_batches_through_the_pooler_are_each_stored_as_a_whole_or_not_at_all(store: PostgresStore) -> None:
+    """In growing parts of one transaction, more of them than the pooler has connections; one is refused at its end."""
+
+    def batch(name: str, count: int, last: str = "") -> list[NewJob]:
+        jobs = [NewJob(id=f"{name}-{number}", task="t") for number in range(count)]
+        return [*jobs, NewJob(id=last, task="t", own_id=True)] if last else jobs
+
+    await store.enqueue([NewJob(id="taken", task="t", own_id=True)])
+    large, refused, *others = await asyncio.gather(
+        store.enqueue(batch("large", 10_000)),
+        store.enqueue(batch("refused", 2_000, "taken")),
+        *(store.enqueue(batch(f"other{number}", 1_000)) for number in range(4)),
+        return_exceptions=True,
+    )
+    assert isinstance(refused, DuplicateJob)
+    assert [len(found) for found in (large, *others) if not isinstance(found, BaseException)] == [10_000, *[1_000] * 4]
+    assert (await store.stats()).total(State.QUEUED) == 14_001
+    assert await store.jobs(["refused-0", "refused-1999"]) == [None, None]
+    claims = (await store.claim(want("default", "i", 500))).items
+    assert len(await store.settle([c.Settlement(claim, c.Succeeded(b"1")) for claim in claims])) == 500
 
 
 # --- many processes ------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from holdfast.clock import ManualClock
 from holdfast.stores.sql import open_sqlite
 from holdfast.stores.sql.store import SqlStore
 from holdfast.testing.contract.harness import StoreHarness
-from tests.sql.core.looking import faults_of
+from tests.sql.core.looking import faults_of, snoozed_so_often
 
 
 class FileHarness(StoreHarness):
@@ -33,6 +33,13 @@ class FileHarness(StoreHarness):
             return faults_of(lambda sql: connection.execute(sql).fetchall())
         finally:
             connection.close()
+
+    async def snoozed(self, item_id: str, times: int) -> None:
+        """Count as if the job had been put off so many times: a thousand claims and settles take seconds."""
+        with sqlite3.connect(self.file) as connection:
+            rest = f"X'{snoozed_so_often(times)}'"
+            connection.execute(f"UPDATE holdfast_job SET rest = {rest} WHERE id = ?", (item_id,))
+        connection.close()
 
 
 class SqliteHarness(FileHarness):

@@ -186,3 +186,23 @@ async def test_a_number_is_never_given_twice_also_when_the_newest_job_was_purged
     [answer] = await again.store.enqueue([NewJob(id="next", task="t")])
     assert answer.job.seq > max(job.seq for job in jobs)
     await again.close()
+
+
+async def test_a_new_file_that_others_open_at_the_same_time_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite refuses the write-ahead log at once while another connection may write; its own timeout is not asked."""
+    other = sqlite3.connect(tmp_path / "queue.db", isolation_level=None, check_same_thread=False)
+    keep_log = driver.SqliteDriver.keep_log
+
+    async def keep_log_beside_another(self: driver.SqliteDriver) -> None:
+        other.execute("BEGIN IMMEDIATE")
+        await keep_log(self)
+
+    monkeypatch.setattr(driver.SqliteDriver, "keep_log", keep_log_beside_another)
+    monkeypatch.setattr("holdfast.stores.sql.drivers.sqlite.time.sleep", lambda _: other.rollback())
+    harness = FileHarness(tmp_path / "queue.db")
+    await harness.open()
+    other.close()
+    await harness.add()
+    await harness.close()

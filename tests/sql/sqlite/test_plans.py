@@ -125,7 +125,7 @@ def _crowd(store: Counted) -> None:
     now = int(store.clock.now() * 1e6)
     year = 365 * 86_400 * 1_000_000
     store.fill("done", 1_000_000, FINISHED, state="6", run_at="n", finished_at=str(now), attempt="1", token="1")
-    store.connection.execute(f"INSERT INTO holdfast_tally VALUES ('other', 6, 0, {FINISHED})")
+    store.connection.execute(f"INSERT INTO holdfast_tally VALUES ('other', 't', 'w', 6, 0, {FINISHED}, 0, 0)")
     store.fill("job", 3_000_000, FUTURE, state="1", run_at=f"{now + year} + n")
     store.fill("job", 6_000_000, READY, state="2", ready="1", run_at=f"{now} + n", queued_at=str(now))
 

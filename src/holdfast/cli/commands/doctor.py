@@ -16,7 +16,7 @@ from typing import Final
 import click
 import msgspec
 
-from holdfast.cli.commands.status import export_words, info_of
+from holdfast.cli.commands.status import info_of
 from holdfast.cli.exits import Exit
 from holdfast.cli.output import when
 from holdfast.cli.session import Session, shared
@@ -241,7 +241,7 @@ def _export(session: Session, data: Path) -> Iterator[Check]:
         return
     if info is None or info.export is None:
         return
-    found = export_words(info.export) or ""
+    found = info.export.words
     if info.export.problem:
         yield Check(
             name="history", state="fail", found=found, advice="mend the history store: nothing is lost meanwhile"

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from msgspec.structs import replace
 
 from holdfast.cli.filters import filter_options, read_filter, read_object, read_time
 from holdfast.cli.listing import Listing
@@ -16,11 +17,13 @@ from holdfast.errors import UnknownJob
 from holdfast.hub.evidence import lines_of, trail_of, with_beat
 from holdfast.hub.why import explain, look
 from holdfast.job.commands import (
+    NO_SUCH_JOB,
     Action,
     Cancel,
     Delete,
     Edit,
     JobFilter,
+    JobPage,
     Order,
     Page,
     Pause,
@@ -32,6 +35,7 @@ from holdfast.job.commands import (
 )
 from holdfast.job.content import encode_arguments
 from holdfast.job.ids import check_name
+from holdfast.job.ledger.search import is_search
 from holdfast.job.model import PRIORITY_MAX, PRIORITY_MIN
 from holdfast.wire.documents import job_doc
 from holdfast.wire.orders import answer_doc
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
     from holdfast.job.model import Job
     from holdfast.store import Store
 
+_UNKNOWN: Final = 9
 _REFUSED: Final = 10
 _SHOWN: Final = 20
 #: Seconds between two looks at an action that is under way.
@@ -73,7 +78,7 @@ def list_jobs(session: Session, limit: int, cursor: str, oldest_first: bool, by_
 
 async def _list(session: Session, which: JobFilter, page: Page) -> int:
     async with session.store() as store:
-        found = await store.find(which, page)
+        found = await _page(store, which, page)
     out = session.out
     if out.as_json:
         out.value({"items": [job_doc(job, all_attempts=False) for job in found.items], "cursor": found.cursor})
@@ -93,7 +98,19 @@ async def _list(session: Session, which: JobFilter, page: Page) -> int:
     out.table(["id", "task", "queue", "state", "failures", "created (UTC)", ""], rows)
     if found.cursor:
         out.note(f"more: --cursor {found.cursor}")
+    if is_search(which) and which.created_after is None:
+        out.note("looked at what was enqueued within a day; --since 7d looks further back")
     return 0
+
+
+async def _page(store: Store, which: JobFilter, page: Page) -> JobPage:
+    """A page of the list. One of a search may end before it is full: this goes on until it is, or until all is seen."""
+    found = await store.find(which, page)
+    items = [*found.items]
+    while found.cursor and len(items) < page.limit:
+        found = await store.find(which, replace(page, limit=page.limit - len(items), cursor=found.cursor))
+        items += found.items
+    return replace(found, items=tuple(items))
 
 
 def _note(job: Job) -> str:
@@ -354,7 +371,9 @@ async def _act(
         session.out.value(answer_doc(answer))
     else:
         _tell(session, answer, preview=preview)
-    return _REFUSED if answer.refused and not preview and ids else 0
+    if preview or not answer.refused:
+        return 0
+    return _UNKNOWN if {ruling.why for ruling in answer.rulings} == {NO_SUCH_JOB} else _REFUSED
 
 
 async def _watched(session: Session, store: Store, order: Order, matched: int) -> Ordered:

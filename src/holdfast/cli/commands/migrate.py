@@ -57,7 +57,8 @@ async def _migrate(session: Session) -> int:
         session.out.value({"done": done})
     for name in done:
         session.out.line(name)
-    session.out.line(f"{len(done)} steps taken." if done else "nothing to do: the schema is up to date.")
+    taken = "1 step taken." if len(done) == 1 else f"{len(done)} steps taken."
+    session.out.line(taken if done else "nothing to do: the schema is up to date.")
     return 0
 
 

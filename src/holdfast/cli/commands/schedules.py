@@ -203,6 +203,7 @@ async def _add(session: Session, name: str, task: str, arguments: dict[str, Any]
         job, _ = job_of(definition, arguments, {}, IdMaker(session.clock.now))
         place = {"payload": job.payload, "queue": job.queue}
         made = await steering.create(store, Schedule(**{**place, **fields}, name=name, task=definition.alias))
+        await session.note(store, "save_schedule", name, detail=made.status)
     return _tell(session, made)
 
 
@@ -236,6 +237,7 @@ async def _edit(session: Session, name: str, given: dict[str, Any], arguments: d
             job, _ = job_of(definition, arguments, {}, IdMaker(session.clock.now))
             fields["payload"] = job.payload
         changed = await steering.edit(store, name, given, **fields)
+        await session.note(store, "save_schedule", name, detail=changed.status)
     return _tell(session, changed)
 
 
@@ -269,6 +271,7 @@ def _order(name: str, help_text: str, do: Callable[[Store, str], Awaitable[Sched
 async def _do(session: Session, name: str, do: Callable[[Store, str], Awaitable[Schedule]]) -> int:
     async with session.store() as store:
         changed = await do(store, name)
+        await session.note(store, "save_schedule", name, detail=changed.status)
     return _tell(session, changed)
 
 

@@ -10,7 +10,6 @@ import click
 from holdfast.cli.output import when
 from holdfast.cli.session import Session, shared
 from holdfast.errors import ConfigError, NodeNotRunning
-from holdfast.feed import ExportFigures
 from holdfast.hub.parts import NodeInfo
 from holdfast.hub.why import span
 from holdfast.job.state import State
@@ -123,28 +122,10 @@ def _show_node(session: Session, info: NodeInfo | None, workers: int) -> None:
             ("url", info.url),
             ("recovery", recovery),
             ("workers", workers),
-            ("history", export_words(info.export)),
+            ("history", info.export.words if info.export is not None else None),
         ]
     )
     session.out.line()
-
-
-def export_words(export: ExportFigures | None) -> str | None:
-    """Say how far the history elsewhere is; None where there is none.
-
-    >>> export_words(ExportFigures(jobs=12, rate=400.0, waiting=2_000, lag=3.0))
-    '2,000 changes wait, the oldest since 3 s; 400 jobs/s, about 5 s left'
-    """
-    if export is None:
-        return None
-    words = "up to date"
-    if export.waiting:
-        words = f"{export.waiting:,} changes wait, the oldest since {export.lag:.0f} s"
-    if export.problem:
-        words += f"; stands still: {export.problem}"
-    elif export.waiting and export.seconds_left is not None:
-        words += f"; {export.rate:,.0f} jobs/s, about {export.seconds_left:.0f} s left"
-    return words + (f"; {export.dropped:,} jobs were purged before they were exported" if export.dropped else "")
 
 
 def _show_counts(session: Session, stats: Stats) -> None:

@@ -151,6 +151,7 @@ async def _move(session: Session, service: str, key: str, pod: int, url: str | N
 
     async with session.store() as store, _open(session, url, namespace) as router:
         link = await Steering(router, store).move(service, key, pod)
+        await session.note(store, "move_key", f"{service} {key}", detail=f"to pod {pod}")
     if session.out.as_json:
         session.out.value(link)
     else:
@@ -173,6 +174,7 @@ async def _drain(session: Session, service: str, pod: int, url: str | None, name
 
     async with session.store() as store, _open(session, url, namespace) as router:
         count = await Steering(router, store).drain(service, pod)
+        await session.note(store, "drain_pod", f"{service} {pod}", count)
     if session.out.as_json:
         session.out.value({"moved": count})
     else:

@@ -220,6 +220,7 @@ async def _change(session: Session, name: str, changes: dict[str, Any], *, creat
                 raise
             known = WorkerConfig(name=name)
         config = await store.configure_worker(checked_worker(replace(known, **changes)))
+        await session.note(store, "change_worker", name, detail=", ".join(sorted(changes)))
     if session.out.as_json:
         session.out.value(config)
     else:
@@ -261,5 +262,6 @@ async def _forget(session: Session, name: str) -> int:
         if live:
             raise click.UsageError(f"worker {name!r} has {len(live)} live processes: stop them first.")
         await store.delete_worker(name)
+        await session.note(store, "delete_worker", name)
     session.out.line(f"worker {name} is forgotten")
     return 0

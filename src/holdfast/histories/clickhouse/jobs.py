@@ -18,12 +18,14 @@ from holdfast.histories.clickhouse import queries as q
 from holdfast.histories.clickhouse import rows as r
 from holdfast.histories.figures import SPENT, SeriesTally, WorkerTally
 from holdfast.histories.statistics import Groups, Points, Window
+from holdfast.job.ledger.search import check_scan, is_search, windowed
 from holdfast.job.state import FINAL, End, State
 from holdfast.statistics import DAYS_KEPT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
+    from holdfast.histories.attempts import Place
     from holdfast.histories.clickhouse.client import Client
     from holdfast.histories.clickhouse.migrate import Tables
     from holdfast.history import AttemptFilter, AttemptPage, JobFilter, JobPage, JobRepository, Page
@@ -33,8 +35,11 @@ _ENDED: Final = tuple(state for state in State if state in FINAL)
 _UNFINISHED: Final = tuple(state for state in State if state not in FINAL)
 #: How many rows are looked at, at least, to fill a page.
 _CANDIDATES: Final = 100
+#: In how many rows one statement looks for a text.
+_PORTION: Final = 5_000
 #: How many days back statistics reach here: as long as anybody keeps it.
 DAYS_MOST: Final = 3_660
+Rows = list[list[Any]]
 _SPENT: Final = str(sorted(end.value for end in SPENT))
 
 
@@ -80,7 +85,9 @@ class ClickhouseJobs:
 
     async def list(self, which: JobFilter, page: Page) -> JobPage:
         """A page of the jobs that match, of both sides."""
-        limit, after = h.JOB_LIMIT.of(page.limit), _seq(page.cursor)
+        limit, after, which = h.JOB_LIMIT.of(page.limit), _seq(page.cursor), windowed(which, self._now())
+        if is_search(which):
+            return await self._search(which, replace(page, limit=limit), after)
         waiting = _part(which, _UNFINISHED)
         # The store first: a job that ends in between is then seen here, or there, or twice, and never not at all once it
         # was exported.
@@ -107,8 +114,39 @@ class ClickhouseJobs:
                 break
         return found[:limit]
 
+    async def _search(self, which: JobFilter, page: Page, after: int | None) -> JobPage:
+        """Both sides look at as many jobs as a page may; the page goes as far as both of them have come."""
+        check_scan(page)
+        waiting, part = _part(which, _UNFINISHED), _part(which, _ENDED)
+        live = await self._store.list(waiting, page) if waiting else h.JobPage(items=())
+        ended, edge = await self._looked(part, page, after) if part else ([], None)
+        edges = [seq for seq in (_seq(live.cursor), edge) if seq is not None]
+        way = -1 if page.newest_first else 1
+        edge = min(edges, key=lambda seq: way * seq, default=None)
+        found = {job.seq: job for job in (*live.items, *ended)}
+        seqs = sorted((seq for seq in found if edge is None or way * seq <= way * edge), reverse=page.newest_first)
+        shown = [found[seq] for seq in seqs[: page.limit]]
+        if len(seqs) > page.limit:
+            edge = shown[-1].seq
+        return h.JobPage(items=tuple(shown), cursor="" if edge is None else str(edge))
+
+    async def _looked(self, part: JobFilter, page: Page, after: int | None) -> tuple[Sequence[Job], int | None]:
+        """The first ended jobs that match, and the seq up to which a page has looked (None: to the end of the list)."""
+        way = page.newest_first
+        found: list[Job] = []
+        text, params = q.places(replace(part, text=None), part.states, after, page.scan, newest_first=way)
+        places = [place for (place,) in await self._query(text, params)]
+        for start in range(0, len(places), _PORTION):
+            some = places[start : start + _PORTION]
+            among = q.among(part, part.states, set(some), newest_first=way, limit=page.limit + 1)
+            found += [r.job_from(*row) for row in await self._query(*among)]
+            if len(found) > page.limit:
+                return found, -some[-1]
+        return found, -places[-1] if len(places) == page.scan else None
+
     async def count(self, which: JobFilter) -> int:
         """How many jobs match."""
+        which = windowed(which, self._now())
         waiting, ended = _part(which, _UNFINISHED), _part(which, _ENDED)
         number = await self._store.count(waiting) if waiting else 0
         if ended is not None:
@@ -142,10 +180,31 @@ class ClickhouseJobs:
             async for jobs in self._pages(h.JobFilter(states=(State.RUNNING,), queue=which.queue, task=which.task)):
                 running.look(jobs)
             latest.take(running)
-        rows = await self._query(*q.attempts(which, latest.after, below, limit + 1))
+        rows, edge = await self._ended_attempts(which, latest.after, below, limit + 1)
         for place, job, task, queue, body in rows:
             latest.add(-int(place), r.record_from(job, task, queue, body))
-        return latest.page()
+        return latest.page(edge)
+
+    async def _ended_attempts(
+        self, which: AttemptFilter, after: float, below: Place | None, limit: int
+    ) -> tuple[Rows, float | None]:
+        """The first rows that match; and when the last attempt began at which a page may look, if it has looked so far."""
+        edge = None
+        if which != h.AttemptFilter(after=which.after, before=which.before):  # else each row is shown
+            [[edge]] = await self._query(*q.attempt_edge(which, after, below)) or [[None]]
+        found: Rows = []
+        asked = max(_CANDIDATES, 2 * limit)
+        while True:
+            rows = await self._query(*q.attempt_places(which, after, below, edge, asked))
+            if rows:
+                places = dict.fromkeys((float(began), int(place), int(nr)) for began, place, nr in rows)
+                found += await self._query(*q.attempts_among(which, places))
+                began, place, nr = next(reversed(places))
+                below = (-began, -place, -nr)
+            if len(found) >= limit:
+                return found, None
+            if len(rows) < asked:
+                return found, None if edge is None else -edge
 
     async def _pages(self, which: JobFilter) -> AsyncIterator[Sequence[Job]]:
         page = h.Page(limit=h.JOB_LIMIT.most)
@@ -164,16 +223,16 @@ class ClickhouseJobs:
         if worker:
             async for jobs in self._pages(h.JobFilter(states=_UNFINISHED, worker=worker)):
                 for job in jobs:
-                    tally.add_many(job.queue, job.state, 1, 0, 0.0)
+                    tally.add_many(job.queue, job.state, 1, 0, 0)
         else:
             for queue in await self._store.queue_stats():
                 for state in _UNFINISHED:
                     if count := queue.states[state] + queue.records[state]:
-                        tally.add_many(queue.name, state, count, 0, 0.0)
+                        tally.add_many(queue.name, state, count, 0, 0)
         for name, code, _, count in await self._query(*q.of_worker(q.STATES, worker)):
-            tally.add_many(name, State(code), int(count), 0, 0.0)
+            tally.add_many(name, State(code), int(count), 0, 0)
         for name, timed, seconds in await self._query(*q.of_worker(q.TIMED, worker)):
-            tally.add_times(name, int(timed), float(seconds))
+            tally.add_times(name, int(timed), round(float(seconds) * 1e6))
         return tally.stats()
 
     async def worker_time_series(self, worker: str = "", hours: int = 0) -> Sequence[h.SeriesBucket]:
@@ -183,7 +242,8 @@ class ClickhouseJobs:
         for at, count, succeeded, failed, timed, seconds in await self._query(
             text, params | {"since": max(0, int(tally.since))}
         ):
-            tally.add_hour(float(at), int(count), int(succeeded), int(failed), int(timed), float(seconds))
+            took = round(float(seconds) * 1e6)
+            tally.add_hour(float(at), int(count), int(succeeded), int(failed), int(timed), took)
         return tally.buckets()
 
     async def statistics(self, which: h.StatisticsFilter, by: h.GroupBy = h.GroupBy.ALL) -> Sequence[h.Statistics]:

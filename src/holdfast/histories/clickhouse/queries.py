@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from holdfast.histories.attempts import Place
-from holdfast.history import GroupBy, JobFilter
+from holdfast.history import AttemptFilter, GroupBy, JobFilter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from holdfast.history import AttemptFilter, StatisticsFilter
+    from holdfast.history import StatisticsFilter
     from holdfast.job.state import State
 
 Params = dict[str, str | int | float]
@@ -29,11 +29,14 @@ BY_ID: Final = "SELECT body, payload FROM {job} FINAL WHERE id = {id:String} AND
 STATES: Final = (
     "SELECT queue, state, elsewhere, sum(n) FROM {block} FINAL WHERE n > 0 @WORKER@ GROUP BY queue, state, elsewhere"
 )
-_ATTEMPTS: Final = (
-    "SELECT place, job, task, queue, body FROM {attempt} FINAL WHERE (began, place, nr) IN"
-    " (SELECT began, place, nr FROM {attempt} FINAL WHERE @WHERE@ ORDER BY began, place, nr LIMIT @LIMIT@)"
-    " AND gone = 0 ORDER BY began, place, nr LIMIT @LIMIT@"
+_ATTEMPT_PLACES: Final = "SELECT began, place, nr FROM {attempt} WHERE @WHERE@ ORDER BY began, place, nr LIMIT @LIMIT@"
+_ATTEMPTS_AMONG: Final = (
+    "SELECT place, job, task, queue, body FROM {attempt} FINAL WHERE (began, place, nr) IN (@PLACES@) AND @WHERE@"
+    " ORDER BY began, place, nr"
 )
+_EDGE: Final = "SELECT began FROM {attempt} WHERE @WHERE@ ORDER BY began LIMIT 1 OFFSET @SCANNED@"
+#: At how many attempts one page of a search looks, at most: a fifth of a second, however long the history is.
+SCANNED: Final = 2_000_000
 #: Successful attempts by queue: how many were timed, and their seconds in all.
 TIMED: Final = (
     "SELECT queue, sum(timed), sum(seconds) FROM {day} FINAL WHERE ended = 'succeeded' @WORKER@ AND n > 0"
@@ -63,11 +66,12 @@ def places(
 
 
 def among(
-    which: JobFilter, states: tuple[State, ...], found: Iterable[int], *, newest_first: bool
+    which: JobFilter, states: tuple[State, ...], found: Iterable[int], *, newest_first: bool, limit: int = 0
 ) -> tuple[str, Params]:
-    """Return the text of the jobs at these places that match as they are now, and its parameters."""
+    """Return the text of the jobs at these places that match as they are now, and its parameters. limit: 0 for all."""
     where, params = condition(which, states)
-    text = _AMONG.replace("@WHERE@", where).replace("@ORDER@", "ASC" if newest_first else "DESC")
+    text = _AMONG + (f" LIMIT {int(limit)}" if limit else "")
+    text = text.replace("@WHERE@", where).replace("@ORDER@", "ASC" if newest_first else "DESC")
     return text.replace("@PLACES@", ", ".join(str(int(place)) for place in found)), params
 
 
@@ -126,9 +130,45 @@ def condition(which: JobFilter, states: tuple[State, ...]) -> tuple[str, Params]
     return " AND ".join(terms), params
 
 
-def attempts(which: AttemptFilter, after: float, below: Place | None, limit: int) -> tuple[str, Params]:
-    """Return the text of `limit` attempts that began from `after` on and stand behind the place `below`."""
-    terms, params = ["gone = 0", "hidden = 0", "began <= {after:Float64}"], Params(after=-after)
+def attempt_edge(which: AttemptFilter, after: float, below: Place | None) -> tuple[str, Params]:
+    """Return the text of where a page of a search ends that begins behind `below`, as `began`: no row when it needs not."""
+    where, params = _attempt_condition(AttemptFilter(before=which.before))
+    params["after"] = -after
+    where += " AND began <= {after:Float64}" + _behind(below, params)
+    return _EDGE.replace("@WHERE@", where).replace("@SCANNED@", str(SCANNED)), params
+
+
+def attempt_places(
+    which: AttemptFilter, after: float, below: Place | None, edge: float | None, limit: int
+) -> tuple[str, Params]:
+    """Return the text of where attempts are that began from `after` on, stand behind the place `below`, not behind the edge.
+
+    As `places`: without merging versions; what is found so is looked at again by `attempts_among`.
+    """
+    where, params = _attempt_condition(which)
+    params["after"] = -after if edge is None else min(-after, edge)
+    where += " AND began <= {after:Float64}" + _behind(below, params)
+    return _ATTEMPT_PLACES.replace("@WHERE@", where).replace("@LIMIT@", str(int(limit))), params
+
+
+def attempts_among(which: AttemptFilter, found: Iterable[tuple[float, int, int]]) -> tuple[str, Params]:
+    """Return the text of the attempts at these places (began, place, nr) that match as they are now."""
+    where, params = _attempt_condition(which)
+    listed = ", ".join(f"({float(began)!r}, {int(place)}, {int(nr)})" for began, place, nr in found)
+    return _ATTEMPTS_AMONG.replace("@WHERE@", where).replace("@PLACES@", listed), params
+
+
+def _behind(below: Place | None, params: Params) -> str:
+    if below is None:
+        return ""
+    params |= {"began": -below[0], "place": -below[1], "nr": -below[2]}
+    # The first term is what the primary key is looked up by.
+    return " AND began >= {began:Float64} AND (began, place, nr) > ({began:Float64}, {place:Int64}, {nr:Int32})"
+
+
+def _attempt_condition(which: AttemptFilter) -> tuple[str, Params]:
+    """Return a filter as a condition on "attempt"."""
+    terms, params = ["gone = 0", "hidden = 0"], Params()
     for field in ("worker", "instance", "queue", "task"):
         value = getattr(which, field)
         if value is not None:
@@ -144,10 +184,7 @@ def attempts(which: AttemptFilter, after: float, below: Place | None, limit: int
     if which.before is not None:
         terms.append("began > {before:Float64}")
         params["before"] = -which.before
-    if below is not None:
-        terms.append("(began, place, nr) > ({began:Float64}, {place:Int64}, {nr:Int32})")
-        params |= {"began": -below[0], "place": -below[1], "nr": -below[2]}
-    return _ATTEMPTS.replace("@WHERE@", " AND ".join(terms)).replace("@LIMIT@", str(int(limit))), params
+    return " AND ".join(terms), params
 
 
 def of_worker(text: str, worker: str) -> tuple[str, Params]:

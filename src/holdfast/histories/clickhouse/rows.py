@@ -93,9 +93,14 @@ def attempt_row(job: Job, attempt: Attempt, version: int, *, gone: bool = False,
     ]  # fmt: skip
 
 
+def attempt_from(body: str) -> Attempt:
+    """Return the attempt of a row, without whose it is."""
+    return _attempt.decode(body)
+
+
 def record_from(job: str, task: str, queue: str, body: str) -> AttemptRecord:
     """Return the attempt of a row."""
-    return AttemptRecord(job, _attempt.decode(body), task, queue)
+    return AttemptRecord(job, attempt_from(body), task, queue)
 
 
 Histogram = tuple[list[int], list[int]]

@@ -9,6 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.histories.clickhouse import rows as r
+from holdfast.job.external import EXTERNAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -69,9 +70,16 @@ _BLOCKS: Final = (
     " WHERE block IN (@BLOCKS@) AND n > 0) GROUP BY number, queue, worker, state, elsewhere"
     " SETTINGS do_not_merge_across_partitions_select_final = 1"
 )
+#: So many places, minutes or attempts stand in one statement: servers bound what a parameter and a text may be.
+_AT_ONCE: Final = 250
 #: So many blocks are worked out in one statement.
 _BLOCKS_MOST: Final = 16
 _GIVEN_UP: Final = "SELECT began, place, nr FROM {attempt} FINAL WHERE (began, place, nr) IN (@PLACES@) AND gave_up = 1"
+#: All versions of attempts of some jobs, the newest last.
+_TOLD: Final = (
+    "SELECT began, place, nr, gone, toUnixTimestamp(toStartOfMinute(ended_at)), body FROM {attempt} WHERE place IN"
+    " (SELECT arrayJoin(JSONExtract({places:String}, 'Array(Int64)'))) ORDER BY version"
+)
 _KNOWN: Final = (
     "SELECT body, payload FROM {job} FINAL WHERE gone = 0 AND place IN"
     " (SELECT arrayJoin(JSONExtract({places:String}, 'Array(Int64)')))"
@@ -88,6 +96,8 @@ class ClickhouseSink:
     async def write(self, changes: Sequence[Change]) -> None:
         """Take changes: jobs that have ended as versions, others as versions that cover what was here."""
         jobs, attempts = await self._taken_back(changes)
+        corrected, minutes = await self._corrected(changes)
+        attempts += corrected
         given_up = await self._given_up(changes)
         for change in changes:
             if change.job is not None:
@@ -96,11 +106,12 @@ class ClickhouseSink:
                     jobs.append(r.job_row(change.job, change.version))
                 elif change.job.generation or change.job.origin != "engine":  # it may have ended before
                     jobs.append(r.job_row(change.job, change.version, gone=True))
-        # Attempts first: a job that is shown has its evidence.
+        # Attempts first: a job that is shown has its evidence. Jobs last of what is looked up again: should a step fail, all
+        # of it is done anew, and a job that is covered already would not tell any more what has to be counted anew.
         await self._insert("attempt", r.ATTEMPT_COLUMNS, attempts)
+        await self.roll_up(sorted(minutes.union(r.minutes_of(attempts))))
         await self._insert("job", r.JOB_COLUMNS, jobs)
-        await self.roll_up(r.minutes_of(attempts))
-        await self.count_blocks([-row[0] for row in jobs])
+        await self.count_blocks([-row[0] for row in jobs] + [change.seq for change in changes if change.job is None])
 
     async def _insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         await self._client.insert(self._tables.named(f"{{{table}}}"), columns, rows)
@@ -110,25 +121,45 @@ class ClickhouseSink:
         gone = {-change.seq: change.version for change in changes if change.job is None}
         jobs: list[list[Any]] = []
         attempts: list[list[Any]] = []
-        if gone:
-            found = await self._client.query(self._tables.named(_KNOWN), places=json.dumps(list(gone)))
+        for some in _portions(sorted(gone)):
+            found = await self._client.query(self._tables.named(_KNOWN), places=some)
             for job in (r.job_from(*row) for row in found):
                 version = gone[-job.seq]
                 jobs.append(r.job_row(job, version, gone=True))
                 attempts += [r.attempt_row(job, one, version, gone=True) for one in job.attempts]
         return jobs, attempts
 
+    async def _corrected(self, changes: Sequence[Change]) -> tuple[list[list[Any]], set[int]]:
+        """Rows that cover attempts of records whose start was told otherwise before, as an attempt is (job, number); and the
+        minutes of all that was told of these records before, whose figures may change."""
+        reported = {change.seq: change for change in changes if change.job and change.job.origin == EXTERNAL}
+        minutes: set[int] = set()
+        shown: dict[r.Place, tuple[Change, str]] = {}
+        for some in _portions(sorted(-seq for seq in reported)):
+            for began, place, number, gone, minute, body in await self._client.query(
+                self._tables.named(_TOLD), places=some
+            ):
+                minutes.add(int(minute))  # of each version: one of them is counted now
+                shown[float(began), int(place), int(number)] = reported[-int(place)], "" if gone else body
+        rows: list[list[Any]] = []
+        for change, body in shown.values():
+            job, old = change.job, r.attempt_from(body) if body else None
+            starts = {one.number: one.started_at for one in job.attempts} if job else {}
+            if job and old and starts.get(old.number, old.started_at) != old.started_at:
+                rows.append(r.attempt_row(job, old, change.version, gone=True))
+        return rows, minutes
+
     async def _given_up(self, changes: Sequence[Change]) -> set[r.Place]:
         """By which attempts jobs had failed that a person has retried since: that stays a failure in the figures."""
         retried = [change.job for change in changes if change.job is not None and change.job.generation]
         places = [r.place_of(job, one) for job in retried for one in job.attempts if one.end is not None]
-        if not places:
-            return set()
-        listed = ", ".join(f"({began!r}, {place}, {number})" for began, place, number in places)
-        return {
-            (row[0], row[1], row[2])
-            for row in await self._client.query(self._tables.named(_GIVEN_UP.replace("@PLACES@", listed)))
-        }
+        found: set[r.Place] = set()
+        for start in range(0, len(places), _AT_ONCE):
+            some = places[start : start + _AT_ONCE]
+            listed = ", ".join(f"({began!r}, {place}, {number})" for began, place, number in some)
+            rows = await self._client.query(self._tables.named(_GIVEN_UP.replace("@PLACES@", listed)))
+            found |= {(row[0], row[1], row[2]) for row in rows}
+        return found
 
     async def count_blocks(self, seqs: Iterable[int]) -> None:
         """Count anew how many jobs the blocks of these seqs hold."""
@@ -149,4 +180,15 @@ class ClickhouseSink:
                 .replace("{SHORTER}", f"{{{source}}}")
                 .replace("{TARGET}", f"{{{target}}}")
             )
-            await self._client.execute(self._tables.named(sql), times=json.dumps(times), first=times[0], last=times[-1])
+            for start in range(0, len(times), _AT_ONCE):
+                some = times[start : start + _AT_ONCE]
+                await self._client.execute(self._tables.named(sql), times=_listed(some), first=some[0], last=some[-1])
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return json.dumps(numbers, separators=(",", ":"))
+
+
+def _portions(numbers: Sequence[int]) -> Iterable[str]:
+    """Cut a list of numbers into parameters."""
+    return (_listed(numbers[start : start + _AT_ONCE]) for start in range(0, len(numbers), _AT_ONCE))

@@ -178,28 +178,39 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True):
 async def create_task(call: Call) -> TaskAccepted:
     """Enqueue a job for a queue of a configured worker."""
     asked: TaskRequest = call.body
-    config = await _worker(call, asked.worker_name)
+    config = await worker_of(call, asked.worker_name)
     if not config.enabled:
         raise Conflict(
             f"worker_name: expected an enabled worker, found {config.name!r}, which is disabled. Enable it first."
         )
-    names = [share.name for share in config.queues]
-    if asked.queue not in names:
-        known = ", ".join(names) or "it has none"
-        raise ContentError(f"queue: expected one of worker {config.name!r} ({known}), found {asked.queue!r:.100}.")
+    check_group(config, asked.queue, "queue")
     if asked.task_id is not None and not _TASK_ID.fullmatch(asked.task_id):
         raise ContentError(f"task_id: expected 1 to 128 letters, digits and -, found {asked.task_id!r:.150}.")
     [answer] = await call.intake.enqueue([_request(asked, config)])
     return TaskAccepted(task_id=answer.job.id, worker_name=config.name, queue=answer.job.queue, priority=asked.priority)
 
 
-async def _worker(call: Call, name: str) -> WorkerConfig:
-    for config in await call.store.workers():
-        if config.name == name:
-            return config
-    raise UnknownWorker(
-        f"worker_name: expected a configured worker, found {name!r:.100}. List the workers to see them."
-    )
+async def known_worker(call: Call, name: str) -> WorkerConfig | None:
+    """Return the configuration of a worker, None where there is none."""
+    return next((config for config in await call.store.workers() if config.name == name), None)
+
+
+async def worker_of(call: Call, name: str) -> WorkerConfig:
+    """Return the configuration of a worker. Raises UnknownWorker."""
+    known = await known_worker(call, name)
+    if known is None:
+        raise UnknownWorker(
+            f"worker_name: expected a configured worker, found {name!r:.100}. List the workers to see them."
+        )
+    return known
+
+
+def check_group(config: WorkerConfig, name: str, field: str) -> None:
+    """Raise ContentError unless a worker has a queue of this name."""
+    names = [share.name for share in config.queues]
+    if name not in names:
+        known = ", ".join(names) or "it has none"
+        raise ContentError(f"{field}: expected one of worker {config.name!r} ({known}), found {name!r:.100}.")
 
 
 def _request(asked: TaskRequest, config: WorkerConfig) -> JobRequest:

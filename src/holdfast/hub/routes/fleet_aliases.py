@@ -15,7 +15,7 @@ import msgspec
 from holdfast.errors import ConfigError, ContentError, NoHistory, UnknownWorker
 from holdfast.history import SERIES_HOURS, SeriesBucket, WorkerStats, checked_worker
 from holdfast.hub.refusals import Refusal
-from holdfast.hub.routes.aliases import alias
+from holdfast.hub.routes.aliases import alias, check_group, known_worker, worker_of
 from holdfast.hub.routes.people import record
 from holdfast.hub.routes.queues import clear
 from holdfast.hub.scopes import Scope
@@ -141,7 +141,7 @@ async def create_older_worker(call: Call) -> WorkerStored:
 async def register_older_worker(call: Call) -> WorkerStored:
     """Make a worker's configuration if there is none of its name, or replace it with `overwrite`."""
     asked: WorkerRequest = call.body
-    known = await _known(call, asked.worker_name)
+    known = await known_worker(call, asked.worker_name)
     if known is not None and not asked.overwrite:
         return WorkerStored(worker=known, message="skipped: there is a worker of that name, and overwrite is not set")
     if known is not None and Scope.ADMIN not in call.principal.scopes:
@@ -189,22 +189,11 @@ async def _store(call: Call, config: WorkerConfig) -> WorkerConfig:
     return stored
 
 
-async def _known(call: Call, name: str) -> WorkerConfig | None:
-    return next((config for config in await call.store.workers() if config.name == name), None)
-
-
-async def _worker(call: Call, name: str) -> WorkerConfig:
-    known = await _known(call, name)
-    if known is None:
-        raise UnknownWorker(f"worker_name: expected a configured worker, found {name!r:.100}. List the workers.")
-    return known
-
-
 async def older_worker_stats(call: Call) -> StatsOfWorker:
     """Count the jobs of a worker, and tell its success rate and mean run time."""
     if call.parts.history is None:
         raise NoHistory
-    await _worker(call, call.path)
+    await worker_of(call, call.path)
     return StatsOfWorker(stats=await call.parts.history.worker_stats(call.path))
 
 
@@ -215,7 +204,7 @@ async def older_worker_series(call: Call) -> SeriesOfWorker:
     hours: int = call.query.hours
     if not 1 <= hours <= SERIES_HOURS.most:
         raise ContentError(f"hours: expected 1 to {SERIES_HOURS.most}, found {hours}.")
-    await _worker(call, call.path)
+    await worker_of(call, call.path)
     return SeriesOfWorker(timeseries=tuple(await call.parts.history.worker_time_series(call.path, hours)))
 
 
@@ -227,7 +216,7 @@ async def older_queue_stats(call: Call) -> GroupsFigures:
     stats = await call.store.stats()
     names, owner = sorted(stats.queues), ""
     if call.query.worker_name is not None:
-        config = await _worker(call, call.query.worker_name)
+        config = await worker_of(call, call.query.worker_name)
         names, owner = [share.name for share in config.queues], f"{config.name}:"
     return GroupsFigures(items=tuple(_figures(name, f"{owner}{name}", stats.queues.get(name, {})) for name in names))
 
@@ -265,13 +254,10 @@ async def clear_older_dead(call: Call) -> Cleared:
 
 async def _cleared(call: Call, *, dead: bool) -> Cleared:
     asked: ClearRequest = call.body
-    config = await _worker(call, asked.worker_name)
+    config = await worker_of(call, asked.worker_name)
     names = [share.name for share in config.queues]
-    if asked.queue_name and asked.queue_name not in names:
-        known = ", ".join(names) or "it has none"
-        raise ContentError(
-            f"queue_name: expected one of worker {config.name!r} ({known}), found {asked.queue_name!r:.100}."
-        )
+    if asked.queue_name:
+        check_group(config, asked.queue_name, "queue_name")
     there = {queue.name for queue in await call.store.queues()}
     chosen = [name for name in names if name in there and asked.queue_name in ("", name)]
     total = 0

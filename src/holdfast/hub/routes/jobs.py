@@ -32,7 +32,11 @@ class Order(StrEnum):
 
 
 class JobQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which jobs, and which part of the list. attempts: "last" or "all" of each. count: also count all that match."""
+    """Which jobs, and which part of the list. attempts: "last" or "all" of each.
+
+    text: in id, payload or error, of jobs enqueued within a day before now, or before created_before, unless created_after
+    says since when. A page looks for it in 10,000 jobs: it may have few rows or none, and a cursor that goes on.
+    """
 
     state: tuple[State, ...] = ()
     id: str | None = None

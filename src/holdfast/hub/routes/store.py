@@ -15,6 +15,7 @@ from holdfast.job.commands import Beat, Claims, InstanceDied, Rescued, Settled, 
 from holdfast.store import Capabilities
 from holdfast.wire.documents import EnqueuedDoc, JobDoc, PageDoc, claims_doc, enqueued_docs, job_doc, job_of, page_doc
 from holdfast.wire.newjobs import new_jobs_of
+from holdfast.wire.records import FigureDoc, FiguresOf, RecordsBatch, figure_doc, records_of
 from holdfast.wire.requests import (
     Count,
     EnqueueBatch,
@@ -131,6 +132,29 @@ async def import_jobs(call: Call) -> list[RulingDoc]:
     rulings = await archive.import_jobs(jobs, batch.epoch)
     await record(call, "import", "jobs", sum(ruling.done for ruling in rulings))
     return [RulingDoc(id=one.id, done=one.done, why=one.why) for one in rulings]
+
+
+async def import_records(call: Call) -> Count:
+    """Take in what another store counted, and its audit log; tell how many of these were not here."""
+    batch: RecordsBatch = call.body
+    archive = cast("Any", getattr(call.store, "inner", call.store))
+    if not hasattr(archive, "import_records"):
+        raise NoHistory
+    taken = await archive.import_records(records_of(batch.figures, batch.audit))
+    if taken:
+        await record(call, "import", "records", taken)
+    return Count(count=taken)
+
+
+async def figures(call: Call) -> list[FigureDoc]:
+    """What was counted in minutes or hours."""
+    asked: FiguresOf = call.body
+    if asked.span not in (60, 3_600):
+        raise ContentError(f"span: expected 60 or 3600 seconds, found {asked.span}.")
+    store = cast("Any", getattr(call.store, "inner", call.store))
+    if not hasattr(store, "kept_figures"):
+        raise NoHistory
+    return [figure_doc(one) for one in await store.kept_figures(asked.span, asked.first, asked.last)]
 
 
 async def migrate(call: Call) -> Names:
@@ -262,6 +286,25 @@ ROUTES: Final = (
         answer=list[RulingDoc],
         summary="Take in jobs of another store",
         body_max=BATCH_BODY_MAX,
+    ),
+    Route(
+        method="POST",
+        path="/import/records",
+        handle=import_records,
+        scope=Scope.ADMIN,
+        body=RecordsBatch,
+        answer=Count,
+        summary="Take in figures and the audit log of another store",
+        body_max=BATCH_BODY_MAX,
+    ),
+    Route(
+        method="POST",
+        path="/store/figures",
+        handle=figures,
+        scope=Scope.READ,
+        body=FiguresOf,
+        answer=list[FigureDoc],
+        summary="Read what was counted in minutes or hours, with histograms",
     ),
     Route(
         method="POST",

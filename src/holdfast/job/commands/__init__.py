@@ -18,6 +18,7 @@ from holdfast.job.commands.admin import (
     SaveSchedule,
 )
 from holdfast.job.commands.control import (
+    NO_SUCH_JOB,
     OPERATION_BATCH,
     REFUSALS_KEPT,
     Action,
@@ -78,6 +79,8 @@ from holdfast.job.commands.links import (
     LinkFilter,
 )
 from holdfast.job.commands.reads import (
+    SCAN_MAX,
+    SEARCH_WINDOW,
     JobPage,
     Page,
     Stats,
@@ -87,6 +90,7 @@ from holdfast.job.commands.records import (
     Audit,
     Export,
     Import,
+    ImportRecords,
     RecordAttempts,
     RecordJobs,
     RecordStatuses,
@@ -97,8 +101,11 @@ from holdfast.job.commands.records import (
 __all__ = [
     "ENQUEUE_BYTES_MAX",
     "ENQUEUE_JOBS_MAX",
+    "NO_SUCH_JOB",
     "OPERATION_BATCH",
     "REFUSALS_KEPT",
+    "SCAN_MAX",
+    "SEARCH_WINDOW",
     "Accepted",
     "Action",
     "AttemptRecord",
@@ -133,6 +140,7 @@ __all__ = [
     "FireSchedule",
     "Held",
     "Import",
+    "ImportRecords",
     "InstanceDied",
     "JobFilter",
     "JobPage",

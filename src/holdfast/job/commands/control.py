@@ -26,7 +26,9 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     paused_by: str | None = None
     created_after: float | None = None
     created_before: float | None = None
-    text: str | None = None  # in error, id or payload
+    text: str | None = (
+        None  # in error, id or payload; of jobs enqueued within a day, unless created_after says since when
+    )
     deleted: bool = False  # also deleted ones
 
 
@@ -96,6 +98,10 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     selection: Selection
     who: str = ""
     preview: bool = False
+
+
+#: The `why` of an id that names no job.
+NO_SUCH_JOB = "unknown job: never enqueued here, or purged by retention"
 
 
 class Ruling(msgspec.Struct, frozen=True, gc=False, array_like=True):

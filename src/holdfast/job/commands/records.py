@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from holdfast.job.facts import Audited, Figured
 from holdfast.job.model import Attempt, Job
 from holdfast.job.state import State
 
@@ -57,6 +58,13 @@ class Import(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int = 0
 
 
+class ImportRecords(msgspec.Struct, frozen=True, kw_only=True):
+    """Take in what another store counted, and its audit log, oldest first. What is here already is left as it is."""
+
+    figures: tuple[Figured, ...] = ()
+    audit: tuple[Audited, ...] = ()
+
+
 class Audit(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator did that no other command tells of: for the audit log."""
 
@@ -68,10 +76,14 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Export(msgspec.Struct, frozen=True):
-    """Note how far an exporter has come: all changes up to number `upto` are elsewhere. on: whether there is one at all."""
+    """Note how far an exporter has come: all changes up to number `upto` are elsewhere. on: whether there is one at all.
+
+    gone: the jobs among them that a person had purged.
+    """
 
     on: bool
     upto: int = 0
+    gone: tuple[int, ...] = ()
 
 
 class WorkerBeat(msgspec.Struct, frozen=True):

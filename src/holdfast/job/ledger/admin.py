@@ -44,7 +44,7 @@ def change_queue(ledger: Ledger, change: c.ChangeQueue, now: float, _draw: Draw)
     if line is None or changed != replace(queue, updated_at=now):
         yield f.QueueSaved(changed)
         if change.who:
-            yield f.Audited(change.who, "change_queue", change.name, change.why, now)
+            yield f.Audited(change.who, "change_queue", change.name, _queue_told(queue, changed, change.why), now, 1)
         return changed
     return queue
 
@@ -67,6 +67,22 @@ def check_queue(change: c.ChangeQueue) -> None:
 
 #: The most of each number: a hundred years in seconds, and what every database can hold.
 _QUEUE_MAX: Final = 3_155_760_000
+
+
+def _queue_told(old: Queue, new: Queue, why: str) -> str:
+    """Return in words what became of a queue: paused, limit 5 (too many errors)."""
+    told = ["paused" if new.paused else "resumed"] if new.paused != old.paused else []
+    for name in ("mode", *_QUEUE_FIELDS):
+        value = getattr(new, name)
+        if value != getattr(old, name):
+            told.append(f"{name} {'none' if value is None else value}")
+    return ", ".join(told) + (f" ({why})" if why else "")
+
+
+def _differing(old: Definition, new: Definition) -> str:
+    """Return the names of the fields that differ."""
+    names = (name for name in old.__struct_fields__ if name != "updated_at")
+    return ", ".join(name for name in names if getattr(old, name) != getattr(new, name))
 
 
 def queue_changes(change: c.ChangeQueue) -> dict[str, Any]:
@@ -104,7 +120,7 @@ def delete_queue(ledger: Ledger, command: c.DeleteQueue, now: float, _draw: Draw
     for job in [job for job in ledger.table.values() if job.queue == command.name]:
         yield f.Purged(job.seq)
     yield f.QueueDeleted(command.name)
-    yield f.Audited(command.who, "delete_queue", command.name, "", now)
+    yield f.Audited(command.who, "delete_queue", command.name, "", now, 1)
 
 
 # --- definitions ---------------------------------------------------------------------------------------------------
@@ -187,7 +203,7 @@ def change_definition(
     changed = replace(changed, updated_at=now)
     yield f.DefinitionSaved(changed)
     if change.who:
-        yield f.Audited(change.who, "change_definition", known.alias, "", now)
+        yield f.Audited(change.who, "change_definition", known.alias, _differing(known, changed), now, 1)
     return changed
 
 
@@ -237,7 +253,7 @@ def delete_definition(
     unfinished = sum(job.task == known.alias and not job.final for job in ledger.table.values())
     check_deletable(known.alias, unfinished, ledger.schedules.values())
     yield f.DefinitionDeleted(known.id, known.alias)
-    yield f.Audited(command.who, "delete_definition", known.alias, "", now)
+    yield f.Audited(command.who, "delete_definition", known.alias, "", now, 1)
 
 
 def check_deletable(alias: str, unfinished: int, schedules: Iterable[Schedule]) -> None:
@@ -284,7 +300,7 @@ def save_schedule(
     return schedule
 
 
-def fire_schedule(ledger: Ledger, command: c.FireSchedule, now: float, draw: Draw) -> Generator[f.Fact, None, bool]:
+def fire_schedule(ledger: Ledger, command: c.FireSchedule, now: float, draw: Draw) -> Generator[f.Some, None, bool]:
     """Enqueue a tick's jobs and move the schedule on, if it is active and no other scheduler was first.
 
     Without a next time the schedule is completed in the same step.

@@ -18,6 +18,7 @@ from holdfast.job.external import EXTERNAL
 from holdfast.job.ledger.clean import WAIT_MAX, clean, storable_time
 from holdfast.job.ledger.enqueueing import accept, edit_event
 from holdfast.job.ledger.query import matching
+from holdfast.job.ledger.search import windowed
 from holdfast.job.model import PRIORITY_MAX, PRIORITY_MIN, Job, NewJob, Operation, OperationState, Queue, Refusal
 from holdfast.job.parameters import misfit
 from holdfast.job.state import Event, State, allowed
@@ -39,12 +40,12 @@ def order(ledger: Ledger, command: c.Order, now: float, draw: Draw) -> Generator
     """Do an action on a selection; for a filter, only begin its operation."""
     command, selection = checked_order(command), command.selection
     if selection.filter is not None:
-        return (yield from _begin_operation(ledger, command, selection.filter, now, draw))
+        return (yield from _begin_operation(ledger, command, windowed(selection.filter, now), now, draw))
     rulings = []
     for job_id in dict.fromkeys(selection.ids):
         job = ledger.job(job_id)
         if job is None:
-            rulings.append(c.Ruling(job_id, False, "unknown job: never enqueued here, or purged by retention"))
+            rulings.append(c.Ruling(job_id, False, c.NO_SUCH_JOB))
         elif command.preview:
             rulings.append(_preview(ledger, job, command.action))
         else:
@@ -305,7 +306,7 @@ def _replay(ledger: Ledger, job: Job, action: c.Replay, _who: str, now: float, d
     )
     if new.queue not in ledger.index.lines:
         yield f.QueueSaved(Queue(name=new.queue, created_at=now, updated_at=now))
-    yield f.Added(accept(ledger, new, now))
+    yield f.Added(accept(ledger.next_seq, new, now))
     yield f.Replayed(job.seq, new.id, now)
     return c.Ruling(job.id, True, made=new.id)
 

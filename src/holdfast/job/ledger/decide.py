@@ -1,6 +1,7 @@
 """`decide(ledger, command, now, draw)`: the one door to the rules. Yields facts; returns the answer.
 
-The caller applies each fact before it asks for the next one. A decision that raises has yielded nothing.
+The caller applies what it was given before it asks for more: a fact, or a list of facts that were decided together (see
+`runs`). A decision that raises has yielded nothing.
 """
 
 from __future__ import annotations
@@ -20,16 +21,15 @@ from holdfast.job.ledger import (
     settling,
     upkeep,
 )
-from holdfast.job.ledger.ledger import APPLIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
     from holdfast.job.draw import Draw
-    from holdfast.job.facts import Fact
+    from holdfast.job.facts import Fact, Some
     from holdfast.job.ledger.ledger import Ledger
 
-    Decision = Generator[Fact, None, Any]
+    Decision = Generator[Some, None, Any]
 
 _RULES: Final[Mapping[type, Callable[[Ledger, Any, float, Draw], Decision]]] = {
     c.Enqueue: enqueueing.enqueue,
@@ -59,6 +59,7 @@ _RULES: Final[Mapping[type, Callable[[Ledger, Any, float, Draw], Decision]]] = {
     c.WorkerBeat: external.worker_beat,
     c.Audit: auditing.audit,
     c.Import: importing.import_jobs,
+    c.ImportRecords: importing.import_records,
     c.Bind: links.bind,
 }
 
@@ -68,22 +69,24 @@ def decide(ledger: Ledger, command: object, now: float, draw: Draw) -> Decision:
     return _RULES[type(command)](ledger, command, now, draw)
 
 
-def execute(ledger: Ledger, command: object, now: float, draw: Draw) -> tuple[list[Fact], Any]:
+def execute(
+    ledger: Ledger, command: object, now: float, draw: Draw, facts: list[Fact] | None = None
+) -> tuple[list[Fact], Any]:
     """Decide a command and apply its facts; return them with the answer.
 
-    `now` is in seconds since the epoch and never steps back. Raises what the decision raises; then nothing was applied.
+    `now` is in seconds since the epoch and never steps back. Raises what the decision raises; then nothing was applied. They
+    stand in `facts`, where a list is given, before they are applied, also when something breaks.
     """
-    facts: list[Fact] = []
-    decision = decide(ledger, command, now, draw)
-    keep, following, special, plain = facts.append, decision.__next__, APPLIES.get, ledger.apply
+    facts = [] if facts is None else facts
+    following = decide(ledger, command, now, draw).__next__
     while True:
         try:
-            fact = following()
+            made = following()
         except StopIteration as end:
             return facts, end.value
-        apply = special(type(fact))  # `ledger.apply`, without a call for each fact
-        if apply is not None:
-            apply(ledger, fact)
+        if isinstance(made, list):
+            facts += made
+            ledger.apply_run(made)
         else:
-            plain(fact)
-        keep(fact)
+            facts.append(made)
+            ledger.apply(made)

@@ -20,7 +20,7 @@ from holdfast.job.model import PRIORITY_MAX, PRIORITY_MIN, Job, NewJob, OnConfli
 from holdfast.job.state import Event, State
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from holdfast.job.draw import Draw
     from holdfast.job.ledger.ledger import Ledger
@@ -28,12 +28,15 @@ if TYPE_CHECKING:
 _NEW, _QUEUED, _SCHEDULED = Verdict.NEW, State.QUEUED, State.SCHEDULED
 
 
-def enqueue(ledger: Ledger, command: Enqueue, now: float, _draw: Draw) -> Generator[f.Fact, None, list[Enqueued]]:
+def enqueue(ledger: Ledger, command: Enqueue, now: float, _draw: Draw) -> Generator[f.Some, None, list[Enqueued]]:
     """Store all jobs of the batch, or raise and store none."""
     check_batch(command)
     _check_tasks(ledger, command)
+    if _is_all_new(ledger, command.jobs):
+        return (yield from _add_all(ledger, command.jobs, now))
     _check_taken(ledger, command, now)
-    ids, lines = ledger.index.ids, ledger.index.lines
+    yield from _make_queues(ledger, command.jobs, now)
+    ids = ledger.index.ids
     answers: list[Enqueued] = []
     for new in command.jobs:
         if new.id in ids:
@@ -42,20 +45,52 @@ def enqueue(ledger: Ledger, command: Enqueue, now: float, _draw: Draw) -> Genera
         if new.unique is not None and (holder := ledger.holder(new.unique, now)) is not None:
             answers.append((yield from _resolve(ledger, holder, new, now)))
             continue
-        if new.queue not in lines:
-            yield f.QueueSaved(Queue(name=new.queue, created_at=now, updated_at=now))
-        job = accept(ledger, new, now)
+        job = accept(ledger.next_seq, new, now)
         yield f.Added(job)
         answers.append(Enqueued(_NEW, job))
     return answers
+
+
+def _is_all_new(ledger: Ledger, jobs: Sequence[NewJob]) -> bool:
+    """Whether no id of the batch is taken, by another of its jobs neither, and nothing has to be unique."""
+    ids = {new.id for new in jobs}
+    return len(ids) == len(jobs) and ledger.index.ids.keys().isdisjoint(ids) and not any(new.unique for new in jobs)
+
+
+def _add_all(ledger: Ledger, jobs: Sequence[NewJob], now: float) -> Generator[f.Some, None, list[Enqueued]]:
+    yield from _make_queues(ledger, jobs, now)
+    stored = [accept(seq, new, now) for seq, new in enumerate(jobs, ledger.next_seq)]
+    if stored:
+        yield [f.Added(job) for job in stored]
+    return [Enqueued(_NEW, job) for job in stored]
+
+
+def _make_queues(ledger: Ledger, jobs: Sequence[NewJob], now: float) -> Generator[f.Some, None, None]:
+    """Let the queues that the batch names come into being, also of jobs that turn out to be there already."""
+    for queue in dict.fromkeys([new.queue for new in jobs]):
+        if queue not in ledger.index.lines:
+            yield f.QueueSaved(Queue(name=queue, created_at=now, updated_at=now))
 
 
 def check_batch(command: Enqueue) -> None:
     """Refuse what no store could keep, whatever it holds already. Raises TooLarge and ContentError."""
     check_types(command.jobs)
     check_size(len(command.jobs), sum([len(new.payload) for new in command.jobs]))
+    names = {new.task for new in command.jobs} | {new.queue for new in command.jobs}
+    are_plain = "".join([*names, *[new.id for new in command.jobs]]).isascii()
     for new in command.jobs:
-        _check_content(new)
+        # What nearly all jobs are like is seen at once; the rest is looked at in full.
+        if not (
+            are_plain
+            and new.key is None
+            and new.unique is None
+            and new.sticky is None
+            and not new.tags
+            and not new.priority
+            and new.run_at is None
+            and new.delay is None
+        ):
+            _check_content(new)
 
 
 def check_size(count: int, size: int) -> None:
@@ -106,9 +141,6 @@ def _check_taken(ledger: Ledger, command: Enqueue, now: float) -> None:
     An id that the engine made is never a duplicate: the same enqueue came twice, and is answered with the first job.
     """
     known = ledger.index.ids
-    ids = {new.id for new in command.jobs}
-    if len(ids) == len(command.jobs) and known.keys().isdisjoint(ids) and not any(new.unique for new in command.jobs):
-        return
     seen: set[str] = set()
     uniques: dict[str, str] = {}
     taken: dict[str, str] = {}
@@ -128,13 +160,13 @@ def _check_taken(ledger: Ledger, command: Enqueue, now: float) -> None:
         raise DuplicateJob(taken)
 
 
-def accept(ledger: Ledger, new: NewJob, now: float) -> Job:
-    """Return the stored form of a new job."""
-    run_at = starts_at(new, now)
+def accept(seq: int, new: NewJob, now: float) -> Job:
+    """Return the stored form of a new job, which gets the number `seq`."""
+    run_at = now if new.run_at is None and new.delay is None else starts_at(new, now)
     ready = run_at <= now
     # By place, in the order of Job's first fields: two dozen names would cost as much as the rest of the enqueue.
     return Job(
-        ledger.next_seq,
+        seq,
         new.id,
         new.task,
         new.queue,
@@ -172,8 +204,6 @@ def _resolve(ledger: Ledger, holder: Job, new: NewJob, now: float) -> Generator[
     change = _conflict_change(holder, new, now) if waiting else None
     if change is None:
         return Enqueued(Verdict.KEPT, holder)
-    if change.queue is not None and change.queue not in ledger.index.lines:
-        yield f.QueueSaved(Queue(name=change.queue, created_at=now, updated_at=now))
     yield change
     return Enqueued(_VERDICTS[new.on_conflict], ledger.table[holder.seq])
 

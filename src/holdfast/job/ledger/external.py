@@ -63,7 +63,7 @@ def record_attempts(
 
 def export(_ledger: Ledger, command: c.Export, _now: float, _draw: Draw) -> Generator[f.Fact, None, None]:
     """Note how far an exporter has come."""
-    yield f.Exported(command.on, command.upto)
+    yield f.Exported(command.on, command.upto, command.gone)
 
 
 def worker_beat(ledger: Ledger, command: c.WorkerBeat, _now: float, _draw: Draw) -> Generator[f.Fact, None, bool]:

@@ -3,7 +3,7 @@ by folding a stream of facts over a stream of jobs without any index."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import msgspec
 from msgspec.structs import replace
@@ -23,7 +23,7 @@ _QUEUED, _RUNNING = State.QUEUED, State.RUNNING
 _ENCODE: Final = msgspec.json.Encoder().encode
 _RAW: Final = msgspec.json.Decoder(msgspec.Raw)
 _ENTRIES: Final = msgspec.json.Decoder(list[msgspec.Raw])
-_CLAIMED_STATE, _SUCCEEDED_STATE = TRANSITIONS[_QUEUED, _CLAIM], TRANSITIONS[_RUNNING, _SUCCEED]
+_CLAIMED_STATE, SUCCEEDED_STATE = TRANSITIONS[_QUEUED, _CLAIM], TRANSITIONS[_RUNNING, _SUCCEED]
 
 
 def fold(job: Job | None, fact: f.JobFact) -> Job | None:
@@ -38,8 +38,13 @@ def fold(job: Job | None, fact: f.JobFact) -> Job | None:
     if type(fact) is f.Recorded:
         return _recorded(job, fact)
     if job is None:
-        raise ValueError(f"{type(fact).__name__} about job seq {fact.seq}, which is not there")
+        missing(fact)
     return _FOLDS[type(fact)](job, fact)
+
+
+def missing(fact: f.JobFact) -> NoReturn:
+    """Refuse a fact about a job that is not there."""
+    raise ValueError(f"{type(fact).__name__} about job seq {fact.seq}, which is not there")
 
 
 def _recorded(job: Job | None, fact: f.Recorded) -> Job:
@@ -86,7 +91,7 @@ def succeeded(job: Job, fact: f.Succeeded) -> Job:
     )
     return replace(
         job,
-        state=_SUCCEEDED_STATE if job.state is _RUNNING else step(job.state, _SUCCEED, job.id),
+        state=SUCCEEDED_STATE if job.state is _RUNNING else step(job.state, _SUCCEED, job.id),
         last=ended,
         result=fact.result,
         data=job.data if fact.data is None else fact.data,

@@ -1,4 +1,4 @@
-"""Rules for jobs that come from another store, with all that they have been through.
+"""Rules for what comes from another store: jobs with all that they have been through, figures, the audit log.
 
 A job keeps its id, state, budgets and attempts, and gets a new place in the order of acceptance. Its tokens go on above all
 that the other store gave out. Whoever ran it there is not known here: a running job is ready again, unspent.
@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from holdfast.job import commands as c
 from holdfast.job import facts as f
+from holdfast.job.figures import Key
 from holdfast.job.model import Job, Queue
 from holdfast.job.state import End, State
 
@@ -39,6 +40,23 @@ def import_jobs(
     return tuple(rulings)
 
 
+def import_records(ledger: Ledger, command: c.ImportRecords, _now: float, _draw: Draw) -> Generator[f.Fact, None, int]:
+    """Take in figures and entries of the audit log that are not here; tell how many these are."""
+    taken = 0
+    for figure in command.figures:
+        key = Key(figure.queue, figure.task, figure.outcome, figure.worker)
+        if not ledger.rollup.knows(figure.span, figure.number, key):
+            taken += 1
+            yield figure
+    known = set(ledger.audit)
+    for entry in command.audit:
+        if entry not in known:
+            known.add(entry)
+            taken += 1
+            yield entry
+    return taken
+
+
 def _refusal(ledger: Ledger, job: Job, now: float) -> str:
     if ledger.job(job.id) is not None:
         return "its id is here already: it is left as it is"
@@ -48,7 +66,7 @@ def _refusal(ledger: Ledger, job: Job, now: float) -> str:
 
 def imported(job: Job, seq: int, now: float) -> Job:
     """Return a job of another store as it is here."""
-    job = replace(job, seq=seq, pod=None, pod_epoch=0, suspect=False)
+    job = replace(job, seq=seq, pod=None, pod_epoch=0)
     if job.state is not State.RUNNING:
         return job
     assert job.last is not None, "a running job has an attempt"

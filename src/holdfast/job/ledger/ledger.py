@@ -13,28 +13,27 @@ no facts: after a restart the store sets them anew.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.job import facts as f
-from holdfast.job.external import EXTERNAL
 from holdfast.job.ledger import folding
 from holdfast.job.ledger.indexes import Indexes
 from holdfast.job.ledger.lines import Line, seq_of, time_of
 from holdfast.job.ledger.rollup import RollUp
+from holdfast.job.ledger.runs import RUNS
 from holdfast.job.model import EPOCH_BITS
-from holdfast.job.state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from holdfast.job.ledger.links import Address
     from holdfast.job.model import Definition, Instance, Job, Operation, Schedule, WorkerConfig
 
 #: The audit trail that a ledger keeps in memory.
 AUDIT_KEPT: Final = 10_000
-_QUEUED: Final = State.QUEUED
-_SUCCEEDED: Final = State.SUCCEEDED
 
 
 class Ledger:
@@ -54,9 +53,11 @@ class Ledger:
         self.rollup = RollUp()
         self.epoch = 0
         self.first_token = 0  # where a database says so: its epoch has a fraction
+        self.salt = 0  # where the tokens of each epoch begin; a restored journal has its own
         self.next_seq = 1
         self.stale_refused = 0
         self.exported: int | None = None  # how far the exporter has come; None: there is none
+        self.gone: set[int] = set()  # seqs of jobs that a person purged, and that the exporter was not told of yet
         self.spared: Mapping[
             int, int
         ] = {}  # seqs that retention must spare; kept by the store, and no part of the state
@@ -100,7 +101,12 @@ class Ledger:
 
     def next_token(self, job: Job) -> int:
         """The token of the job's next claim: above its last one, and above all of earlier store epochs."""
-        return max(job.token + 1, self.epoch << EPOCH_BITS, self.first_token)
+        return max(job.token + 1, self.epoch_token)
+
+    @property
+    def epoch_token(self) -> int:
+        """The first token that may be given now."""
+        return max((self.epoch << EPOCH_BITS) + self.salt, self.first_token)
 
     def between(self, after: int, before: int, *, newest_first: bool = False) -> Iterator[Job]:
         """The jobs whose seq is above `after` and below `before`, in order of acceptance or against it.
@@ -109,7 +115,7 @@ class Ledger:
         """
         low = max(after + 1, next(iter(self.table), before))
         get = self.table.get
-        numbers = range(low, before)
+        numbers = range(low, min(before, self.next_seq))
         for seq in reversed(numbers) if newest_first else numbers:
             job = get(seq)
             if job is not None:
@@ -119,16 +125,27 @@ class Ledger:
 
     def apply(self, fact: f.Fact) -> None:
         """Make `fact` true. Raises IllegalTransition or ValueError for a fact that can not be: the log is damaged."""
-        special = APPLIES.get(type(fact))
-        if special is not None:
-            special(self, fact)
+        kind = type(fact)
+        if kind in RUNS:
+            RUNS[kind](self, (fact,))
+        elif kind in APPLIES:
+            APPLIES[kind](self, fact)
         else:
-            self._apply_to_job(fact)  # type: ignore[arg-type]  # all that are not in the table are job facts
+            self.apply_to_job(fact)  # type: ignore[arg-type]  # all that are not in the tables are job facts
+
+    def apply_run(self, facts: Sequence[f.Fact]) -> None:
+        """Make facts of one kind true, at once where the kind allows it. Raises as `apply`."""
+        run = RUNS.get(type(facts[0]))
+        if run is not None:
+            run(self, facts)
+        else:
+            for fact in facts:
+                self.apply(fact)
 
     def replay(self, facts: Iterable[f.Fact]) -> None:
         """Apply facts of a log, in order."""
-        for fact in facts:
-            self.apply(fact)
+        for _, run in groupby(facts, type):
+            self.apply_run(list(run))
 
     def restore_job(self, job: Job) -> None:
         """Put a job of a snapshot in place."""
@@ -136,7 +153,8 @@ class Ledger:
         self.index.move(None, job)
         self.next_seq = max(self.next_seq, job.seq + 1)
 
-    def _apply_to_job(self, fact: f.JobFact) -> None:
+    def apply_to_job(self, fact: f.JobFact) -> None:
+        """Make a fact about one job true, whatever the job is like."""
         table = self.table
         seq = fact.seq
         old = table.get(seq)
@@ -152,60 +170,15 @@ class Ledger:
 # --- what is not a plain change of one job -------------------------------------------------------------------------
 
 
-def _added(ledger: Ledger, fact: f.Added) -> None:
-    job = fact.job
-    seq = job.seq
-    if seq in ledger.table or seq < ledger.next_seq:
-        raise ValueError(f"job {job.id} was added as seq {seq}, but the next is {ledger.next_seq}")
-    ledger.next_seq = seq + 1
-    ledger.table[seq] = job
-    if job.state is _QUEUED and job.key is None and job.unique is None and job.sticky is None and not job.suspect:
-        ledger.index.accepted(job)
-    else:
-        ledger.index.move(None, job)
-
-
 def _recorded(ledger: Ledger, fact: f.Recorded) -> None:
-    ledger._apply_to_job(fact)
+    ledger.apply_to_job(fact)
     ledger.next_seq = max(ledger.next_seq, fact.seq + 1)
 
 
-def _claimed(ledger: Ledger, fact: f.Claimed) -> None:
-    table, seq = ledger.table, fact.seq
-    old = table.get(seq) or _missing(fact)
-    new = table[seq] = folding.claimed(old, fact)
-    if old.key is None and old.unique is None and not old.suspect:
-        ledger.index.claimed(new, fact.instance, fact.lease_until)
-    else:
-        ledger.index.move(old, new)
-        ledger.index.leases[seq] = fact.lease_until
-
-
-def _succeeded(ledger: Ledger, fact: f.Succeeded) -> None:
-    table, seq = ledger.table, fact.seq
-    old = table.get(seq) or _missing(fact)
-    new = table[seq] = folding.succeeded(old, fact)
-    ledger.rollup.succeeded(old, fact)
-    if old.key is None and old.unique is None and old.last is not None:
-        ledger.index.succeeded(new, old.last.instance)
-    else:
-        ledger.index.move(old, new)
-
-
-def _purged(ledger: Ledger, fact: f.Purged) -> None:
-    table, seq = ledger.table, fact.seq
-    old = table.get(seq) or _missing(fact)
-    plain = old.state is _SUCCEEDED and old.key is None and old.unique is None and old.deleted_at is None
-    if plain and old.origin != EXTERNAL:
-        del table[seq]
-        ledger.index.purged(old)
-    else:
-        ledger._apply_to_job(fact)
-
-
 def _ended(ledger: Ledger, fact: f.Ended) -> None:
-    old = ledger.table.get(fact.seq) or _missing(fact)
-    ledger._apply_to_job(fact)
+    old = ledger.table.get(fact.seq)
+    ledger.apply_to_job(fact)
+    assert old is not None, "else it could not be folded"
     ledger.rollup.ended(old, fact)
 
 
@@ -213,14 +186,10 @@ def _figured(ledger: Ledger, fact: f.Figured) -> None:
     ledger.rollup.restore(fact)
 
 
-def _missing(fact: f.JobFact) -> NoReturn:
-    raise ValueError(f"{type(fact).__name__} about job seq {fact.seq}, which is not there")
-
-
 def _refused(ledger: Ledger, fact: f.Refused) -> None:
     ledger.stale_refused += 1
     if fact.seq in ledger.table:
-        ledger._apply_to_job(fact)
+        ledger.apply_to_job(fact)
 
 
 def _queue_saved(ledger: Ledger, fact: f.QueueSaved) -> None:
@@ -285,19 +254,29 @@ def _key_linked(ledger: Ledger, fact: f.KeyLinked) -> None:
 
 def _exported(ledger: Ledger, fact: f.Exported) -> None:
     ledger.exported = max(fact.upto, ledger.exported or 0) if fact.on else None
+    if fact.on:
+        ledger.gone.difference_update(fact.gone)
+    else:
+        ledger.gone.clear()
+
+
+def _forgotten(ledger: Ledger, fact: f.Forgotten) -> None:
+    if ledger.exported is not None:
+        ledger.gone.update(fact.gone)
 
 
 def _audited(ledger: Ledger, fact: f.Audited) -> None:
-    ledger.audit.append(fact)
+    if not ledger.audit or ledger.audit[-1].at <= fact.at:
+        ledger.audit.append(fact)
+        return
+    entries = list(ledger.audit)  # one of another store has the place of its time
+    insort(entries, fact, key=lambda entry: entry.at)
+    ledger.audit = deque(entries, maxlen=AUDIT_KEPT)
 
 
-#: What is more than a change of one job by `fold`.
+#: What is more than a change of one job by `fold`, and is no run.
 APPLIES: Final[Mapping[type, Callable[[Ledger, Any], None]]] = {
-    f.Added: _added,
-    f.Claimed: _claimed,
-    f.Succeeded: _succeeded,
     f.Ended: _ended,
-    f.Purged: _purged,
     f.Refused: _refused,
     f.QueueSaved: _queue_saved,
     f.QueueDeleted: _queue_deleted,
@@ -314,5 +293,6 @@ APPLIES: Final[Mapping[type, Callable[[Ledger, Any], None]]] = {
     f.Audited: _audited,
     f.Recorded: _recorded,
     f.Exported: _exported,
+    f.Forgotten: _forgotten,
     f.Figured: _figured,
 }

@@ -15,6 +15,8 @@ from holdfast.job.model import PRIORITY_MAX, Job, OnWait, Queue
 from holdfast.job.state import FINAL, State
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from holdfast.job.ledger.links import StickyLine
 
 _SEQ_BITS: Final = 56
@@ -37,6 +39,28 @@ def due_key(job: Job) -> int:
 def end_key(job: Job) -> int:
     """Return the place of a finished job in the line of what retention purges."""
     return int((job.finished_at or 0.0) * 1e6) << _SEQ_BITS | job.seq
+
+
+def ready_keys(jobs: Iterable[Job]) -> list[int]:
+    """Return the places of many jobs in their queues. Those of one call mostly differ by their number alone."""
+    keys: list[int] = []
+    run_at, priority, front = -1.0, 0, 0
+    for job in jobs:
+        if job.run_at != run_at or job.priority != priority:
+            run_at, priority, front = job.run_at, job.priority, ready_key(job) & ~_SEQ_MASK
+        keys.append(front | job.seq)
+    return keys
+
+
+def end_keys(jobs: Iterable[Job]) -> list[int]:
+    """Return the places of many finished jobs in the line of what retention purges; mostly they ended together."""
+    keys: list[int] = []
+    finished_at, front = None, 0
+    for job in jobs:
+        if job.finished_at != finished_at:
+            finished_at, front = job.finished_at, end_key(job) & ~_SEQ_MASK
+        keys.append(front | job.seq)
+    return keys
 
 
 class Heap:
@@ -98,6 +122,29 @@ class Row(Heap):
         else:
             row.append(entry)
         self.live[seq] = entry
+
+    def add_all(self, entries: list[int]) -> None:
+        """Put many in line that are in none yet."""
+        row = self._row
+        line = [row[-1], *entries] if row else entries
+        if line == sorted(line):
+            row.extend(entries)
+            self.live.update(zip(map(seq_of, entries), entries, strict=True))
+        else:
+            for entry in entries:
+                self.add(seq_of(entry), entry)
+
+    def in_a_row(self) -> Iterator[int]:
+        """Yield the first entries, as far as they stand one behind the other with none to be sorted in between."""
+        self.first()  # what no longer counts goes from the front, and is not looked at again
+        heap, live, last = self._heap, self.live, -1
+        for entry in self._row:
+            if heap and heap[0] < entry:
+                return
+            # One that came back to its old place may stand there twice.
+            if entry != last and live.get(entry & _SEQ_MASK) == entry:
+                last = entry
+                yield entry
 
     def drop(self, seq: int) -> None:
         """As Heap. What no longer counts is dropped when it comes to the front, or when too much of it has gathered."""

@@ -84,7 +84,8 @@ def _numbers(ledger: Ledger, page: Page | None) -> range:
         return range(_oldest(ledger), ledger.next_seq)
     seq = checked_page(page)
     if page.newest_first:
-        return range(_oldest(ledger), ledger.next_seq if seq is None else seq)[::-1]
+        top = ledger.next_seq if seq is None else min(seq, ledger.next_seq)
+        return range(_oldest(ledger), top)[::-1]
     return range(max(_oldest(ledger), (seq or 0) + 1), ledger.next_seq)
 
 
@@ -109,10 +110,15 @@ def some_of(ledger: Ledger, which: JobFilter, numbers: Iterator[int], wanted: in
                 if len(found) == wanted:
                     return found, True
             if text:
-                room -= len(job.payload) >> _SEARCHED_AS_FAST
+                room -= search_weight(job)
         if room <= 0:
             return found, False
     return found, True
+
+
+def search_weight(job: Job) -> int:
+    """How many jobs without payload are looked at while a text is looked for in this one's."""
+    return len(job.payload) >> _SEARCHED_AS_FAST
 
 
 def page_from(items: list[Job], page: Page) -> JobPage:
@@ -125,18 +131,27 @@ def page_from(items: list[Job], page: Page) -> JobPage:
 
 def ended_page(items: Iterable[Job], page: Page) -> JobPage:
     """Return the page of all jobs that have ended, by when they did. The cursor is the last one's end and seq."""
+    return page_by_end(ended_behind(items, page)[: page.limit + 1], page)
+
+
+def ended_behind(items: Iterable[Job], page: Page) -> list[Job]:
+    """Return the jobs that have ended and stand behind the cursor of a page, by when they ended."""
     after = checked_end(page)
     places = sorted(((end_of(job), job.seq, job) for job in items), key=itemgetter(0, 1), reverse=page.newest_first)
     if after is not None:
         places = [one for one in places if (one[:2] < after if page.newest_first else one[:2] > after)]
-    return page_by_end([job for _, _, job in places[: page.limit + 1]], page)
+    return [job for _, _, job in places]
 
 
 def page_by_end(items: list[Job], page: Page) -> JobPage:
     """Return the page of one more ended job than it shows."""
     shown = items[: page.limit]
-    last = shown[-1] if len(items) > page.limit else None
-    return JobPage(items=tuple(shown), cursor=f"{end_of(last)}:{last.seq}" if last is not None else "")
+    return JobPage(items=tuple(shown), cursor=cursor_of(shown[-1], page) if len(items) > page.limit else "")
+
+
+def cursor_of(job: Job, page: Page) -> str:
+    """Return the cursor of a page that ends with a job."""
+    return f"{end_of(job)}:{job.seq}" if page.by_end else str(job.seq)
 
 
 def end_of(job: Job) -> int:
@@ -152,7 +167,7 @@ def with_final_states(which: JobFilter) -> JobFilter | None:
 
 def checked_end(page: Page) -> tuple[int, int] | None:
     """Return the end and the seq behind which a page begins. Raises ContentError for a page that can not be."""
-    _check_limit(page)
+    check_limit(page)
     if not page.cursor:
         return None
     at, _, seq = page.cursor.partition(":")
@@ -161,7 +176,8 @@ def checked_end(page: Page) -> tuple[int, int] | None:
     return int(at), int(seq)
 
 
-def _check_limit(page: Page) -> None:
+def check_limit(page: Page) -> None:
+    """Raise ContentError for a page of too many rows, or none."""
     if not 1 <= page.limit <= PAGE_MAX:
         raise ContentError(f"a page has 1 to {PAGE_MAX:,} rows, found limit={page.limit}.")
 
@@ -173,7 +189,7 @@ def bad_cursor(cursor: str) -> ContentError:
 
 def checked_page(page: Page) -> int | None:
     """Return the seq behind which a page begins; None: at the start. Raises ContentError for a page that can not be."""
-    _check_limit(page)
+    check_limit(page)
     cursor = page.cursor
     if not cursor:
         return None

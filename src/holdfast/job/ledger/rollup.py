@@ -14,7 +14,7 @@ from holdfast.job.figures import SUCCEEDED, Cell, Key, Packed, outcome_of
 from holdfast.job.state import Event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from holdfast.job.model import Job
 
@@ -37,8 +37,8 @@ _EXHAUST: Final = Event.EXHAUST
 _MICROS: Final = 1e6
 
 Times = dict[int, dict[Key, Packed]]
-#: queue, task, outcome, worker; when it was ready, claimed and ended
-_Noted = tuple[str, str, int, str, float, float, float]
+#: minute, queue, task, outcome, worker
+_Place = tuple[int, str, str, int, str]
 
 
 class RollUp:
@@ -47,7 +47,9 @@ class RollUp:
     def __init__(self) -> None:
         """Nothing has ended yet."""
         self.enabled = True
-        self._noted: list[_Noted] = []
+        # How long attempts waited and ran (microseconds), and their durations as the workers told them.
+        self._noted: dict[_Place, tuple[list[int], list[int], list[float | None]]] = {}
+        self._left = NOTED_MAX  # how many more are noted before they are counted
         self._open: dict[int, dict[Key, Cell]] = {}  # by minute; what is not packed yet
         self._minutes: Times = {}
         self._hours: Times = {}
@@ -55,38 +57,41 @@ class RollUp:
 
     # --- counting
 
-    def succeeded(self, job: Job, fact: f.Succeeded) -> None:
-        """Note a success. job: as it was before."""
-        self._note(job, SUCCEEDED, fact.at)
+    def succeeded(self, jobs: Sequence[Job], facts: Sequence[f.Succeeded]) -> None:
+        """Note successes. jobs: as they were before."""
+        self._note(jobs, facts, SUCCEEDED)
 
     def ended(self, job: Job, fact: f.Ended) -> None:
         """Note an attempt that ended otherwise. job: as it was before."""
-        self._note(job, outcome_of(fact.end, gave_up=fact.event is _EXHAUST), fact.at)
+        self._note((job,), (fact,), outcome_of(fact.end, gave_up=fact.event is _EXHAUST))
 
-    def _note(self, job: Job, outcome: int, at: float) -> None:
+    def _note(self, jobs: Sequence[Job], facts: Sequence[f.Succeeded | f.Ended], outcome: int) -> None:
         if not self.enabled:
             return
-        last: Any = job.last  # a job that ran has an attempt
-        started = last.started_at
-        ready = started if job.queued_at is None else job.queued_at
-        noted = self._noted
-        noted.append((job.queue, job.task, outcome, last.worker, ready, started, at))
-        if len(noted) >= NOTED_MAX:
+        alike: Any = None  # what was claimed and settled together is worked out once
+        for job, fact in zip(jobs, facts, strict=True):
+            last: Any = job.last  # a job that ran has an attempt
+            at, started, ready = fact.at, last.started_at, job.queued_at
+            these = (at, job.queue, job.task, last.worker, started, ready)
+            if these != alike:
+                alike = these
+                place = (int(at // MINUTE), *these[1:3], outcome, last.worker)
+                waits, runs, told = self._noted.setdefault(place, ([], [], []))
+                waited = int((started - ready) * _MICROS + 0.5) if ready is not None and started > ready else 0
+                ran = int((at - started) * _MICROS + 0.5) if at > started else 0
+            waits.append(waited)
+            runs.append(ran)
+            told.append(fact.duration)
+        self._left -= len(jobs)
+        if self._left <= 0:
             self._count()
 
     def _count(self) -> None:
-        groups: dict[tuple[int, str, str, int, str], tuple[list[int], list[int]]] = {}
-        for queue, task, outcome, worker, ready, started, at in self._noted:
-            place = (int(at // MINUTE), queue, task, outcome, worker)
-            group = groups.get(place)
-            if group is None:
-                group = groups[place] = ([], [])
-            group[0].append(int((started - ready) * _MICROS + 0.5) if started > ready else 0)
-            group[1].append(int((at - started) * _MICROS + 0.5) if at > started else 0)
-        self._noted.clear()
-        for (minute, queue, task, outcome, worker), (waited, ran) in groups.items():
+        noted, self._noted, self._left = self._noted, {}, NOTED_MAX
+        for (minute, queue, task, outcome, worker), (waited, ran, told) in noted.items():
             self._newest = max(self._newest, minute)
-            self._open.setdefault(minute, {}).setdefault(Key(queue, task, outcome, worker), Cell()).add(waited, ran)
+            cells = self._open.setdefault(minute, {})
+            cells.setdefault(Key(queue, task, outcome, worker), Cell()).add(waited, ran, told=told)
         self._pack(sorted(self._open)[:-1], PACKED_AT_ONCE)
 
     def _pack(self, minutes: list[int], most: int) -> None:
@@ -132,17 +137,37 @@ class RollUp:
                 found += cells.items()
         return found
 
+    def knows(self, span: int, number: int, key: Key) -> bool:
+        """Whether something was counted under this key in a minute or hour (span: MINUTES or HOURS)."""
+        self._count()
+        if span == MINUTES:
+            return key in self._minutes.get(number, {}) or key in self._open.get(number, {})
+        opened = (cells for minute, cells in self._open.items() if minute // HOUR == number)
+        return key in self._hours.get(number, {}) or any(key in cells for cells in opened)
+
+    def figures(self, span: int, first: int, last: int) -> list[f.Figured]:
+        """What was counted in each minute or hour from `first` to `last`, by number and key."""
+        found: list[f.Figured] = []
+        for number in self.numbers(span):
+            if first <= number <= last:
+                cells: dict[Key, Cell] = {}
+                for key, counted in self.minute(number) if span == MINUTES else self.hour(number):
+                    cell = cells.setdefault(key, Cell())
+                    counted.add_to(cell) if isinstance(counted, Packed) else cell.merge(counted)
+                found += [figured(span, number, key, cell.packed()) for key, cell in sorted(cells.items(), key=_key)]
+        return found
+
     # --- snapshots
 
     def facts(self) -> Iterator[list[f.Fact]]:
         """All of it as facts, in lists that a snapshot takes. The same figures are the same facts."""
         self._count()
-        self._pack(sorted(self._open), most=len(self._noted) + sum(map(len, self._open.values())))
+        self._pack(sorted(self._open), most=sum(map(len, self._open.values())))
         self._forget()
         batch: list[f.Fact] = []
         for span, times in ((MINUTES, self._minutes), (HOURS, self._hours)):
             for number, cells in sorted(times.items()):
-                batch += [_figured(span, number, key, packed) for key, packed in sorted(cells.items(), key=_by_key)]
+                batch += [figured(span, number, key, packed) for key, packed in sorted(cells.items(), key=_by_key)]
                 if len(batch) >= 1_000:
                     yield batch
                     batch = []
@@ -152,7 +177,7 @@ class RollUp:
         """Take what `facts` gave."""
         if not self.enabled:
             return
-        packed = Packed(fact.n, fact.waited, fact.ran, fact.waits, fact.runs)
+        packed = Packed(fact.n, fact.waited, fact.ran, fact.waits, fact.runs, fact.timed, fact.took)
         key = Key(fact.queue, fact.task, fact.outcome, fact.worker)
         if fact.span == HOURS:
             _add(self._hours, fact.number, key, packed)
@@ -165,8 +190,14 @@ def _by_key(item: tuple[Key, Packed]) -> Key:
     return item[0]
 
 
-def _figured(span: int, number: int, key: Key, packed: Packed) -> f.Figured:
-    return f.Figured(span, number, *key, packed.n, packed.waited, packed.ran, packed.waits, packed.runs)
+def _key(item: tuple[Key, Cell]) -> Key:
+    return item[0]
+
+
+def figured(span: int, number: int, key: Key, packed: Packed) -> f.Figured:
+    """Return what was counted under a key as a fact."""
+    figures = (packed.waits, packed.runs, packed.timed, packed.took)
+    return f.Figured(span, number, *key, packed.n, packed.waited, packed.ran, *figures)
 
 
 def _add(times: Times, number: int, key: Key, packed: Packed) -> None:

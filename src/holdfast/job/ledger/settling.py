@@ -13,6 +13,7 @@ import msgspec
 from holdfast.job import commands as c
 from holdfast.job import facts as f
 from holdfast.job.ledger.clean import clean, wait_seconds
+from holdfast.job.ledger.folding import SUCCEEDED_STATE
 from holdfast.job.model import CRASHES_MAX, RELEASES_MAX, SNOOZES_MAX, Attempt, Job
 from holdfast.job.retry import backoff
 from holdfast.job.state import End, Event, State
@@ -31,27 +32,42 @@ _ENCODER = msgspec.json.Encoder()
 
 def settle_all(
     ledger: Ledger, command: c.SettleAll, now: float, draw: Draw
-) -> Generator[f.Fact, None, list[c.Settled]]:
+) -> Generator[f.Some, None, list[c.Settled]]:
     """End attempts; each settlement stands alone."""
     table, running = ledger.table, ledger.index.leases  # a job under a lease is running, and the engine's own
     answers: list[c.Settled] = []
+    run: dict[int, f.Fact] = {}  # successes in a row, applied together before anything else is looked at
     for settlement in command.settlements:
-        claim = settlement.claim
-        seq = claim.ref
-        job = table.get(seq) if type(seq) is int else None
-        if job is None or job.token != claim.token or job.seq not in running:
-            answers.append((yield from _late(ledger, job, settlement, now)))
-            continue
-        fact = _succeeded(job, settlement, now) if type(settlement.ending) is c.Succeeded else None
-        yield fact if fact is not None else ending_fact(job, settlement, now, draw)
-        job = table[job.seq]
-        answers.append(c.Settled(job.id, claim.token, _APPLIED, job.state, job.run_at))
+        claim, ending = settlement.claim, settlement.ending
+        if type(ending) is c.Succeeded and type(claim.ref) is int:
+            job = table.get(claim.ref)
+            if job is not None and job.token == claim.token and (seq := job.seq) in running and seq not in run:
+                run[seq] = _succeeded(job, settlement, ending, now)
+                answers.append(c.Settled(job.id, job.token, _APPLIED, SUCCEEDED_STATE, job.run_at))
+                continue
+        if run:
+            yield list(run.values())
+            run = {}
+        answers.append((yield from _settle(ledger, settlement, now, draw)))
+    if run:
+        yield list(run.values())
     return answers
 
 
-def _succeeded(job: Job, settlement: c.Settlement[Job], now: float) -> f.Succeeded:
-    ending = settlement.ending
-    assert type(ending) is c.Succeeded
+def _settle(
+    ledger: Ledger, settlement: c.Settlement[Job], now: float, draw: Draw
+) -> Generator[f.Fact, None, c.Settled]:
+    """End an attempt in any other way than by a plain success, if its claim still stands."""
+    claim, table = settlement.claim, ledger.table
+    job = table.get(claim.ref) if type(claim.ref) is int else None
+    if job is None or job.token != claim.token or job.seq not in ledger.index.leases:
+        return (yield from _late(ledger, job, settlement, now))
+    yield ending_fact(job, settlement, now, draw)
+    job = table[job.seq]
+    return c.Settled(job.id, claim.token, _APPLIED, job.state, job.run_at)
+
+
+def _succeeded(job: Job, settlement: c.Settlement[Job], ending: c.Succeeded, now: float) -> f.Succeeded:
     data = None if ending.update is None else merged(job.data, ending.update)[0]
     return f.Succeeded(
         job.seq,

@@ -102,6 +102,9 @@ def _rest(ledger: Ledger) -> Iterator[list[f.Fact]]:
     yield list(ledger.audit)
     if ledger.exported is not None:
         yield [f.Exported(True, ledger.exported)]
+        gone = sorted(ledger.gone)
+        for start in range(0, len(gone), 10_000):
+            yield [f.Forgotten(tuple(gone[start : start + 10_000]))]
     yield from ledger.rollup.facts()
 
 

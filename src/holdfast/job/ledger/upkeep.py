@@ -79,7 +79,7 @@ def _extend(ledger: Ledger, seq: int, now: float, lease: float) -> c.Held:
 # --- lost and dead -------------------------------------------------------------------------------------------------
 
 
-def rescue(ledger: Ledger, command: c.Rescue, now: float, draw: Draw) -> Generator[f.Fact, None, c.Rescued]:
+def rescue(ledger: Ledger, command: c.Rescue, now: float, draw: Draw) -> Generator[f.Some, None, c.Rescued]:
     """End claims whose lease has passed, promote what is due, forget what retention lets go."""
     limit = command.limit
     expired = [seq for seq, until in ledger.index.leases.items() if until <= now][:limit]
@@ -170,7 +170,7 @@ def opened(ledger: Ledger, command: c.Open, now: float, draw: Draw) -> Generator
 # --- retention -----------------------------------------------------------------------------------------------------
 
 
-def _prune(ledger: Ledger, now: float, limit: int) -> Generator[f.Fact, None, int]:
+def _prune(ledger: Ledger, now: float, limit: int) -> Generator[f.Some, None, int]:
     pruned = 0
     for line in list(ledger.index.lines.values()):
         queue = line.queue
@@ -185,16 +185,18 @@ def _prune(ledger: Ledger, now: float, limit: int) -> Generator[f.Fact, None, in
 
 def _prune_line(
     ledger: Ledger, line: Line, ends: deque[int], keep: float | None, keep_count: int | None, now: float, limit: int
-) -> Generator[f.Fact, None, int]:
+) -> Generator[f.Some, None, int]:
     """Purge from the old end of a queue's finished jobs. Entries of jobs that have moved on are dropped on the way."""
-    pruned = 0
     states = (State.SUCCEEDED,) if ends is line.succeeded else (State.FAILED, State.CANCELED)
+    name, get = line.queue.name, ledger.table.get
+    purged: dict[int, f.Fact] = {}
     for _ in range(len(ends)):
-        if pruned >= limit:
+        if len(purged) >= limit:
             break
         entry = ends[0]
-        job = ledger.table.get(seq_of(entry))
-        if job is None or job.state not in states or job.queue != line.queue.name or end_key(job) != entry:
+        seq = seq_of(entry)
+        job = get(seq)
+        if job is None or job.state not in states or job.queue != name or end_key(job) != entry or seq in purged:
             ends.popleft()
             continue
         if not _lapsed(job, keep, keep_count, len(ends), now) or _spared(ledger, job, now):
@@ -203,9 +205,10 @@ def _prune_line(
         if job.unique is not None and _answers_for_unique(ledger, job, now):
             ends.append(entry)  # its window is still open: the record must answer for its unique key
             continue
-        yield f.Purged(job.seq, lapsed=True)
-        pruned += 1
-    return pruned
+        purged[seq] = f.Purged(seq, lapsed=True)
+    if purged:
+        yield list(purged.values())
+    return len(purged)
 
 
 def _spared(ledger: Ledger, job: Job, now: float) -> bool:

@@ -123,6 +123,7 @@ def canonical(ledger: Ledger) -> str:
         sorted(ledger.operations.items()),
         sorted(ledger.links.items()),
         [ledger.epoch, ledger.next_seq, ledger.stale_refused],
+        [ledger.exported, sorted(ledger.gone)],
         list(ledger.rollup.facts()),
     ]
     digest.update(msgspec.msgpack.encode(rest))

@@ -78,6 +78,8 @@ class Changes:
 
     def _take_of_job(self, fact: f.JobFact) -> None:
         seq = fact.seq
+        if type(fact) is f.Purged and not fact.lapsed:
+            self.rest.append(f.Forgotten((seq,)))  # an exporter, if there is one, is still to be told
         job = self.new.get(seq)
         if job is None:
             if type(fact) is f.Purged:
@@ -177,7 +179,7 @@ class Folder:
 def note(rollup: RollUp, job: Job, fact: f.JobFact) -> None:
     """Count an attempt that ended, as a ledger does. job: as it was before."""
     if type(fact) is f.Succeeded:
-        rollup.succeeded(job, fact)
+        rollup.succeeded((job,), (fact,))
     elif type(fact) is f.Ended:
         rollup.ended(job, fact)
 

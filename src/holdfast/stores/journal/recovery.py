@@ -13,7 +13,7 @@ from holdfast.errors import StoreCorrupt
 from holdfast.job.ledger import Ledger, snapshot
 from holdfast.stores.journal.frames import apply_frame
 from holdfast.stores.ledger_feed import Marks
-from holdfast.wal import Notice, Recovery
+from holdfast.wal import COUNT_BITS, Notice, Recovery
 from holdfast.wal.frame import frame_size
 
 if TYPE_CHECKING:
@@ -78,8 +78,9 @@ def recover(files: Files, options: JournalOptions, serve: Callable[[Recovery], L
         raise
     if options.freeze:
         freeze(ledger)
-    # The log knows of restores, whose epoch rises by more than one: tokens follow the higher.
-    ledger.epoch = max(ledger.epoch, log.epoch - 1)
+    # The log knows of restores, whose epoch rises by more than one, and which have a number of their own.
+    ledger.salt, count = divmod(log.epoch, 1 << COUNT_BITS)
+    ledger.epoch = max(ledger.epoch, count - 1)
     found = recovery.snapshot
     recovered = Recovered(
         seconds=time.perf_counter() - begin,
@@ -90,7 +91,7 @@ def recover(files: Files, options: JournalOptions, serve: Callable[[Recovery], L
         facts=counts.facts,
         log_bytes=counts.log_bytes,
         jobs=len(ledger.table),
-        epoch=log.epoch,
+        epoch=count,
         fresh=recovery.fresh,
         notices=tuple(recovery.notices),
     )

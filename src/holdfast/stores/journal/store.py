@@ -22,8 +22,7 @@ import msgspec
 
 from holdfast.errors import HoldfastError, StoreClosed, StoreUnavailable
 from holdfast.job import commands as c
-from holdfast.job.ledger import decide
-from holdfast.job.ledger.ledger import APPLIES
+from holdfast.job.ledger import execute
 from holdfast.job.model import OperationState
 from holdfast.store import Capabilities
 from holdfast.stores.journal.admission import bytes_of, is_essential
@@ -172,7 +171,7 @@ class JournalStore(LedgerStore):
             log.admit(bytes_of(command, log.payload_limit), essential=is_essential(command))
             facts: list[Fact] = []
             try:
-                answer = self._carry_out(command, facts)
+                _, answer = execute(self.ledger, command, self.now(), self._draw, facts)
                 if facts:
                     self._write(log, facts)
                     if self._marks is not None:
@@ -184,22 +183,6 @@ class JournalStore(LedgerStore):
                     self._fail(error)
                 raise
             return facts, answer
-
-    def _carry_out(self, command: object, facts: list[Fact]) -> Any:
-        """As `execute`, but the facts stand in `facts` before they are applied, also when something breaks."""
-        decision = decide(self.ledger, command, self.now(), self._draw)
-        ledger, special, keep, following = self.ledger, APPLIES.get, facts.append, decision.__next__
-        while True:
-            try:
-                fact = following()
-            except StopIteration as end:
-                return end.value
-            keep(fact)
-            apply = special(type(fact))  # `ledger.apply`, without a call for each fact
-            if apply is not None:
-                apply(ledger, fact)
-            else:
-                ledger.apply(fact)
 
     def _number(self) -> int:
         assert self._log is not None, "it is open"

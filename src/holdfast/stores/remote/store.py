@@ -24,11 +24,13 @@ from holdfast.wire.documents import EnqueuedDoc, JobDoc, PageDoc, claims_of, job
 from holdfast.wire.newjobs import new_job_doc
 from holdfast.wire.orders import operation_of, ordered_of, request_doc
 from holdfast.wire.problems import MEDIA_TYPE, Problem, error_of, http_problem
+from holdfast.wire.records import FigureDoc, FiguresOf, RecordsBatch, audit_doc, figure_doc, figure_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from holdfast.clock import Clock
+    from holdfast.job.facts import Figured
     from holdfast.job.model import Definition, Job, NewJob, Operation, Schedule
     from holdfast.stores.remote.http import Answer, HttpClient
 
@@ -339,6 +341,19 @@ class RemoteStore:
             "POST", "/import", list[r.RulingDoc], body, timeout=120.0, repeatable=True
         )
         return [c.Ruling(doc.id, doc.done, doc.why) for doc in docs]
+
+    async def import_records(self, records: c.ImportRecords) -> int:
+        """Take in figures and audit entries of another store; tell how many were not there."""
+        figures, audit = tuple(map(figure_doc, records.figures)), tuple(map(audit_doc, records.audit))
+        body = RecordsBatch(figures=figures, audit=audit)
+        answer: r.Count = await self.ask("POST", "/import/records", r.Count, body, timeout=120.0, repeatable=True)
+        return answer.count
+
+    async def kept_figures(self, span: int, first: int, last: int) -> list[Figured]:
+        """What was counted in minutes or hours (span: 60 or 3,600), from the `first` to the `last` since the epoch."""
+        body = FiguresOf(span=span, first=first, last=last)
+        docs: list[FigureDoc] = await self.ask("POST", "/store/figures", list[FigureDoc], body, repeatable=True)
+        return [figure_of(doc) for doc in docs]
 
     # --- reads
 

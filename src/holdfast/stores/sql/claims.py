@@ -9,10 +9,11 @@ from msgspec.structs import replace
 from holdfast.job import commands as c
 from holdfast.job import facts as f
 from holdfast.job.state import State
+from holdfast.stores.sql.attempts import attempts_of, with_past
 from holdfast.stores.sql.links import load_links
 from holdfast.stores.sql.rows import RUNNING, STICKY, STICKY_SUSPECT, job_from
 from holdfast.stores.sql.schema import JOB_COLUMNS
-from holdfast.stores.sql.slice import JOBS, Need, Slice, do, load, with_past
+from holdfast.stores.sql.slice import JOBS, Need, Slice, do, load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,7 +63,8 @@ def claim_by_rules(step: Step, want: c.Want, epoch: int) -> Script[list[c.Claim[
         )
         part = yield from _candidates(step, rest, epoch)
         facts, claims = yield from do(step, part, rest)
-        items += claims.items
+        items += [claim for claim in claims.items if claim.ref not in part.damaged]
+        step.damaged |= {seq: part.damaged[seq] for claim in claims.items if (seq := claim.ref) in part.damaged}
         for place, one in enumerate(want.queues):
             left[place] -= sum(claim.queue == one.queue for claim in claims.items)
         held_back = any(type(fact) is f.Paused for fact in facts)
@@ -88,7 +90,7 @@ def _candidates(step: Step, want: c.Want, epoch: int) -> Script[Slice]:
         yield from _take_own(step, part, want.instance, most)
     keys = sorted({job.key for job in part.loaded.values() if job.key is not None and job.task in ledger.stopped})
     if keys:
-        part.take((yield db.q(f"{JOBS} WHERE lane_key {{texts}} AND lane > 0 ORDER BY seq {{lock}}", keys)))
+        part.take((yield db.q(f"{JOBS}{{by_lane}} WHERE lane_key {{texts}} AND lane > 0 ORDER BY seq {{lock}}", keys)))
     part.take((yield db.q(f"{JOBS} WHERE {{runs_at}} = ? AND {{is_running}} AND suspect = 1", want.instance)))
     for seq, past in (yield from _past(step, part)).items():
         part.loaded[seq] = with_past(part.loaded[seq], past)
@@ -120,8 +122,6 @@ def _take_own(step: Step, part: Slice, instance: str, most: Mapping[str, int]) -
 
 
 def _past(step: Step, part: Slice) -> Script[dict[int, list[Any]]]:
-    from holdfast.stores.sql.slice import attempts_of
-
     tried = [seq for seq, job in part.loaded.items() if job.attempt > 0]
     if not tried:
         return {}

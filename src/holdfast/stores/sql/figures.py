@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from holdfast.job.figures import Cell, Key, Packed
 from holdfast.stores.sql.filters import storable
 from holdfast.stores.sql.stats import MINUTE
+from holdfast.stores.sql.tally import tidy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,12 +27,13 @@ BATCH: Final = 500
 MINUTES_KEPT, HOURS_KEPT = 169, 2_160
 
 _OVER: Final = (
-    "SELECT minute, queue, task, outcome, instance, worker, n, waited, ran, waits, runs FROM {stat} WHERE minute < ?"
+    "SELECT minute, queue, task, outcome, instance, worker, n, waited, ran, waits, runs, timed, took FROM {stat}"
+    " WHERE minute < ?"
     " ORDER BY minute, queue, task, outcome, instance LIMIT ? {lock}"
 )
 _GONE: Final = "DELETE FROM {stat} WHERE minute = ? AND queue = ? AND task = ? AND outcome = ? AND instance = ?"
 _KNOWN: Final = (
-    "SELECT number, queue, task, outcome, worker, n, waited, ran, waits, runs FROM {stat_sum}"
+    "SELECT number, queue, task, outcome, worker, n, waited, ran, waits, runs, timed, took FROM {stat_sum}"
     " WHERE span = ? AND number {ints} {lock}"
 )
 _OLD: Final = "DELETE FROM {stat_sum} WHERE span = ? AND number < ?"
@@ -52,6 +54,7 @@ def merge(step: Step) -> Script[bool]:
     hour = now // MINUTE // 60
     yield db.q(_OLD, MINUTES, (hour - MINUTES_KEPT) * 60)
     yield db.q(_OLD, HOURS, hour - HOURS_KEPT)
+    yield from tidy(step, hour - MINUTES_KEPT)
     return len(rows) == BATCH
 
 
@@ -75,12 +78,13 @@ def _place(item: tuple[tuple[int, Key], Cell]) -> tuple[int, Key]:
 
 def _row(span: int, place: tuple[int, Key], cell: Cell) -> Row:
     packed = cell.packed()
-    return (span, place[0], *place[1], packed.n, packed.waited, packed.ran, packed.waits, packed.runs)
+    counts = (packed.n, packed.waited, packed.ran, packed.waits, packed.runs, packed.timed, float(packed.took))
+    return (span, place[0], *place[1], *counts)
 
 
 def _packed(values: Iterable[Any]) -> Packed:
-    n, waited, ran, waits, runs = values
-    return Packed(int(n), int(waited), int(ran), bytes(waits), bytes(runs))
+    n, waited, ran, waits, runs, timed, took = values
+    return Packed(int(n), int(waited), int(ran), bytes(waits), bytes(runs), int(timed), int(took))
 
 
 def counted(step: Step, span: int, first: int, queue: str | None, task: str | None) -> Script[list[Counted]]:
@@ -91,13 +95,30 @@ def counted(step: Step, span: int, first: int, queue: str | None, task: str | No
             return []
         if value is not None:
             words, args = f"{words} AND {column} = ?", [*args, value]
-    columns = "queue, task, outcome, worker, n, waited, ran, waits, runs"
     text = (
-        f"SELECT minute, 1, {columns} FROM {{stat}} WHERE minute >= ?{words}"
-        f" UNION ALL SELECT number, 0, {columns} FROM {{stat_sum}} WHERE span = ? AND number >= ?{words}"
+        f"SELECT minute, 1, {_COLUMNS} FROM {{stat}} WHERE minute >= ?{words}"
+        f" UNION ALL SELECT number, 0, {_COLUMNS} FROM {{stat_sum}} WHERE span = ? AND number >= ?{words}"
     )
     minutes = span // MINUTES
     rows = yield step.db.q(text, first * minutes, *args, span, first, *args)
+    return _counted(rows, minutes)
+
+
+_COLUMNS: Final = "queue, task, outcome, worker, n, waited, ran, waits, runs, timed, took"
+_BETWEEN: Final = (
+    f"SELECT minute, 1, {_COLUMNS} FROM {{stat}} WHERE minute >= ? AND minute < ?"
+    f" UNION ALL SELECT number, 0, {_COLUMNS} FROM {{stat_sum}} WHERE span = ? AND number >= ? AND number <= ?"
+)
+
+
+def counted_between(step: Step, span: int, first: int, last: int) -> Script[list[Counted]]:
+    """What ended in the minutes or hours from `first` to `last`, counted from the epoch. One key may come often."""
+    minutes = span // MINUTES
+    rows = yield step.db.q(_BETWEEN, first * minutes, (last + 1) * minutes, span, first, last)
+    return _counted(rows, minutes)
+
+
+def _counted(rows: Iterable[Row], minutes: int) -> list[Counted]:
     return [
         (number // minutes if is_minute else number, Key(queue, task, outcome, worker), _packed(values))
         for number, is_minute, queue, task, outcome, worker, *values in rows

@@ -110,11 +110,42 @@ def page(db: Dialect, which: JobFilter, after: int | None, limit: int, *, newest
     own = db.listed(which, after, limit, newest_first=newest_first)
     if own is not None:
         return own
-    live, done = where(db, which, ended=False), where(db, which, ended=True)
-    if after is not None:
-        sign = "<" if newest_first else ">"
-        live, done = live.among("seq", sign, after), done.among("seq", sign, after)
+    live, done = behind(db, which, after, newest_first=newest_first)
     return merged(db, live, done, "DESC" if newest_first else "ASC", limit)
+
+
+def behind(db: Dialect, which: JobFilter, after: int | None, *, newest_first: bool) -> tuple[Where, Where]:
+    """Return the conditions of a filter on both tables, for what stands behind a seq (None: for all)."""
+    live, done = where(db, which, ended=False), where(db, which, ended=True)
+    if after is None:
+        return live, done
+    sign = "<" if newest_first else ">"
+    return live.among("seq", sign, after), done.among("seq", sign, after)
+
+
+def places(db: Dialect, which: JobFilter, after: int | None, limit: int, *, newest_first: bool) -> Statement:
+    """Return the statement of the seq and created_at of the rows of such a page."""
+    order = "DESC" if newest_first else "ASC"
+    own = db.listed(which, after, limit, newest_first=newest_first)
+    if own is not None:
+        return own._replace(sql=f"SELECT seq, created_at FROM ({own.sql}) AS listed ORDER BY seq {order}")
+    live, done = behind(db, which, after, newest_first=newest_first)
+    tail = f"ORDER BY seq {order} LIMIT {int(limit)}"
+    text = (
+        f"SELECT * FROM (SELECT seq, created_at FROM {{job}} WHERE {live.sql} {tail}) AS l "
+        f"UNION ALL SELECT * FROM (SELECT seq, created_at FROM {{done}} WHERE {done.sql} {tail}) AS d {tail}"
+    )
+    return db.q(text, *live.args, *done.args)
+
+
+def some(db: Dialect, which: JobFilter, seqs: Sequence[int]) -> Statement:
+    """Return the statement of the rows that match among these, in no order."""
+    live, done = where(db, which, ended=False), where(db, which, ended=True)
+    text = (
+        f"SELECT {_LIVE_COLUMNS}, {db.no_end} FROM {{job}} WHERE seq {{ints}} AND {live.sql} "
+        f"UNION ALL SELECT {_DONE_COLUMNS} FROM {{done}} WHERE seq {{ints}} AND {done.sql}"
+    )
+    return db.q(text, list(seqs), *live.args, list(seqs), *done.args)
 
 
 def span(db: Dialect, which: JobFilter, after: int, upto: int, limit: int) -> Statement:
@@ -133,6 +164,7 @@ def by_end(
     limit: int,
     *,
     newest_first: bool,
+    columns: str = _DONE_COLUMNS,
 ) -> Statement:
     """Return the statement of `limit` ended jobs of each line (a queue and a stored state) behind an end and a seq."""
     sign, order = ("<", "DESC") if newest_first else (">", "ASC")
@@ -141,7 +173,7 @@ def by_end(
     for queue, code in lines:
         behind = "" if after is None else f" AND finished_at {sign}= ? AND (finished_at <> ? OR seq {sign} ?)"
         parts.append(
-            f"SELECT * FROM (SELECT {_DONE_COLUMNS} FROM {{done}} WHERE queue = ? AND state = {int(code)}{behind}"
+            f"SELECT * FROM (SELECT {columns} FROM {{done}} WHERE queue = ? AND state = {int(code)}{behind}"
             f" AND {done.sql} ORDER BY finished_at {order}, seq {order} LIMIT {int(limit)}) AS l{len(parts)}"
         )
         args += [queue, *(() if after is None else (after[0], after[0], after[1])), *done.args]

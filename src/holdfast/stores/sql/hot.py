@@ -7,21 +7,29 @@ with locks; a dialect that can do the same in one statement brings its own `Hot`
 from __future__ import annotations
 
 from collections import Counter
-from types import SimpleNamespace
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.job import commands as c
+from holdfast.job.figures import timing
 from holdfast.job.ledger.claiming import PROMOTE_BATCH
 from holdfast.job.ledger.enqueueing import accept, check_batch, starts_at
 from holdfast.job.model import Queue
 from holdfast.job.state import State
+from holdfast.stores.sql.apart import readable
+from holdfast.stores.sql.attempts import attempts_of
 from holdfast.stores.sql.claims import claim_by_rules, claim_of, claimed_row
+from holdfast.stores.sql.feed import EXPORTER
+from holdfast.stores.sql.lanes import lock_lanes
 from holdfast.stores.sql.links import look
+from holdfast.stores.sql.moment import refuse_old_view
 from holdfast.stores.sql.rows import RUNNING, SUCCEEDED, first_token, micros, new_row, seconds, seconds_or_none, tail_of
 from holdfast.stores.sql.schema import DONE_COLUMNS, JOB_COLUMNS
-from holdfast.stores.sql.slice import JOBS, Need, attempts_of, carry_out, queue_row
+from holdfast.stores.sql.slice import JOBS, Need, carry_out
 from holdfast.stores.sql.stats import SUCCEEDED as SUCCESS
 from holdfast.stores.sql.stats import Ended, roll_up
+from holdfast.stores.sql.tally import Tally
+from holdfast.stores.sql.things import queue_row
 from holdfast.stores.sql.upkeep import next_due, promote
 
 if TYPE_CHECKING:
@@ -55,7 +63,7 @@ _MOVE: Final = (
     + ", ?, ?, ?, ?, NULL FROM {job} WHERE seq = ?"
 )
 _HELD: Final = (
-    "SELECT seq, token, id, queue, task, run_at, queued_at, started_at, instance, worker FROM {job}"
+    "SELECT seq, token, id, queue, task, run_at, queued_at, started_at, instance, worker FROM {job}{by_seq}"
     " WHERE seq {ints} AND state = 3 AND lane_key IS NULL ORDER BY seq {lock}"
 )
 
@@ -95,7 +103,7 @@ class Hot:
         rows = [new_row(new, micros(starts_at(new, at)) if new.run_at or new.delay else now, now) for new in jobs]
         seqs = yield from self.add_plain(step, rows)
         step.ready |= {new.queue for new in jobs}
-        return [c.Enqueued(_NEW, _accepted(seq, new, at)) for seq, new in zip(seqs, jobs, strict=True)]
+        return [c.Enqueued(_NEW, accept(seq, new, at)) for seq, new in zip(seqs, jobs, strict=True)]
 
     def add_plain(self, step: Step, rows: Sequence[Row]) -> Script[list[int]]:
         """Store the rows of new plain jobs; return their numbers."""
@@ -114,14 +122,18 @@ class Hot:
         rows = yield step.db.q("SELECT name FROM {queue} WHERE name {texts}", list(names))
         missing = sorted(names - {name for (name,) in rows})
         if missing:
-            now = seconds((yield from step.now()))
+            # Not the step's time, which is read when all locks are held: to make a queue one may have to wait for others.
+            now = seconds((yield from step.db.now()))
             made = [queue_row(Queue(name=name, created_at=now, updated_at=now)) for name in missing]
             yield from step.db.insert_missing("queue", made)
 
     def enqueue_by_rules(self, step: Step, command: c.Enqueue) -> Script[list[c.Enqueued]]:
         """Store jobs whose ids or keys have to be looked at."""
         jobs = command.jobs
-        yield from step.db.lock("key", {new.key for new in jobs if new.key is not None})
+        if any(new.own_id or new.unique is not None for new in jobs):
+            yield from refuse_old_view(step)
+        yield from self.make_queues(step, {new.queue for new in jobs})
+        yield from lock_lanes(step, {new.key for new in jobs if new.key is not None})
         yield from step.db.lock("id", {new.id for new in jobs})
         need = Need(
             ids=sorted({new.id for new in jobs}),
@@ -129,6 +141,7 @@ class Hot:
             queues=sorted({new.queue for new in jobs}),
             tasks=sorted({new.task for new in jobs}),
             attempts=True,
+            asks=True,
         )
         _, answers = yield from carry_out(step, command, need)
         found: list[c.Enqueued] = answers
@@ -201,7 +214,11 @@ class Hot:
         tried = [row[0] for row in rows if row[_ATTEMPT]]
         past = (yield from attempts_of(step, tried)) if tried else {}
         own = 0.0 if lease == micros(want.lease) else lease / 1e6
-        return [claim_of(claimed_row(row, epoch, who, now, until), until, past.get(row[0]), own) for row in rows]
+
+        def claim(row: Row) -> c.Claim[Job]:
+            return claim_of(claimed_row(row, epoch, who, now, until), until, past.get(row[0]), own)
+
+        return readable(step, rows, _number, claim)
 
     # --- settle
 
@@ -241,27 +258,26 @@ class Hot:
         if moves:
             yield from self.move(step, moves)
             yield from db.delete("job", "seq", [row[0] for row in ended])
-            yield from db.feed.ended(step, [row[0] for row in ended])
-            yield from self.count_ended(step, ended)
+            durations = [move[_DURATION] for move in moves]
+            successes = list(map(_success, ended, durations, repeat(now)))
+            yield from self.count_successes(step, successes, [row[0] for row in ended])
         return answers
 
     def move(self, step: Step, moves: Sequence[Row]) -> Script[None]:
         """Copy live rows to the history as succeeded: (updated_at, finished_at, duration, result, tail, seq) of each."""
         yield step.db.many(_MOVE, moves)
 
-    def count_ended(self, step: Step, ended: Sequence[Row]) -> Script[None]:
-        """Count the successes of rows as _HELD reads them."""
-        now = yield from step.now()
-        yield from self.count_successes(step, [_success(row, now) for row in ended])
-
-    def count_successes(self, step: Step, ended: Sequence[Ended]) -> Script[None]:
-        """Count successes, and tell of the room that they made."""
-        counts = Counter([one.queue for one in ended])
-        yield from step.db.add("tally", [(queue, SUCCEEDED, step.db.shard, n) for queue, n in sorted(counts.items())])
-        limited = yield step.db.q(
-            "SELECT name FROM {queue} WHERE fleet_limit IS NOT NULL AND name {texts}", list(counts)
-        )
-        step.ready |= {name for (name,) in limited}
+    def count_successes(self, step: Step, ended: Sequence[Ended], seqs: Sequence[int]) -> Script[None]:
+        """Count successes, tell of the room that they made, and an exporter, if there is one, of the jobs."""
+        tally = Tally()
+        for one in ended:
+            tally.count((one.queue, one.task, one.worker, SUCCEEDED), one.n, one.timed, one.took)
+        yield from tally.write(step, step.db.shard)
+        text = "SELECT name FROM {queue} WHERE fleet_limit IS NOT NULL AND name {texts}" + step.db.feed.asked
+        names = {name for (name,) in (yield step.db.q(text, sorted({one.queue for one in ended})))}
+        if EXPORTER in names:
+            yield from step.db.feed.ended(step, seqs)
+        step.ready |= names - {EXPORTER}
         step.ended = True
         yield from roll_up(step, ended)
 
@@ -275,24 +291,26 @@ class Hot:
         return settled
 
 
+def _number(row: Row) -> int:
+    number: int = row[0]
+    return number
+
+
+_DURATION: Final = 2  # in what `move` is told of a job
 _TASK: Final = JOB_COLUMNS.index("task")
 _ATTEMPT: Final = JOB_COLUMNS.index("attempt")
 assert RUNNING == 3, "the statements above say so"
 
 
-def _success(row: Row, now: int) -> Ended:
+def _success(row: Row, duration: float | None, now: int) -> Ended:
+    """Return what is counted of a success; `row` as _HELD reads it."""
     _, _, _, queue, task, _, queued_at, started_at, instance, worker = row
     waited = 0 if queued_at is None else max(0, started_at - queued_at)
-    return Ended(queue, task, SUCCESS, instance, worker, waited, max(0, now - started_at))
+    return Ended(queue, task, SUCCESS, instance, worker, waited, max(0, now - started_at), *timing(duration))
 
 
 def _plain(new: NewJob) -> bool:
     return new.unique is None and new.key is None and not new.own_id and new.sticky is None
-
-
-def _accepted(seq: int, new: NewJob, now: float) -> Job:
-    counter: Any = SimpleNamespace(next_seq=seq)
-    return accept(counter, new, now)
 
 
 def _moves(one: c.Settlement[Job]) -> bool:

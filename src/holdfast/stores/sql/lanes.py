@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from holdfast.stores.sql.moment import refuse_old_view
 from holdfast.stores.sql.rows import STICKY
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _HEADS: Final = (
     " GROUP BY lane_key"
 )
 #: Others may be claiming a head just now. Who looks for the new head waits for them first.
-_TAKEN: Final = "SELECT seq FROM {job} WHERE lane_key {texts} AND ready > 0 {lock}"
+_TAKEN: Final = "SELECT seq FROM {job}{by_lane} WHERE lane_key {texts} AND ready > 0 {lock}"
 _DROP: Final = "UPDATE {job} SET ready = 0 WHERE lane_key {texts} AND ready > 0 AND NOT seq {ints}"
 _RAISE: Final = (
     "UPDATE {job} SET ready = CASE WHEN sticky IS NOT NULL THEN 3 + suspect WHEN suspect = 1 THEN 2 ELSE 1 END"
@@ -45,6 +46,7 @@ def nobody(service: str) -> str:
 def lock_lanes(step: Step, keys: Collection[str]) -> Script[None]:
     """Keep the lines of these keys as they are. To be done before their jobs are locked."""
     if keys:
+        yield from refuse_old_view(step)
         yield from step.db.lock("key", keys)
 
 

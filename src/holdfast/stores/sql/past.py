@@ -1,60 +1,64 @@
 """What a history asks for beside the reads of the port: figures that the database adds up, and jobs that were tried.
 
-Plain successes, which are nearly all of a history, are counted by the database. What else a job may have been through
-stands in its encoded attempts; such jobs are read in slices, and added up by whoever asked.
+What has ended is counted in the tally, attempts hour by hour in the roll-up, so that no figure costs more when the history is
+longer. A search for attempts looks into the encoded ones, in slices of the jobs that have changed since.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from holdfast.job.figures import end_of
 from holdfast.stores.sql import filters
+from holdfast.stores.sql.figures import HOURS
 from holdfast.stores.sql.reads import SLICE, whole
-from holdfast.stores.sql.rows import ELSEWHERE, STATES, SUCCEEDED, micros
+from holdfast.stores.sql.rows import ELSEWHERE, HIDDEN, STATES, micros
 
 if TYPE_CHECKING:
     from holdfast.job.model import Job
-    from holdfast.job.state import State
+    from holdfast.job.state import End, State
     from holdfast.stores.sql.script import Script, Step
 
-_HOUR: Final = 3_600.0
-_LIVE: Final = f"SELECT queue, state, count(*), 0, NULL FROM {{job}} WHERE state < {ELSEWHERE}"
-_ENDED: Final = (
-    f"SELECT queue, state, count(*), count(CASE WHEN state = {SUCCEEDED} THEN duration END),"
-    f" sum(CASE WHEN state = {SUCCEEDED} THEN duration END)"
-    f" FROM {{done}} WHERE state < {ELSEWHERE} AND deleted_at IS NULL"
-)
+_LIVE: Final = f"SELECT queue, state, count(*), 0, 0 FROM {{job}} WHERE state < {ELSEWHERE}"
+_TOLD: Final = f"SELECT queue, state, sum(n), sum(timed), sum(took) FROM {{tally}} WHERE state < {HIDDEN}"
+_OF_WORKER: Final = " AND worker = ?"
+#: Hours by outcome: of the engine's attempts, those of minutes that are not merged yet, and of those that ended elsewhere.
 _HOURS: Final = (
-    f"SELECT {{hour_ended}}, count(*), count(duration), sum(duration) FROM {{done}}"
-    f" WHERE state = {SUCCEEDED} AND deleted_at IS NULL AND finished_at >= ?"
+    "SELECT number, outcome, sum(n), sum(timed), sum(took) FROM {stat_sum} WHERE span = ? AND number >= ?@WORKER@"
+    " GROUP BY number, outcome UNION ALL"
+    " SELECT {hour_of_minute}, outcome, sum(n), sum(timed), sum(took) FROM {stat} WHERE minute >= ?@WORKER@"
+    " GROUP BY {hour_of_minute}, outcome UNION ALL"
+    " SELECT hour, outcome, sum(n), sum(timed), sum(took) FROM {report} WHERE hour >= ?@WORKER@ GROUP BY hour, outcome"
 )
-_OF_WORKER: Final = " AND worker = ? AND instance IS NOT NULL"
 
-#: Queue, state, how many jobs, how many of them are successes that were timed, and how long these took in seconds.
-Counted = tuple[str, "State", int, int, float]
-#: When the hour began, how many jobs succeeded in it, how many of them were timed, and how long these took in seconds.
-Hour = tuple[float, int, int, float]
+#: Queue, state, how many jobs, how many successes were timed, and how long these took in microseconds.
+Counted = tuple[str, "State", int, int, int]
+#: Hours since the epoch, how the attempts ended, how many, of how many the duration is known, and what these took in
+#: microseconds.
+Hour = tuple[int, "End", int, int, int]
 
 
 def job_figures(step: Step, worker: str) -> Script[list[Counted]]:
-    """Count the engine's jobs by the worker of their newest attempt (empty: all jobs)."""
+    """Count jobs, and records of others, by the worker of their newest attempt (empty: all jobs)."""
     found: list[Counted] = []
     if not filters.storable(worker):
         return found
-    for text in (_LIVE, _ENDED):
-        where, args = (_OF_WORKER, (worker,)) if worker else ("", ())
-        for queue, code, count, timed, took in (yield step.db.q(f"{text}{where} GROUP BY queue, state", *args)):
-            found.append((queue, STATES[code], int(count), int(timed), float(took or 0.0)))
+    where, args = (_OF_WORKER, (worker,)) if worker else ("", ())
+    for text in (_LIVE, _TOLD):
+        for queue, code, *counts in (yield step.db.q(f"{text}{where} GROUP BY queue, state", *args)):
+            count, timed, took = map(int, counts)
+            found.append((queue, STATES[code % ELSEWHERE], count, timed, took))
     return found
 
 
-def hour_figures(step: Step, worker: str, since: float) -> Script[list[Hour]]:
-    """Count the engine's jobs that succeeded since then, by hour."""
+def hour_figures(step: Step, worker: str, first: int) -> Script[list[Hour]]:
+    """Count the attempts that ended, by hour, from the `first` on (hours since the epoch); an hour may come often."""
     if not filters.storable(worker):
         return []
     where, args = (_OF_WORKER, (worker,)) if worker else ("", ())
-    rows = yield step.db.q(f"{_HOURS}{where} GROUP BY {{hour_ended}}", micros(since), *args)
-    return [(int(hour) * _HOUR, int(count), int(timed), float(took or 0.0)) for hour, count, timed, took in rows]
+    text = _HOURS.replace("@WORKER@", where)
+    rows = yield step.db.q(text, HOURS, first, *args, first * 60, *args, first, *args)
+    return [(number, end_of(outcome), int(n), int(timed), int(took)) for number, outcome, n, timed, took in rows]
 
 
 def tried(
@@ -64,30 +68,18 @@ def tried(
     *,
     queue: str | None = None,
     task: str | None = None,
-    odd: bool = False,
 ) -> Script[list[Job]]:
-    """The next jobs, newest first, that were tried and have changed since then; `before`: the seq of the last one seen.
-
-    odd: only those that are more than a success at the first try.
-    """
+    """The next jobs, newest first, that were tried and have changed since then; `before`: the seq of the last one seen."""
     if not all(filters.storable(value) for value in (queue, task) if value is not None):
         return []
     condition: list[str] = ["attempt > 0", "updated_at >= ?"]
     args: list[Any] = [micros(since)]
-    if odd:
-        condition.append(f"(state <> {SUCCEEDED} OR attempt > 1)")
     for column, value in (("queue", queue), ("task", task), ("seq", before)):
         if value is not None:
             condition.append(f"{column} {'<' if column == 'seq' else '='} ?")
             args.append(value)
     live = filters.Where(" AND ".join(condition), tuple(args), True)
     return (yield from _slice(step, live))
-
-
-def elsewhere(step: Step, before: int | None) -> Script[list[Job]]:
-    """The next records of jobs that ran elsewhere, newest first."""
-    condition = filters.Where(f"state > {ELSEWHERE}", (), True)
-    return (yield from _slice(step, condition if before is None else condition.among("seq", "<", before)))
 
 
 def _slice(step: Step, live: filters.Where) -> Script[list[Job]]:

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from contextlib import contextmanager
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from msgspec.structs import replace
@@ -17,7 +17,7 @@ from holdfast.job import commands as c
 from holdfast.store import Capabilities
 from holdfast.stores.sql import reads
 from holdfast.stores.sql.dialects.postgresql import PostgresDialect
-from holdfast.stores.sql.dialects.postgresql_flow import Drawn, Flowed, NotPlain, enqueue_flowing
+from holdfast.stores.sql.dialects.postgresql_flow import Answers, Drawn, NotPlain, enqueue_flowing
 from holdfast.stores.sql.dialects.postgresql_hot import is_plain
 from holdfast.stores.sql.dialects.postgresql_upkeep import PRUNE_BATCH, PostgresUpkeep
 from holdfast.stores.sql.drivers.asyncpg import AsyncpgDriver, PostgresOptions, shown
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from holdfast.clock import Clock
     from holdfast.job.draw import Draw
-    from holdfast.job.model import Job, NewJob, Schedule
+    from holdfast.job.model import Job, NewJob, Queue, Schedule
     from holdfast.stores.sql.script import Row, Script
 
 T = TypeVar("T")
@@ -43,6 +43,9 @@ _IN_URL = {
     "prefix": str, "schema": str, "listen_url": str, "pool_size": int, "statement_cache_size": int,
     "connect_timeout": float, "statement_timeout": float, "patience": float, "probe_every": float, "probe_limit": float,
 }  # fmt: skip
+
+#: Seconds before a wait in which a look of the rescues counts as one during it: the next one is never far.
+_LOOKED: Final = 5.0
 
 
 class PostgresStore(SqlStore):
@@ -60,7 +63,9 @@ class PostgresStore(SqlStore):
         self._queues: tuple[str, ...] = ()  # that were claimed from last
         self._instance = ""  # for which
         self._emptied: tuple[tuple[str, ...], int] | None = None  # queues that a claim left empty, and its cursor
-        self._vain_since: float | None = None  # when the last wait began, if it saw nothing
+        self._vain: tuple[tuple[str, ...], float] | None = (
+            None  # for which queues the last wait saw nothing, and since when
+        )
         self._nothing_at = float(
             "-inf"
         )  # when a look last saw that no job was ready; by the loop's time, as the former
@@ -155,7 +160,7 @@ class PostgresStore(SqlStore):
 
     async def enqueue(
         self, jobs: Iterable[NewJob], *, on_duplicate: c.OnDuplicate = c.OnDuplicate.RAISE
-    ) -> list[c.Enqueued]:
+    ) -> Sequence[c.Enqueued]:
         """Store all jobs or none. Of many, some are drawn while others are being stored."""
         drawn = Drawn(jobs, on_duplicate)
         if drawn.flows:
@@ -181,14 +186,14 @@ class PostgresStore(SqlStore):
         except OutcomeUnknown as unknown:
             return await self._enqueue_again(command, unknown)
 
-    async def _enqueue_flowing(self, drawn: Drawn) -> list[c.Enqueued]:
+    async def _enqueue_flowing(self, drawn: Drawn) -> Answers:
         self._check_open()
         step, tries = self._fresh(), count()
 
-        def script() -> Script[Flowed]:
+        def script() -> Script[Answers]:
             if next(tries):
                 raise NotPlain  # a repeat may find ids of theirs stored: only the rules can tell
-            return enqueue_flowing(self._fast, step, drawn)
+            return enqueue_flowing(self._postgres.db, step, drawn)
 
         with self._telling_cancelled():
             answers = await self._postgres.run_flow(script)
@@ -202,9 +207,9 @@ class PostgresStore(SqlStore):
         if not want.sticky and (self._was_in_vain() or self._was_emptied(cursor)):
             return c.Claims((), cursor, self._due)
         marks = self._listener.herd.before_claim(self._queues)
-        claims = await self._write(lambda step: self._fast.claim_single(step, want), single=True)
+        claims = await self._claimed(lambda step: self._fast.claim_single(step, want), single=True)
         if claims is None:
-            claims = await self._write(lambda step: self._hot.claim(step, want))
+            claims = await self._claimed(lambda step: self._hot.claim(step, want))
         self._due = claims.next_due
         if _left_nothing(want, claims):
             self._emptied = self._queues, cursor
@@ -239,14 +244,18 @@ class PostgresStore(SqlStore):
     async def wait(self, queues: Sequence[str], cursor: int, timeout: float) -> bool:
         """Return True as soon as something came that `cursor` did not see."""
         began = asyncio.get_running_loop().time()
-        came = await super().wait(queues, cursor, timeout)
-        self._vain_since = None if came else began
+        came = False
+        try:
+            came = await super().wait(queues, cursor, timeout)
+        finally:
+            # A worker may end the wait itself, at the very moment at which it would end.
+            self._vain = None if came or self._work.count != cursor else (self._queues, began)
         return came
 
     def _was_in_vain(self) -> bool:
-        """Tell whether the wait before this claim saw nothing, and a look meanwhile saw that there was nothing."""
-        since, self._vain_since = self._vain_since, None
-        if since is None or self._nothing_at < since:
+        """Tell whether the wait before this claim saw nothing, and a look lately saw that there was nothing."""
+        vain, self._vain = self._vain, None
+        if vain is None or set(vain[0]) != set(self._queues) or self._nothing_at < vain[1] - _LOOKED:
             return False
         return self._due is None or self._due > self.now()
 
@@ -263,6 +272,11 @@ class PostgresStore(SqlStore):
         return await self._postgres.run(
             lambda: reads.schedules(self._fresh(), deleted=deleted), write=False, single=True
         )
+
+    async def queues(self) -> list[Queue]:
+        """All queues, by name; each idle worker asks for them."""
+        self._check_open()
+        return await self._postgres.run(lambda: reads.queues(self._fresh()), write=False, single=True)
 
     async def heartbeat(self, beat: c.Beat) -> c.Signals:
         """Extend an instance's leases."""

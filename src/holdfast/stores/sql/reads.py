@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import msgspec
-
-from holdfast.errors import StoreCorrupt
 from holdfast.job import commands as c
 from holdfast.job.facts import Audited
 from holdfast.job.ledger import Ledger
@@ -26,9 +23,10 @@ from holdfast.job.model import (
 )
 from holdfast.job.state import State
 from holdfast.stores.sql import filters
-from holdfast.stores.sql.rows import ELSEWHERE, HIDDEN, STATES, body_from, job_from, seconds
+from holdfast.stores.sql.attempts import attempts_of, with_past
+from holdfast.stores.sql.damage import job_of
+from holdfast.stores.sql.rows import ELSEWHERE, HIDDEN, STATES, body_from, seconds
 from holdfast.stores.sql.schema import DONE_COLUMNS, JOB_COLUMNS
-from holdfast.stores.sql.slice import attempts_of, with_past
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +39,7 @@ S = TypeVar("S")
 SLICE: Final = 1_000
 #: Of how many queues and states one statement takes ended jobs together.
 LINES: Final = 40
+_DONE: Final = ", ".join(DONE_COLUMNS)
 _ALL: Final = 1 << 62
 
 
@@ -78,14 +77,8 @@ _FINISHED: Final = len(JOB_COLUMNS)
 
 
 def _job(row: Row) -> Job:
-    """Return the job of a row of DONE_COLUMNS. Raises StoreCorrupt for what somebody else has written there."""
-    try:
-        return job_from(row if row[_FINISHED] is not None else row[:_FINISHED])
-    except (msgspec.MsgspecError, TypeError, ValueError, KeyError, RecursionError) as error:
-        raise StoreCorrupt(
-            f"job {row[1]!r} (number {row[0]}): expected a row as Holdfast writes it, found another ({error}). "
-            "Put it back from a backup, or remove the row."
-        ) from error
+    """Return the job of a row of DONE_COLUMNS, as far as it can be read when somebody else has written there."""
+    return job_of(row if row[_FINISHED] is not None else row[:_FINISHED])
 
 
 def find(step: Step, which: c.JobFilter, page: c.Page) -> Script[c.JobPage]:
@@ -97,7 +90,7 @@ def find(step: Step, which: c.JobFilter, page: c.Page) -> Script[c.JobPage]:
     limit, size = page.limit + 1, page.limit + 1
     while True:
         rows = yield filters.page(step.db, which, after, size, newest_first=page.newest_first)
-        found += [row for row in rows if _matches(row, which)]
+        found += [row for row in rows if matches(row, which)]
         if len(rows) < size or len(found) >= limit:
             break
         after, size = rows[-1][0], SLICE
@@ -106,57 +99,71 @@ def find(step: Step, which: c.JobFilter, page: c.Page) -> Script[c.JobPage]:
 
 
 def _find_ended(step: Step, which: c.JobFilter, page: c.Page) -> Script[c.JobPage]:
-    """One page of ended jobs, by when they ended: the first of each queue and state, which the counts know, and of these."""
+    """One page of ended jobs, by when they ended: the first of each group that the tally knows, and of these the first."""
     after, ended = checked_end(page), with_final_states(which)
-    lines = yield from _lines(step, ended) if ended is not None else _no_lines()
     found: list[Row] = []
     limit = size = page.limit + 1
-    while lines and ended is not None:
-        rows: list[Row] = []
-        for start in range(0, len(lines), LINES):
-            some = lines[start : start + LINES]
-            rows += yield filters.by_end(step.db, ended, some, after, size, newest_first=page.newest_first)
-        rows = sorted(rows, key=_by_end, reverse=page.newest_first)[:size]
-        found += [row for row in rows if _matches(row, ended)]
+    while ended is not None:
+        rows = yield from ended_rows(step, ended, after, size, newest_first=page.newest_first)
+        rows = sorted(rows, key=by_end_of, reverse=page.newest_first)[:size]
+        found += [row for row in rows if matches(row, ended)]
         if len(rows) < size or len(found) >= limit:
             break
-        after, size = _by_end(rows[-1]), SLICE
+        after, size = by_end_of(rows[-1]), SLICE
     return page_by_end((yield from whole(step, found[:limit])), page)
 
 
-def _by_end(row: Row) -> tuple[int, int]:
+def ended_rows(
+    step: Step,
+    which: c.JobFilter,
+    after: tuple[int, int] | None,
+    size: int,
+    *,
+    newest_first: bool,
+    columns: str = _DONE,
+) -> Script[list[Row]]:
+    """The next rows of ended jobs that may match, in any order: `size` of each group that was asked for, or of all."""
+    own = step.db.listed_by_end(which, after, size, newest_first=newest_first, columns=columns)
+    if own is not None:
+        return (yield own)
+    lines, rows = (yield from _lines_of(step, which)), list[Any]()
+    for start in range(0, len(lines), LINES):
+        some, way = lines[start : start + LINES], newest_first
+        rows += yield filters.by_end(step.db, which, some, after, size, newest_first=way, columns=columns)
+    return rows
+
+
+def by_end_of(row: Row) -> tuple[int, int]:
+    """Return the place of a row of DONE_COLUMNS in a list by end."""
     return row[_FINISHED], row[0]
 
 
-def _lines(step: Step, which: c.JobFilter) -> Script[list[tuple[str, int]]]:
+def _lines_of(step: Step, which: c.JobFilter) -> Script[list[tuple[str, int]]]:
     """The queues, and the states as they are stored, of the ended jobs that may match."""
     rows = yield step.db.q("SELECT DISTINCT queue, state FROM {tally} WHERE n <> 0")
     lines = {(queue, code % HIDDEN) for queue, code in rows if which.queue in (None, queue)}
     return sorted(line for line in lines if STATES[line[1] % ELSEWHERE] in which.states)
 
 
-def _no_lines() -> Script[list[tuple[str, int]]]:
-    yield from ()
-    return []
-
-
-def _matches(row: Row, which: c.JobFilter) -> bool:
+def matches(row: Row, which: c.JobFilter) -> bool:
+    """Tell whether the job of a row of DONE_COLUMNS matches a filter."""
     return matching(_job(row), which)
 
 
 def count(step: Step, which: c.JobFilter) -> Script[int]:
-    """How many jobs match. By state and queue alone the history is not read: its counts are kept."""
-    if c.JobFilter(states=which.states, queue=which.queue) == which:
-        counts = yield from _counts(step, which.queue)
+    """How many jobs match. By state, queue, task and worker the history is not read: its counts are kept."""
+    named = c.JobFilter(states=which.states, queue=which.queue, task=which.task, worker=which.worker)
+    if named == which and which.worker != "":
+        counts = yield from _counts(step, which.queue, which.task, which.worker)
         states = which.states or tuple(State)
-        return sum(counts.get((queue, code), 0) for queue, code in counts if STATES[code % ELSEWHERE] in states)
+        return sum(number for (_, code), number in counts.items() if STATES[code % ELSEWHERE] in states)
     if filters.where(step.db, which, ended=False).exact:
         [[number]] = yield filters.count(step.db, which)
         return int(number)
     number, after = 0, 0
     while True:
         rows = yield filters.span(step.db, which, after, _ALL, SLICE)
-        number += sum(_matches(row, which) for row in rows)
+        number += sum(matches(row, which) for row in rows)
         if len(rows) < SLICE:
             return number
         after = rows[-1][0]
@@ -164,12 +171,9 @@ def count(step: Step, which: c.JobFilter) -> Script[int]:
 
 # --- statistics ----------------------------------------------------------------------------------------------------
 
-_LIVE: Final = "SELECT queue, state, count(*) FROM {job} GROUP BY queue, state"
-_LIVE_OF: Final = "SELECT queue, state, count(*) FROM {job} WHERE queue = ? GROUP BY queue, state"
-_ENDED: Final = f"SELECT queue, state, sum(n) FROM {{tally}} WHERE state < {HIDDEN} GROUP BY queue, state"
-_ENDED_OF: Final = (
-    f"SELECT queue, state, sum(n) FROM {{tally}} WHERE state < {HIDDEN} AND queue = ? GROUP BY queue, state"
-)
+#: Records that have not ended stand in the tally.
+_LIVE: Final = f"SELECT queue, state, count(*) FROM {{job}} WHERE state < {ELSEWHERE}"
+_TOLD: Final = f"SELECT queue, state, sum(n) FROM {{tally}} WHERE state < {HIDDEN}"
 #: The first ready job of the next priority: one step into the index.
 _FIRST: Final = (
     "SELECT prio, queued_at FROM {job} WHERE queue = ? AND owner = '' AND ready = 1 AND prio > ?"
@@ -177,11 +181,18 @@ _FIRST: Final = (
 )
 
 
-def _counts(step: Step, queue: str | None) -> Script[dict[tuple[str, int], int]]:
-    """Jobs that are not hidden, by queue and stored state: live ones counted, ended ones from the tally."""
+def _counts(
+    step: Step, queue: str | None = None, task: str | None = None, worker: str | None = None
+) -> Script[dict[tuple[str, int], int]]:
+    """Jobs that are not hidden, by queue and stored state: those that wait or run here counted, others from the tally."""
+    named = {"queue": queue, "task": task, "worker": worker}
+    given = [(column, value) for column, value in named.items() if value is not None]
+    if not all(filters.storable(value) for _, value in given):
+        return {}
+    where = "".join(f" AND {column} = ?" for column, _ in given)
     counts: dict[tuple[str, int], int] = {}
-    for text in (_LIVE, _ENDED) if queue is None else (_LIVE_OF, _ENDED_OF):
-        rows = yield step.db.q(text) if queue is None else step.db.q(text, queue)
+    for text in (_LIVE, _TOLD):
+        rows = yield step.db.q(f"{text}{where} GROUP BY queue, state", *(value for _, value in given))
         for name, code, number in rows:
             counts[name, code] = counts.get((name, code), 0) + int(number)
     return counts
@@ -190,7 +201,7 @@ def _counts(step: Step, queue: str | None) -> Script[dict[tuple[str, int], int]]
 def stats(step: Step) -> Script[c.Stats]:
     """Counts per queue and state, zero-filled; it costs the same whatever the length of the history."""
     names = [name for (name,) in (yield step.db.q("SELECT name FROM {queue} ORDER BY name"))]
-    counts = yield from _counts(step, None)
+    counts = yield from _counts(step)
     queues = {name: {state.value: 0 for state in State} for name in sorted(names)}
     for (name, code), number in counts.items():
         if code < ELSEWHERE and name in queues:
@@ -202,8 +213,8 @@ def stats(step: Step) -> Script[c.Stats]:
 
 def records(step: Step) -> Script[dict[tuple[str, State], int]]:
     """How many jobs that ran elsewhere there are, by queue and state."""
-    counts = yield from _counts(step, None)
-    return {(name, STATES[code % ELSEWHERE]): number for (name, code), number in counts.items() if code > ELSEWHERE}
+    rows = yield step.db.q(f"{_TOLD} AND state > {ELSEWHERE} GROUP BY queue, state")
+    return {(name, STATES[code % ELSEWHERE]): int(number) for name, code, number in rows}
 
 
 def _oldest(step: Step, names: Sequence[str]) -> Script[dict[str, float]]:

@@ -9,8 +9,12 @@ import msgspec
 
 from holdfast.job.model import Queue
 from holdfast.job.state import State
+from holdfast.stores.sql.damage import UNREADABLE
 from holdfast.stores.sql.feed import spare
+from holdfast.stores.sql.reads import whole
 from holdfast.stores.sql.rows import CODES, ELSEWHERE, HIDDEN, Policy, body_from, micros
+from holdfast.stores.sql.slice import DONES
+from holdfast.stores.sql.tally import Tally, duration_of, ended_group
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,11 +59,7 @@ def _prune(
     rows: list[Row] = []
     for code in codes:
         # One state at a time, so that each is read in the order of its index.
-        text = (
-            "SELECT finished_at, seq, state, uniq, policy, created_at, deleted_at FROM {done}"
-            " WHERE queue = ? AND state = ? AND finished_at <= ? ORDER BY finished_at, seq LIMIT ? {skip}"
-        )
-        rows += yield step.db.q(text, queue, code, now if over > 0 else until, limit + _SLACK)
+        rows += yield step.db.oldest(queue, code, now if over > 0 else until, limit + _SLACK)
     gone: list[Row] = []
     for row in sorted(rows, key=lambda row: (row[0], row[1])):
         if len(gone) >= limit or (row[0] > until and over <= 0):
@@ -74,7 +74,10 @@ def _prune(
 
 
 def _window_open(row: Row, now: int) -> bool:
-    window = _policies.decode(row[4]).unique_window if row[4] is not None else None
+    try:
+        window = _policies.decode(row[4]).unique_window if row[4] is not None else None
+    except UNREADABLE:
+        window = None  # what it asked for can not be read any more; retention holds for it all the same
     return window is not None and now < row[5] + micros(window)
 
 
@@ -82,7 +85,21 @@ def _purge(step: Step, queue: str, rows: Sequence[Row]) -> Script[None]:
     if not rows:
         return
     seqs = [row[1] for row in rows]
+    tally = Tally()
+    records = yield from whole(step, (yield from _records(step, rows)))
+    for job in records:
+        tally.add_job(job, -1)
+    for _, _, code, _, _, _, deleted_at, task, worker, duration in rows:
+        if code < ELSEWHERE:
+            group = ended_group(queue, task, worker, code, hidden=deleted_at is not None)
+            tally.add(group, duration_of(code, duration), -1)
     yield from step.db.delete("done", "seq", seqs)
     yield from step.db.delete("attempt", "seq", seqs)
-    counts = Counter(row[2] + (HIDDEN if row[6] is not None else 0) for row in rows)
-    yield from step.db.add("tally", [(queue, code, 0, -n) for code, n in sorted(counts.items())])
+    yield from tally.write(step, 0)
+
+
+def _records(step: Step, rows: Sequence[Row]) -> Script[list[Row]]:
+    """The whole rows of those that ran elsewhere: each of their attempts is counted."""
+    seqs = [row[1] for row in rows if row[2] > ELSEWHERE]
+    found: list[Row] = (yield step.db.q(f"{DONES} WHERE seq {{ints}}", seqs)) if seqs else []
+    return found

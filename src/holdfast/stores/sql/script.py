@@ -22,13 +22,14 @@ Row = tuple[Any, ...]
 class Statement(NamedTuple):
     """One statement in the words of its database. many: `args` is a list of rows of arguments, and no rows come back.
 
-    meanwhile: work in small pieces that may be done while the database thinks about it; the script does what is left.
+    copy: rows for COPY … FROM STDIN, in pieces of its binary format, which are made while the database stores those before.
+    What they raise ends the statement and is raised in the script's place. Drivers of PostgreSQL's own store know it alone.
     """
 
     sql: str
     args: Sequence[Any] = ()
     many: bool = False
-    meanwhile: Iterator[None] | None = None
+    copy: Iterator[bytes] | None = None
 
 
 Script = Generator[Statement, list[Row], T]
@@ -37,10 +38,13 @@ Script = Generator[Statement, list[Row], T]
 class Step:
     """One run of a script: what it is given, and what it did."""
 
-    __slots__ = ("_now", "cancel_asked", "counted", "db", "done", "draw", "ended", "jobs", "ready", "schedules")
+    __slots__ = (
+        "_now", "cancel_asked", "counted", "damaged", "db", "done", "draw", "ended", "jobs", "ready", "schedules", "within",
+    )  # fmt: skip
 
-    def __init__(self, db: Dialect, draw: Draw) -> None:
+    def __init__(self, db: Dialect, draw: Draw, *, within: bool = False) -> None:
         self.db, self.draw = db, draw
+        self.within = within  # whether the transaction is somebody else's: it may stay open, and may see an old moment
         self._now: int | None = None
         self.ready: set[str] = set()  # queues that got ready jobs
         self.jobs = 0  # how many jobs these are, where that is known
@@ -48,6 +52,7 @@ class Step:
         self.ended = False  # whether a job ended
         self.cancel_asked = False  # whether a running job was asked to stop
         self.schedules = False  # whether a schedule or a task was changed by somebody
+        self.damaged: dict[int, str] = {}  # claimed jobs whose rows can not be read, and why where that is known
         self.counted: list[tuple[int, Sequence[Any]]] = []  # what was added to the roll-up: minute, what ended
 
     def now(self) -> Script[int]:

@@ -10,7 +10,6 @@ known to such a ledger, as it holds a few jobs only: commands that need to know 
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -20,31 +19,25 @@ from holdfast.job import commands as c
 from holdfast.job import facts as f
 from holdfast.job.external import EXTERNAL
 from holdfast.job.ledger import Ledger, execute
-from holdfast.job.ledger.links import may_own
-from holdfast.job.model import ATTEMPTS_KEPT, Definition, Instance, Job, Operation, Queue, Schedule, WorkerConfig
+from holdfast.job.model import Job
 from holdfast.job.state import State
+from holdfast.stores.sql.attempts import attempts_of, with_past
+from holdfast.stores.sql.damage import read_row
 from holdfast.stores.sql.lanes import lock_lanes, set_heads
-from holdfast.stores.sql.links import forget
 from holdfast.stores.sql.rows import (
-    HIDDEN,
-    attempt_from,
     attempt_row,
-    body_from,
-    body_of,
-    code_of,
     done_row,
     is_final,
-    job_from,
     job_row,
-    micros,
-    micros_or_none,
     seconds,
 )
 from holdfast.stores.sql.schema import DONE_COLUMNS, JOB_COLUMNS
 from holdfast.stores.sql.stats import ended_of, roll_up
+from holdfast.stores.sql.tally import Tally, reported
+from holdfast.stores.sql.things import THINGS, load_things
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from holdfast.stores.sql.script import Row, Script, Step
 
@@ -57,13 +50,17 @@ _NEWEST: Final = 3
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
-    """What a command may touch. `holders`: also the jobs that hold the unique keys of the jobs that are loaded."""
+    """What a command may touch. `holders`: also the jobs that hold the unique keys of the jobs that are loaded.
+
+    `asks`: queues and tasks are looked at only, so that nobody waits for a transaction that uses the same ones.
+    """
 
     ids: Sequence[str] = ()
     seqs: Sequence[int] = ()
     uniques: Sequence[str] = ()
     holders: bool = False
     attempts: bool = False  # with their earlier attempts
+    asks: bool = False
     queues: Sequence[str] = ()
     tasks: Sequence[str] = ()  # definitions by alias
     definitions: bool = False  # all of them
@@ -82,11 +79,14 @@ class Slice:
         self.ledger.rollup.enabled = False  # what ends is counted in the table, see stats.py
         self.loaded: dict[int, Job] = {}
         self.leases: dict[int, float] = {}
+        self.damaged: dict[int, str] = {}  # what could not be read of the rows
 
     def take(self, rows: Iterable[Row]) -> None:
         """Take jobs, live or ended."""
         for row in rows:
-            job = job_from(row)
+            job, why = read_row(row)
+            if why:
+                self.damaged[job.seq] = why
             self.loaded[job.seq] = job
             if job.state is State.RUNNING:
                 self.leases[job.seq] = seconds(row[_LEASE])
@@ -141,10 +141,9 @@ def load(step: Step, need: Need) -> Script[Slice]:
     if need.holders:
         held = sorted({job.unique for job in part.loaded.values() if job.unique is not None})
         yield from _load_jobs(step, part, Need(uniques=held))
-    if need.attempts:
-        yield from _load_attempts(step, part)
+    yield from _load_attempts(step, part, every=need.attempts)
     part.settle_in()
-    yield from _load_things(step, part.ledger, need)
+    yield from load_things(step, part.ledger, need)
     return part
 
 
@@ -174,69 +173,30 @@ def _wheres(need: Need) -> list[tuple[str, list[Any]]]:
 
 def _load_jobs(step: Step, part: Slice, need: Need) -> Script[None]:
     for where, values in _wheres(need):
-        part.take((yield step.db.q(f"{JOBS} WHERE {where} ORDER BY seq {{lock}}", values)))
-        if not where.startswith("uniq"):
-            part.take((yield step.db.q(f"{DONES} WHERE {where} ORDER BY seq {{lock}}", values)))
+        column = where.split()[0]
+        part.take((yield step.db.q(f"{JOBS}{{by_{column}}} WHERE {where} ORDER BY seq {{lock}}", values)))
+        # What lives has not ended. (To look for a row that is not there can keep others from making its neighbours.)
+        ended = [] if column == "uniq" else _not_in(part, values)
+        if ended:
+            index = "{by_done_id}" if column == "id" else "{by_seq}"
+            part.take((yield step.db.q(f"{DONES}{index} WHERE {where} ORDER BY seq {{lock}}", ended)))
     for unique in need.uniques:
         part.take((yield step.db.q(f"{DONES} WHERE uniq = ? ORDER BY seq DESC LIMIT {_NEWEST}", unique)))
 
 
-def _load_attempts(step: Step, part: Slice) -> Script[None]:
-    tried = [seq for seq, job in part.loaded.items() if job.attempt > 0]
+def _not_in(part: Slice, values: Sequence[Any]) -> list[Any]:
+    known = {*part.loaded, *(job.id for job in part.loaded.values())}
+    return [value for value in values if value not in known]
+
+
+def _load_attempts(step: Step, part: Slice, *, every: bool) -> Script[None]:
+    """Load earlier attempts: of each job, or of records alone, whose attempts are counted whenever they change."""
+    tried = [seq for seq, job in part.loaded.items() if job.attempt > 0 and (every or job.origin == EXTERNAL)]
     if not tried:
         return
     past = yield from attempts_of(step, tried)
     for seq, attempts in past.items():
         part.loaded[seq] = with_past(part.loaded[seq], attempts)
-
-
-def attempts_of(step: Step, seqs: Sequence[int]) -> Script[dict[int, list[Any]]]:
-    """The stored attempts of these jobs, oldest first."""
-    rows = yield step.db.q("SELECT seq, body FROM {attempt} WHERE seq {ints} ORDER BY seq, number", list(seqs))
-    found: dict[int, list[Any]] = {}
-    for seq, body in rows:
-        found.setdefault(seq, []).append(attempt_from(bytes(body)))
-    return found
-
-
-def with_past(job: Job, attempts: Sequence[Any]) -> Job:
-    """Return a job with its earlier attempts: those that are stored, but not the one that the job itself tells."""
-    last = job.last.number if job.last is not None else 0
-    past = tuple(one for one in attempts if one.number != last)
-    return replace(job, past=past[-ATTEMPTS_KEPT:]) if past else job
-
-
-def _load_things(step: Step, ledger: Ledger, need: Need) -> Script[None]:
-    db = step.db
-    for name, body in (yield from _bodies(step, "queue", "name", need.queues)):
-        ledger.index.line(name).queue = body_from(body, Queue)
-    if need.definitions:
-        rows = yield db.q("SELECT alias, body FROM {definition}")
-    else:
-        rows = yield from _bodies(step, "definition", "alias", need.tasks)
-    for alias, body in rows:
-        definition = ledger.definitions[alias] = body_from(bytes(body), Definition)
-        if not definition.runs:
-            ledger.stopped.add(alias)
-    for name, body in (yield from _bodies(step, "schedule", "name", need.schedules)):
-        ledger.schedules[name] = body_from(body, Schedule)
-    for name, body in (yield from _bodies(step, "worker", "name", need.workers)):
-        ledger.workers[name] = body_from(body, WorkerConfig)
-    for name, body in (yield from _bodies(step, "operation", "id", need.operations)):
-        ledger.operations[name] = body_from(body, Operation)
-    if need.instances:
-        rows = yield db.q("SELECT id, body, beat FROM {instance} WHERE id {texts}", list(need.instances))
-        for name, body, beat in rows:
-            ledger.instances[name] = body_from(bytes(body), Instance)
-            if beat is not None:
-                ledger.beats[name] = body_from(bytes(beat), Instance)
-
-
-def _bodies(step: Step, table: str, column: str, names: Sequence[str]) -> Script[list[Row]]:
-    if not names:
-        return []
-    rows = yield step.db.q(f"SELECT {column}, body FROM {{{table}}} WHERE {column} {{texts}} {{lock}}", list(names))
-    return [(name, bytes(body)) for name, body in rows]
 
 
 # --- writing back --------------------------------------------------------------------------------------------------
@@ -245,7 +205,7 @@ def _bodies(step: Step, table: str, column: str, names: Sequence[str]) -> Script
 def write_back(step: Step, part: Slice, facts: Sequence[f.Fact]) -> Script[dict[int, int]]:
     """Write what the facts changed; return the numbers that new jobs got for their provisional ones."""
     for fact in facts:
-        write = _THINGS.get(type(fact))
+        write = THINGS.get(type(fact))
         if write is not None:
             yield from write(step, fact)
     refused = sum(type(fact) is f.Refused for fact in facts)
@@ -328,15 +288,14 @@ def _stored(job: Job) -> dict[int, Any]:
 
 
 def _count(step: Step, pairs: Sequence[tuple[Job | None, Job | None]]) -> Script[None]:
-    """Keep the counts of ended jobs, of those that are hidden too."""
-    counts: Counter[tuple[str, int]] = Counter()
+    """Keep the counts of ended jobs, of those that are hidden too, and of records."""
+    tally = Tally()
     for old, new in pairs:
         for job, sign in ((old, -1), (new, 1)):
-            if job is not None and job.final:
-                counts[job.queue, code_of(job) + (HIDDEN if job.deleted_at is not None else 0)] += sign
-    yield from step.db.add(
-        "tally", [(queue, code, step.db.shard, n) for (queue, code), n in sorted(counts.items()) if n]
-    )
+            if job is not None:
+                tally.add_job(job, sign)
+    yield from tally.write(step, step.db.shard)
+    yield from reported(step, pairs)
 
 
 def _tell(step: Step, pairs: Sequence[tuple[Job | None, Job | None]]) -> None:
@@ -351,100 +310,3 @@ def _tell(step: Step, pairs: Sequence[tuple[Job | None, Job | None]]) -> None:
             step.ended = True
         if new.state is State.RUNNING and new.cancel is not None and (old is None or old.cancel is None):
             step.cancel_asked = True
-
-
-# --- what is no job ------------------------------------------------------------------------------------------------
-
-
-def queue_row(queue: Queue) -> Row:
-    """Return a queue as a row."""
-    return (queue.name, int(queue.paused), queue.fleet_limit, micros_or_none(queue.rescue_after), body_of(queue))
-
-
-def instance_row(instance: Instance, beat: Instance | None = None) -> Row:
-    """Return a worker process as a row. `beat`: what it said last, when that is more than its record."""
-    newest = beat or instance
-    live = int(instance.state in ("starting", "ready", "draining"))
-    return (
-        instance.id,
-        instance.worker,
-        live,
-        int(may_own(instance)),
-        micros(newest.heartbeat_at),
-        micros(newest.lease),
-        body_of(instance),
-        None if beat is None else body_of(beat),
-    )
-
-
-def _queue_saved(step: Step, fact: f.QueueSaved) -> Script[None]:
-    yield from step.db.upsert("queue", [queue_row(fact.queue)])
-    step.ready.add(fact.queue.name)
-
-
-def _queue_deleted(step: Step, fact: f.QueueDeleted) -> Script[None]:
-    yield from step.db.delete("queue", "name", [fact.name])
-
-
-def _definition_saved(step: Step, fact: f.DefinitionSaved) -> Script[None]:
-    one = fact.definition
-    yield from step.db.upsert("definition", [(one.id, one.alias, int(not one.runs), body_of(one))])
-
-
-def _definition_deleted(step: Step, fact: f.DefinitionDeleted) -> Script[None]:
-    yield from step.db.delete("definition", "id", [fact.id])
-
-
-def _schedule_saved(step: Step, fact: f.ScheduleSaved) -> Script[None]:
-    one = fact.schedule
-    yield from step.db.upsert("schedule", [(one.name, micros_or_none(one.next_run_at), body_of(one))])
-
-
-def _worker_saved(step: Step, fact: f.WorkerSaved) -> Script[None]:
-    yield from step.db.upsert("worker", [(fact.config.name, body_of(fact.config))])
-
-
-def _worker_deleted(step: Step, fact: f.WorkerDeleted) -> Script[None]:
-    yield from step.db.delete("worker", "name", [fact.name])
-
-
-def _instance_saved(step: Step, fact: f.InstanceSaved) -> Script[None]:
-    yield from step.db.upsert("instance", [instance_row(fact.instance)])
-    if not may_own(fact.instance):
-        step.ready |= set(fact.instance.queues)  # the jobs of its keys wait for another owner
-
-
-def _instance_gone(step: Step, fact: f.InstanceGone) -> Script[None]:
-    yield from step.db.delete("instance", "id", [fact.id])
-    yield from forget(step, fact.id)
-
-
-def _operation_saved(step: Step, fact: f.OperationSaved) -> Script[None]:
-    one = fact.operation
-    yield from step.db.upsert("operation", [(one.id, micros(one.created_at), str(one.state), body_of(one))])
-
-
-def _opened(step: Step, fact: f.Opened) -> Script[None]:
-    [[epoch]] = yield step.db.q("SELECT value FROM {meta} WHERE name = 'epoch' {lock}")
-    if int(epoch.partition(".")[0]) < fact.epoch:  # it may have a fraction
-        yield step.db.q("UPDATE {meta} SET value = ? WHERE name = 'epoch'", str(fact.epoch))
-
-
-def _audited(step: Step, fact: f.Audited) -> Script[None]:
-    yield step.db.q("INSERT INTO {audit} (at, body) VALUES (?, ?)", micros(fact.at), body_of(fact))
-
-
-_THINGS: Final[dict[type, Callable[[Step, Any], Script[None]]]] = {
-    f.QueueSaved: _queue_saved,
-    f.QueueDeleted: _queue_deleted,
-    f.DefinitionSaved: _definition_saved,
-    f.DefinitionDeleted: _definition_deleted,
-    f.ScheduleSaved: _schedule_saved,
-    f.WorkerSaved: _worker_saved,
-    f.WorkerDeleted: _worker_deleted,
-    f.InstanceSaved: _instance_saved,
-    f.InstanceGone: _instance_gone,
-    f.OperationSaved: _operation_saved,
-    f.Audited: _audited,
-    f.Opened: _opened,
-}

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from holdfast.job.figures import OUTCOMES, Cell, pack, sample_of
+from holdfast.job.figures import OUTCOMES, Cell, pack, sample_of, timing
 from holdfast.job.state import End
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ Key = tuple[str, str, int, str, str]  # queue, task, outcome, instance, worker
 
 
 class Ended(NamedTuple):
-    """An attempt that ended. waited: from ready to claimed; ran: from claimed to settled; in microseconds."""
+    """Attempts that ended, `n` of them alike. waited: from ready to claimed; ran: from claimed to settled; in microseconds.
+    timed, took: of how many the worker told a duration, and the sum of these."""
 
     queue: str
     task: str
@@ -37,6 +39,9 @@ class Ended(NamedTuple):
     worker: str
     waited: int
     ran: int
+    timed: int = 0
+    took: int = 0
+    n: int = 1
 
 
 class RollUp:
@@ -71,12 +76,14 @@ class RollUp:
             return [self._row(key, figures) for key, figures in self._add(ended, -1).items()]
 
     def _add(self, ended: Iterable[Ended], sign: int) -> dict[Key, Cell]:
-        groups: dict[Key, list[Ended]] = {}
-        for one in ended:
-            groups.setdefault(one[:5], []).append(one)
-        changed = {key: self._figures.setdefault(key, Cell()) for key in groups}
-        for key, group in groups.items():
-            changed[key].add([one.waited for one in group], [one.ran for one in group], sign)
+        changed: dict[Key, Cell] = {}
+        # What came, was claimed and settled together is counted at once.
+        for one, times in Counter(ended).items():
+            key = one[:5]
+            cell = changed.get(key)
+            if cell is None:
+                cell = changed[key] = self._figures.setdefault(key, Cell())
+            cell.count(one.waited, one.ran, sign * times * one.n, sign * times * one.timed, sign * times * one.took)
         return changed
 
     def _row(self, key: Key, figures: Cell) -> Row:
@@ -93,6 +100,8 @@ class RollUp:
             *sums,
             pack(figures.waits),
             pack(figures.runs),
+            figures.timed,
+            float(figures.took),
         )
 
 
@@ -112,5 +121,7 @@ def ended_of(facts: Sequence[f.Fact], before: Mapping[int, Job]) -> list[Ended]:
         sample = None if job is None or job.last is None else sample_of(job, fact)
         if sample is not None:
             (queue, task, outcome, worker), instance = sample.key, sample.instance
-            found.append(Ended(queue, task, outcome, instance, worker, sample.waited, sample.ran))
+            found.append(
+                Ended(queue, task, outcome, instance, worker, sample.waited, sample.ran, *timing(sample.duration))
+            )
     return found

@@ -12,7 +12,7 @@ from holdfast.job.ledger.claiming import PAUSED_BY_TASK
 from holdfast.job.model import OperationState
 from holdfast.job.state import State
 from holdfast.stores.sql import links as links_
-from holdfast.stores.sql.cold import control, definitions, external, queues, schedules, workers
+from holdfast.stores.sql.cold import archive, control, definitions, external, queues, schedules, workers
 from holdfast.stores.sql.store_base import SqlBase
 
 if TYPE_CHECKING:
@@ -126,6 +126,10 @@ class ControlCalls(SqlBase):
     async def import_jobs(self, jobs: Sequence[Job], epoch: int) -> Sequence[c.Ruling]:
         """Take in jobs of another store; `epoch`: the highest that it gave out tokens under."""
         return await self._write(partial(external.import_jobs, command=c.Import(jobs=tuple(jobs), epoch=epoch)))
+
+    async def import_records(self, records: c.ImportRecords) -> int:
+        """Take in figures and audit entries of another store; tell how many were not here."""
+        return await self._write(partial(archive.import_records, command=records))
 
     async def record_audit(self, entry: c.Audit) -> None:
         """Write an entry of the audit log."""

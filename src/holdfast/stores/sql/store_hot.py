@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
 from holdfast.errors import OutcomeUnknown, StoreUnavailable
 from holdfast.job import commands as c
 from holdfast.stores.sql import upkeep
+from holdfast.stores.sql.apart import set_apart
 from holdfast.stores.sql.cold import control
 from holdfast.stores.sql.store_base import SqlBase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from holdfast.job.model import Job, NewJob
+    from holdfast.stores.sql.script import Script, Step
+
+T = TypeVar("T")
 
 
 class HotCalls(SqlBase):
@@ -23,7 +27,7 @@ class HotCalls(SqlBase):
 
     async def enqueue(
         self, jobs: Iterable[NewJob], *, on_duplicate: c.OnDuplicate = c.OnDuplicate.RAISE
-    ) -> list[c.Enqueued]:
+    ) -> Sequence[c.Enqueued]:
         """Store all jobs or none."""
         command = c.Enqueue(jobs=tuple(jobs), on_duplicate=on_duplicate)
         try:
@@ -51,9 +55,22 @@ class HotCalls(SqlBase):
         """Hand out ready jobs."""
         # Read before the claim: what comes during it is seen by the next wait.
         cursor = self._work.count
-        claims = await self._write(lambda step: self._hot.claim(step, want))
+        claims = await self._claimed(lambda step: self._hot.claim(step, want))
         self._due = claims.next_due
         return c.Claims(claims.items, cursor, claims.next_due, claims.ownerless)
+
+    async def _claimed(self, claim: Callable[[Step], Script[T]], **how: Any) -> T:
+        """Run a script that claims; then set apart what it took and nobody can read."""
+        steps: list[Step] = []
+
+        def script(step: Step) -> Script[T]:
+            steps[:] = [step]
+            return (yield from claim(step))
+
+        claims = await self._write(script, **how)
+        if damaged := steps[0].damaged:
+            await self._write(lambda step: set_apart(step, damaged))
+        return claims
 
     async def settle(self, settlements: Sequence[c.Settlement[Job]]) -> list[c.Settled]:
         """End attempts, each on its own."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from holdfast.stores.sql import figures, past, reads
+from holdfast.stores.sql import figures, past, reads, searching
+from holdfast.stores.sql.cold import archive
 from holdfast.stores.sql.store_base import SqlBase
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from holdfast.job import commands as c
-    from holdfast.job.facts import Audited
+    from holdfast.job.facts import Audited, Figured
     from holdfast.job.model import Definition, Instance, Job, Operation, Queue, Schedule, WorkerConfig
     from holdfast.job.state import State
 
@@ -26,11 +27,11 @@ class ReadCalls(SqlBase):
 
     async def find(self, which: c.JobFilter, page: c.Page) -> c.JobPage:
         """Jobs in keyset pages."""
-        return await self._read(partial(reads.find, which=which, page=page))
+        return await self._read(partial(searching.find, which=which, page=page))
 
     async def count(self, which: c.JobFilter) -> int:
         """How many jobs match."""
-        return await self._read(partial(reads.count, which=which))
+        return await self._read(partial(searching.count, which=which))
 
     async def stats(self) -> c.Stats:
         """Counts per queue and state."""
@@ -64,6 +65,10 @@ class ReadCalls(SqlBase):
         """All configured workers, by name."""
         return await self._read(reads.workers)
 
+    async def kept_figures(self, span: int, first: int, last: int) -> list[Figured]:
+        """What was counted in minutes or hours (span: 60 or 3,600), from the `first` to the `last` since the epoch."""
+        return await self._read(partial(archive.figures, span=span, first=first, last=last))
+
     async def audited(self, before: int | None, limit: int) -> list[tuple[int, Audited]]:
         """The next `limit` entries of the audit log below the number `before`, the newest first, with their numbers."""
         return await self._read(partial(reads.audited, before=before, limit=limit))
@@ -71,26 +76,22 @@ class ReadCalls(SqlBase):
     # --- for a history over this store: see stores/sql/past.py
 
     async def job_figures(self, worker: str) -> list[past.Counted]:
-        """Jobs of the engine, counted by queue and state."""
+        """Jobs, counted by queue and state."""
         return await self._read(partial(past.job_figures, worker=worker))
 
-    async def hour_figures(self, worker: str, since: float) -> list[past.Hour]:
-        """Successes of the engine, counted by hour."""
-        return await self._read(partial(past.hour_figures, worker=worker, since=since))
+    async def hour_figures(self, worker: str, first: int) -> list[past.Hour]:
+        """Attempts, counted by hour and end, from the `first` hour on."""
+        return await self._read(partial(past.hour_figures, worker=worker, first=first))
 
     async def counted(self, span: int, first: int, queue: str | None, task: str | None) -> list[figures.Counted]:
         """What ended in the minutes or hours (span: 60 or 3,600 seconds) from `first` on, counted from the epoch."""
         return await self._read(partial(figures.counted, span=span, first=first, queue=queue, task=task))
 
     async def tried(
-        self, since: float, before: int | None, *, queue: str | None = None, task: str | None = None, odd: bool = False
+        self, since: float, before: int | None, *, queue: str | None = None, task: str | None = None
     ) -> list[Job]:
         """A slice of the jobs that were tried and have changed since then, newest first."""
-        return await self._read(partial(past.tried, since=since, before=before, queue=queue, task=task, odd=odd))
-
-    async def elsewhere(self, before: int | None) -> list[Job]:
-        """A slice of the records of jobs that ran elsewhere, newest first."""
-        return await self._read(partial(past.elsewhere, before=before))
+        return await self._read(partial(past.tried, since=since, before=before, queue=queue, task=task))
 
     async def record_counts(self) -> dict[tuple[str, State], int]:
         """How many jobs that ran elsewhere there are, by queue and state."""

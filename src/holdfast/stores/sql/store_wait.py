@@ -6,8 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from holdfast.errors import UnknownJob
-from holdfast.stores.sql.rows import job_from
-from holdfast.stores.sql.slice import DONES, attempts_of, with_past
+from holdfast.stores.sql.attempts import attempts_of, with_past
+from holdfast.stores.sql.damage import job_of
+from holdfast.stores.sql.slice import DONES
 from holdfast.stores.sql.store_base import SqlBase
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def _ended(step: Step, ids: Sequence[str]) -> Script[dict[str, Job]]:
     """Those of these jobs that have ended. Raises UnknownJob for one that is not there."""
     wanted = sorted(set(ids))
     rows = yield step.db.q(f"{DONES} WHERE id {{texts}}", wanted)
-    jobs = {job.id: job for job in map(job_from, rows)}
+    jobs = {job.id: job for job in map(job_of, rows)}
     missing = [job_id for job_id in wanted if job_id not in jobs]
     if missing:
         # One statement for both tables: a job that moves from one to the other just now is found in it.

@@ -13,7 +13,8 @@ from holdfast.job.ledger.upkeep import GONE_AFTER
 from holdfast.stores.sql.lanes import lock_lanes, set_heads
 from holdfast.stores.sql.retention import prune
 from holdfast.stores.sql.rows import body_of, micros, seconds
-from holdfast.stores.sql.slice import Need, carry_out, instance_row, load
+from holdfast.stores.sql.slice import Need, carry_out, load
+from holdfast.stores.sql.things import instance_row
 
 if TYPE_CHECKING:
     from holdfast.stores.sql.script import Script, Step
@@ -94,6 +95,7 @@ def rescue(step: Step, limit: int) -> Script[c.Rescued]:
     _, done = yield from carry_out(step, c.Rescue(limit=limit), need)
     promoted = done.promoted + (yield from promote(step, limit - done.promoted))
     pruned = yield from prune(step, limit)
+    yield from db.tidy(step)
     more = limit in (len(expired), promoted, pruned)
     answer: c.Rescued = replace(done, promoted=promoted, pruned=pruned, more=more)
     return answer

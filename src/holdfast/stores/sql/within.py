@@ -89,7 +89,7 @@ class TransactionCalls(SqlBase):
     def _within(self, tx: object, make: Callable[[Step], Script[T]]) -> Awaitable[T]:
         self._check_open()
         handle = handle_of(tx, self._db.name)
-        step = Step(self._db, self._draw)
+        step = Step(self._db, self._draw, within=True)
 
         def script() -> Script[T]:
             yield from self._check_database(step)

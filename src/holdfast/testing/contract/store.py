@@ -25,6 +25,7 @@ from holdfast.testing.contract.readying import Lifecycle, Readied
 from holdfast.testing.contract.records import Attempts, Results
 from holdfast.testing.contract.retention import Retention
 from holdfast.testing.contract.schedules import Schedules
+from holdfast.testing.contract.searches import Searches
 from holdfast.testing.contract.sticky import StickyJobs
 from holdfast.testing.contract.suspects import Suspects
 from holdfast.testing.contract.table import StateTable
@@ -55,6 +56,7 @@ class StoreContract(
     Results,
     Suspects,
     Pages,
+    Searches,
     Statistics,
     Finishing,
     Schedules,

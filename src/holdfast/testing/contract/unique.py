@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from holdfast.errors import DuplicateJob
-from holdfast.job.commands import Delete, Enqueued, Failed, Pause, Released, Retry, Snoozed, Verdict
+from holdfast.job.commands import ChangeQueue, Delete, Enqueued, Failed, Pause, Released, Retry, Snoozed, Verdict
 from holdfast.job.model import Job, OnConflict
 from holdfast.job.retry import RetryPolicy
 from holdfast.job.state import FINAL, State
@@ -79,6 +79,11 @@ class UniqueKeys(StoreSuite):
         answers = await h.store.enqueue([h.new(unique=KEY, on_conflict=OnConflict.KEEP) for _ in range(3)])
         assert [answer.verdict for answer in answers] == [Verdict.NEW, Verdict.KEPT, Verdict.KEPT]
         assert len({answer.id for answer in answers}) == 1
+
+    async def test_a_queue_comes_into_being_though_its_only_job_is_there_already(self, h: StoreHarness) -> None:
+        job = await h.add(unique=KEY)
+        assert (await meet(h, OnConflict.KEEP, queue="other")).id == job.id
+        assert (await h.store.change_queue(ChangeQueue(name="other", paused=True, create=False))).paused
 
     async def test_a_batch_that_meets_itself_late_stores_nothing(self, h: StoreHarness) -> None:
         batch = [h.new(unique=KEY, on_conflict=OnConflict.KEEP), h.new(unique=KEY, on_conflict=OnConflict.ERROR)]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from holdfast.history import (
     HOUR,
     QueueFigures,
 )
-from holdfast.job.commands import Released, Snoozed, TimedOut
+from holdfast.job.commands import ChangeQueue, Released, Snoozed, TimedOut
 from holdfast.job.state import End, State
 from holdfast.testing.contract.harness import ERROR
 from holdfast.testing.contract_history.harness import HistoryHarness, HistorySuite, feature
@@ -79,6 +80,34 @@ class Figures(HistorySuite):
         await h.sync()
         newest = (await h.jobs.worker_time_series("w"))[-1]
         assert (newest.total, newest.succeeded, newest.failed, newest.avg_duration) == (4, 1, 1, 2.0)
+
+    @feature("H9")
+    async def test_a_series_keeps_what_retention_has_purged(self, h: HistoryHarness) -> None:
+        await h.store.make(2)
+        await h.store.settle(await h.store.claim_one(), duration=2.0)
+        await h.store.settle(await h.store.claim_one(), TimedOut(ERROR), duration=9.0)
+        await h.sync()
+        before = await h.jobs.worker_time_series("w")
+        assert (before[-1].total, before[-1].succeeded, before[-1].failed, before[-1].avg_duration) == (2, 1, 1, 2.0)
+        await h.store.store.change_queue(ChangeQueue(name=h.store.queue, keep_succeeded=0.0, create=True))
+        h.store.advance(1.0)
+        assert (await h.store.store.rescue()).pruned == 1
+        await h.sync()
+        assert await h.jobs.worker_time_series("w") == before
+
+    @feature("H8", "H9")
+    async def test_a_report_that_comes_again_with_other_words_counts_once(self, h: HistoryHarness) -> None:
+        await h.record(queue="a")
+        job = await h.report(1, End.SUCCEEDED, started_at=h.now - 4.0, ended_at=h.now, duration=2.0)
+        assert job.last is not None
+        await h.jobs.upsert([replace(job, last=replace(job.last, duration=4.0))])
+        await h.report(2, End.SUCCEEDED, worker="v", started_at=h.now - 4.0, ended_at=h.now, duration=6.0)
+        newest = (await h.jobs.worker_time_series("w"))[-1]
+        assert (newest.total, newest.succeeded, newest.avg_duration) == (1, 1, 4.0)
+        both, first = await h.jobs.worker_stats(), await h.jobs.worker_stats("w")
+        assert (both.total, both.succeeded, both.avg_duration) == (1, 1, 5.0)
+        # The newest attempt was with v, so the job is v's; the attempt was w's all the same.
+        assert (first.total, first.avg_duration, (await h.jobs.worker_stats("v")).avg_duration) == (0, 4.0, 6.0)
 
     @feature("H8")
     async def test_queue_stats_hold_every_state_and_what_ran_elsewhere(self, h: HistoryHarness) -> None:

@@ -97,6 +97,31 @@ class Reads(HistorySuite):
         assert len(seen) == len(set(seen))
         assert old == (wanted if newest_first else wanted[::-1])
 
+    @feature("HW18")
+    @pytest.mark.parametrize("newest_first", [True, False])
+    async def test_a_search_by_text_looks_at_the_last_day_so_many_jobs_a_page(
+        self, h: HistoryHarness, newest_first: bool
+    ) -> None:
+        await h.record("old", payload=b'{"n":"needle"}', state=State.FAILED)
+        h.store.advance(90_000.0)
+        for number in range(12):  # every other one has ended, so that both sides of a history have some
+            state = State.FAILED if number % 2 else State.QUEUED
+            await h.record(f"j{number}", payload=b'{"n":"needle"}' if number % 5 == 1 else b"{}", state=state)
+        await h.sync()
+        seen, sizes, page = list[str](), list[int](), Page(limit=5, scan=2, newest_first=newest_first)
+        while True:
+            found = await h.jobs.list(JobFilter(text="needle"), page)
+            seen += [job.id for job in found.items]
+            sizes.append(len(found.items))
+            page = Page(limit=5, scan=2, newest_first=newest_first, cursor=found.cursor)
+            if not found.cursor:
+                break
+        assert seen == (["j11", "j6", "j1"] if newest_first else ["j1", "j6", "j11"])
+        assert len(sizes) >= 3
+        assert await h.jobs.count(JobFilter(text="needle")) == 3
+        since = h.now - 100_000.0
+        assert await h.ids(text="needle", created_after=since) == ["j11", "j6", "j1", "old"]
+
     async def test_a_last_page_that_is_full_has_no_cursor(self, h: HistoryHarness) -> None:
         await h.store.add_many(4)
         await h.sync()

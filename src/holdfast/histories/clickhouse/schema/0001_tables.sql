@@ -78,7 +78,8 @@ CREATE TABLE IF NOT EXISTS {attempt} (
     ran UInt64,
     error String CODEC(ZSTD(1)),
     body String CODEC(ZSTD(1)),
-    INDEX attempt_ended ended_at TYPE minmax GRANULARITY 1
+    INDEX attempt_ended ended_at TYPE minmax GRANULARITY 1,
+    INDEX attempt_place place TYPE minmax GRANULARITY 1
 ) ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(started_at)
 ORDER BY (began, place, nr)

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 from holdfast.job import commands as c
 from holdfast.job.ledger.control import begin_operation, checked_order, do_batch, operation_action, operation_filter
 from holdfast.job.ledger.query import matching
+from holdfast.job.ledger.search import windowed
 from holdfast.job.model import Operation, OperationState
-from holdfast.stores.sql import filters, reads
+from holdfast.stores.sql import filters, searching
 from holdfast.stores.sql.cold.external import trim_audit
-from holdfast.stores.sql.rows import job_from, seconds
+from holdfast.stores.sql.damage import job_of
+from holdfast.stores.sql.rows import seconds
 from holdfast.stores.sql.slice import Need, carry_out, do, load, write_back
 
 if TYPE_CHECKING:
@@ -52,8 +54,9 @@ def _need(action: c.Action, **jobs: Any) -> Need:
 
 def _begin(step: Step, command: c.Order, which: c.JobFilter) -> Script[c.Ordered]:
     [[live, done]] = yield step.db.q(_MAX_SEQ)
-    matched = yield from reads.count(step, which)
     now = seconds((yield from step.now()))
+    which = windowed(which, now)
+    matched = yield from searching.count(step, which)
     part = yield from load(step, Need())
     facts, answer = _apply(part.ledger, begin_operation(command, which, matched, max(live, done), now, step.draw))
     yield from write_back(step, part, facts)
@@ -88,7 +91,7 @@ def go_on(step: Step) -> Script[bool]:
 def _next_batch(step: Step, operation: Operation) -> Script[c.Ordered]:
     which, limit = operation_filter(operation), c.OPERATION_BATCH
     rows = yield filters.span(step.db, which, operation.after_seq, operation.upto_seq, limit)
-    seqs = [row[0] for row in rows if matching(job_from(row), which)]
+    seqs = [row[0] for row in rows if matching(job_of(row), which)]
     part = yield from load(step, _need(operation_action(operation), seqs=seqs))
     batch = [job for seq in seqs if (job := part.loaded.get(seq)) is not None and matching(job, which)]
     upto = rows[-1][0] if rows else operation.upto_seq

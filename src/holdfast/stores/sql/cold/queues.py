@@ -42,7 +42,7 @@ def delete_queue(step: Step, command: c.DeleteQueue) -> Script[bool]:
     """Forget the next ended jobs of a queue, and with the last ones the queue; False: there is more to do."""
     yield from step.db.lock("queue", [command.name])
     yield from check_deletable(step, command.name)
-    found = yield step.db.q(f"SELECT seq FROM {{done}} WHERE queue = ? LIMIT {PURGE_BATCH}", command.name)
+    found = yield step.db.ended_in(command.name, PURGE_BATCH)
     seqs = [seq for (seq,) in found]
     yield from step.db.delete("attempt", "seq", seqs)
     yield from step.db.delete("done", "seq", seqs)
@@ -51,6 +51,6 @@ def delete_queue(step: Step, command: c.DeleteQueue) -> Script[bool]:
         return False
     yield from step.db.delete("tally", "queue", [command.name])
     now = seconds((yield from step.now()))
-    gone: list[Fact] = [QueueDeleted(command.name), Audited(command.who, "delete_queue", command.name, "", now)]
+    gone: list[Fact] = [QueueDeleted(command.name), Audited(command.who, "delete_queue", command.name, "", now, 1)]
     yield from write_back(step, Slice(), gone)
     return True

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from holdfast.stores.sql.hot import Hot
     from holdfast.stores.sql.script import Row, Script, Step
 
+#: What retention has to know of an ended job.
+OLD: Final = "finished_at, seq, state, uniq, policy, created_at, deleted_at, task, worker, duration"
 #: In how many rows processes count that may write at the same time.
 SHARDS: Final = 16
 
@@ -47,15 +49,17 @@ class Dialect(ABC):
     filled: Mapping[str, tuple[str, ...]] = MappingProxyType({"feed": ("pos",)})
 
     #: Columns and conditions that some indexes are made for. A database without partial indexes has columns of their own.
+    #: by_…: behind a table whose rows are looked for so and locked, where the database has to be told to use the index.
     words: Mapping[str, str] = MappingProxyType(
         {
             "share": "",
+            **dict.fromkeys(("by_seq", "by_id", "by_uniq", "by_lane", "by_done_id"), ""),
             "due_at": "run_at",
             "is_due": "state IN (1, 4)",
             "runs_at": "instance",
             "runs_in": "queue",
             "is_running": "state = 3",
-            "hour_ended": "finished_at / 3600000000",
+            "hour_of_minute": "minute / 60",
         }
     )
 
@@ -108,6 +112,27 @@ class Dialect(ABC):
         """The statement of `filters.page` in a form of this database's own; None: it has none for this filter."""
         return None
 
+    def listed_by_end(
+        self, _which: JobFilter, _after: tuple[int, int] | None, _limit: int, *, newest_first: bool, columns: str
+    ) -> Statement | None:
+        """The statement of `filters.by_end` for all lines at once; None: line by line is how this database does it."""
+        return None
+
+    def oldest(self, queue: str, code: int, until: int, limit: int) -> Statement:
+        """Return the statement of OLD of the first that ended, up to `until`, of a queue's jobs in one stored state.
+
+        Their rows are kept from others; those that others keep are passed over.
+        """
+        text = (
+            f"SELECT {OLD} FROM {{done}} WHERE queue = ? AND state = ? AND finished_at <= ?"
+            " ORDER BY finished_at, seq LIMIT ? {skip}"
+        )
+        return self.q(text, queue, code, until, limit)
+
+    def ended_in(self, queue: str, limit: int) -> Statement:
+        """Return the statement of the seqs of some of a queue's ended jobs, hidden ones too."""
+        return self.q(f"SELECT seq FROM {{done}} WHERE queue = ? LIMIT {int(limit)}", queue)
+
     #: END_COLUMNS of a row that has not ended, for UNION ALL with those that have.
     no_end = ", ".join(f"NULL AS {column}" for column in END_COLUMNS)
 
@@ -120,6 +145,15 @@ class Dialect(ABC):
     @abstractmethod
     def lock(self, scope: str, names: Iterable[str]) -> Script[None]:
         """Keep others from these names ("key", "id", "unique", "queue") to the end of the transaction, in sorted order."""
+
+    def isolation(self) -> Script[str]:
+        """How this transaction is isolated, in the words of SQL; empty where each one sees the newest."""
+        yield from ()
+        return ""
+
+    def tidy(self, _step: Step) -> Script[None]:
+        """Put in order what other transactions left behind; done with each rescue."""
+        yield from ()
 
     # --- writes
 
@@ -141,7 +175,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def add(self, table: str, rows: Sequence[Row]) -> Script[None]:
-        """Add to counts: the last column of "tally" or "counter" grows by what each row says."""
+        """Add to counts: what stands behind the key of "tally", "report" or "counter" grows by what each row says."""
 
     def delete(self, table: str, column: str, values: Collection[int] | Collection[str]) -> Script[None]:
         """Remove the rows whose `column` is one of these."""

@@ -26,21 +26,24 @@ from holdfast.stores.sql.schema import JOB_COLUMNS, TABLES
 from holdfast.stores.sql.script import Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from holdfast.clock import Clock
     from holdfast.stores.sql.script import Row, Script, Step
 
 #: The scopes of locks, in the order in which they are taken; names of another scope share the last one's slots.
 _SCOPES: Final = ("key", "id", "unique", "queue", "definition", "schedule", "worker", "other")
-#: Slots of a scope. The migration makes them.
-SLOTS: Final = 256
+#: Slots of a scope. The migration makes them. So many that two names seldom share one: who holds one may be long about it.
+SLOTS: Final = 2_048
 #: Rows of one INSERT, and about as many bytes: a server takes 16 MiB in one statement, escaped, unless it was told otherwise.
 _ROWS_MAX, _BYTES_MAX = 1_000, 2 * 1024 * 1024
 #: Seconds to wait for somebody else who migrates.
 _SCHEMA_PATIENCE: Final = 60
 #: Shards of the number that grows whenever there is news.
 _PULSES: Final = 64
+#: Below which number the rows stand in which callers' transactions count, and how many of them are put together at a time.
+_PULSES_OWN, _OWN_PULSES_MAX = 2**31, 100
+_OWN_PULSES: Final = "SELECT shard, n FROM {counter} WHERE name = 'pulse' AND shard >= ? ORDER BY shard LIMIT ? {skip}"
 _NOW: Final = "SELECT CAST(ROUND(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000) AS SIGNED)"
 _PARTS: Final = re.compile(r"\?|\{(?:ints|texts)\}")
 
@@ -52,13 +55,19 @@ class MysqlDialect(Dialect):
     words = MappingProxyType(
         {
             "share": "LOCK IN SHARE MODE",
+            # A small table would be read as a whole, and whoever locks rows on that way waits for all that others keep.
+            "by_seq": " FORCE INDEX (PRIMARY)",
+            "by_id": " FORCE INDEX (job_id)",
+            "by_uniq": " FORCE INDEX (job_uniq)",
+            "by_lane": " FORCE INDEX (job_lane)",
+            "by_done_id": " FORCE INDEX (done_id)",
             "due_at": "due_at",
             # Not IS NOT NULL: with a comparison the least one is found by one step into the index.
             "is_due": "due_at >= 0",
             "runs_at": "runs_at",
             "runs_in": "queue",
             "is_running": "runs_at IS NOT NULL",
-            "hour_ended": "finished_at DIV 3600000000",
+            "hour_of_minute": "minute DIV 60",
         }
     )
 
@@ -135,8 +144,9 @@ class MysqlDialect(Dialect):
     def lock(self, scope: str, names: Iterable[str]) -> Script[None]:
         """Lock the slots of these names; for the schema, whose statements each end a transaction, the connection itself."""
         if scope == "schema":
+            # By a hash: MySQL takes 64 characters, and the name of a database may have as many.
             [[got]] = yield Statement(
-                "SELECT GET_LOCK(CONCAT(DATABASE(), %s), %s)", (f".{self.prefix}", _SCHEMA_PATIENCE)
+                "SELECT GET_LOCK(SHA1(CONCAT(DATABASE(), %s)), %s)", (f".{self.prefix}", _SCHEMA_PATIENCE)
             )
             if got != 1:
                 raise StoreUnavailable(
@@ -147,6 +157,11 @@ class MysqlDialect(Dialect):
         slots = sorted({place * SLOTS + crc32(name.encode()) % SLOTS for name in names})
         if slots:
             yield self.q("SELECT slot FROM {prefix}slot WHERE slot {ints} ORDER BY slot {lock}", slots)
+
+    def isolation(self) -> Script[str]:
+        """As the session begins its transactions: that of a single one is not told."""
+        [[found]] = yield Statement(f"SELECT @@{'tx' if self.mariadb else 'transaction'}_isolation")
+        return str(found).replace("-", " ")
 
     # --- writes
 
@@ -189,16 +204,38 @@ class MysqlDialect(Dialect):
             stored += count
         return stored
 
+    def delete(self, table: str, column: str, values: Collection[int] | Collection[str]) -> Script[None]:
+        """Remove rows; by the index where it can be named, see `words`."""
+        if column == "seq" and table in ("job", "done", "attempt") and values:
+            text = f"DELETE its FROM {{{table}}} AS its{{by_seq}} WHERE its.seq {{ints}}"
+            yield self.q(text, list(values))
+        else:
+            yield from super().delete(table, column, values)
+
     def add(self, table: str, rows: Sequence[Row]) -> Script[None]:
         """Add to counts."""
+        columns, key = TABLES[table].columns, TABLES[table].key
+        then = " ON DUPLICATE KEY UPDATE " + ", ".join(f"{name} = {name} + VALUES({name})" for name in columns[key:])
         for part in _portions(rows):
-            yield self._insert(table, TABLES[table].columns, part, " ON DUPLICATE KEY UPDATE n = n + VALUES(n)")
+            yield self._insert(table, columns, part, then)
 
     # --- news
 
-    def announce(self, _step: Step) -> Script[None]:
-        """Count the news, in one of many rows: whoever polls sees their sum grow."""
-        yield from self.add("counter", [("pulse", next(self._pulse), 1)])
+    def announce(self, step: Step) -> Script[None]:
+        """Count the news, in one of many rows: whoever polls sees their sum grow.
+
+        A transaction of the caller's counts in a row of its own, as nobody may have to wait until it ends.
+        """
+        shard = randrange(_PULSES, _PULSES_OWN) if step.within else next(self._pulse)
+        yield from self.add("counter", [("pulse", shard, 1)])
+
+    def tidy(self, step: Step) -> Script[None]:
+        """Put the counts of callers' transactions together with the others; those that are open are passed over."""
+        rows = yield self.q(_OWN_PULSES, _PULSES, _OWN_PULSES_MAX)
+        if rows:
+            # One by one: with a list, a small table is read as a whole, and that waits for rows that others keep.
+            yield self.many("DELETE FROM {counter} WHERE name = 'pulse' AND shard = ?", [(shard,) for shard, _ in rows])
+            yield from self.add("counter", [("pulse", next(self._pulse), sum(n for _, n in rows))])
 
     def pulse(self) -> Script[int]:
         """The number that grows whenever there is news."""

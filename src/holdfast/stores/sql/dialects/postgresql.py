@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from operator import add
 from random import getrandbits, randrange
 from time import time
 from types import MappingProxyType
@@ -82,7 +83,7 @@ def kind_of(table: str, column: str) -> str:
         return "integer" if column == "span" else "bigint"
     if column in ("attempt", "number"):
         return "integer"
-    return "double precision" if column == "duration" else "bigint"
+    return "double precision" if column in ("duration", "took") else "bigint"
 
 
 class PostgresDialect(Dialect):
@@ -91,7 +92,7 @@ class PostgresDialect(Dialect):
     name = "postgresql"
     hot: PostgresHot
     feed = PostgresFeed()
-    filled = MappingProxyType({"done": ("xid",), "feed": ("xid",)})
+    filled = MappingProxyType({"done": ("xid", "kind"), "feed": ("xid",)})
     no_end = ", ".join(f"NULL::{kind_of('done', column)} AS {column}" for column in END_COLUMNS)
 
     def __init__(self, prefix: str, schema: str = "", clock: Clock | None = None) -> None:
@@ -157,6 +158,11 @@ class PostgresDialect(Dialect):
         if self.schema and not (yield Statement("SELECT 1 FROM pg_namespace WHERE nspname = $1", (self.schema,))):
             yield Statement(f"CREATE SCHEMA {self.schema}")
 
+    def isolation(self) -> Script[str]:
+        """As the server tells of the transaction."""
+        [[found]] = yield Statement("SELECT current_setting('transaction_isolation')")
+        return str(found).upper()
+
     def contains(self, column: str) -> str:
         """Return a condition with one `?`: those bytes stand within the bytes of a column."""
         return f"position(?::bytea in {column}) > 0"
@@ -168,6 +174,20 @@ class PostgresDialect(Dialect):
     def listed(self, which: JobFilter, after: int | None, limit: int, *, newest_first: bool) -> Statement | None:
         """The statement of a page by state, queue, task or worker."""
         return postgresql_lists.page(self, which, after, limit, newest_first=newest_first)
+
+    def listed_by_end(
+        self, which: JobFilter, after: tuple[int, int] | None, limit: int, *, newest_first: bool, columns: str
+    ) -> Statement | None:
+        """The statement of a page of ended jobs."""
+        return postgresql_lists.page_by_end(self, which, after, limit, newest_first=newest_first, columns=columns)
+
+    def oldest(self, queue: str, code: int, until: int, limit: int) -> Statement:
+        """The first that ended of each group, and of these the first."""
+        return postgresql_lists.oldest(self, queue, code, until, limit)
+
+    def ended_in(self, queue: str, limit: int) -> Statement:
+        """Some of each group, and of these some."""
+        return postgresql_lists.ended_in(self, queue, limit)
 
     # --- time and locks
 
@@ -238,14 +258,15 @@ class PostgresDialect(Dialect):
 
     def add(self, table: str, rows: Sequence[Row]) -> Script[None]:
         """Add to counts."""
-        key = TABLES[table].key
-        sums: dict[Row, int] = {}
+        columns, key = TABLES[table].columns, TABLES[table].key
+        sums: dict[Row, Row] = {}
         for row in rows:
-            sums[row[:key]] = sums.get(row[:key], 0) + row[key]
-        target = ", ".join(TABLES[table].columns[:key])
-        then = f"ON CONFLICT ({target}) DO UPDATE SET n = {self.tables[table]}.n + excluded.n"
+            known = sums.get(row[:key])
+            sums[row[:key]] = row[key:] if known is None else tuple(map(add, known, row[key:]))
+        changes = ", ".join(f"{name} = {self.tables[table]}.{name} + excluded.{name}" for name in columns[key:])
+        then = f"ON CONFLICT ({', '.join(columns[:key])}) DO UPDATE SET {changes}"
         # In the order of their keys, so that two that count the same things do not wait for each other.
-        yield from self._insert(table, [(*name, n) for name, n in sorted(sums.items())], then)
+        yield from self._insert(table, [(*name, *counts) for name, counts in sorted(sums.items())], then)
 
     def _insert(self, table: str, rows: Sequence[Row], then: str) -> Script[list[Row]]:
         if not rows:

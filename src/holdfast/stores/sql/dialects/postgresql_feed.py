@@ -44,6 +44,8 @@ _COUNT: Final = (
 class PostgresFeed(Feeding):
     """By the ids of transactions."""
 
+    asked = ""
+
     def ended(self, step: Step, seqs: Sequence[int]) -> Script[None]:
         """Their rows tell it."""
         yield from ()

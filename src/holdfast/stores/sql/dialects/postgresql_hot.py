@@ -6,17 +6,20 @@ from collections import Counter
 from itertools import accumulate
 from operator import itemgetter
 from time import monotonic
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
 from holdfast.job import commands as c
+from holdfast.job.figures import took_of
 from holdfast.job.ledger.claiming import PROMOTE_BATCH
 from holdfast.job.ledger.enqueueing import accept
 from holdfast.job.model import Attempt, FreshJob, Job, OnWait
 from holdfast.job.retry import RetryPolicy
+from holdfast.job.stack import alike
 from holdfast.job.state import State
+from holdfast.stores.sql.apart import readable
+from holdfast.stores.sql.attempts import attempts_of
 from holdfast.stores.sql.claims import claim_of
 from holdfast.stores.sql.dialects.postgresql_floors import Floors
 from holdfast.stores.sql.dialects.postgresql_texts import (
@@ -35,7 +38,7 @@ from holdfast.stores.sql.links import look
 from holdfast.stores.sql.rows import RUNNING, micros, policy_of, seconds, seconds_or_none, tail_of
 from holdfast.stores.sql.schema import JOB_COLUMNS, TABLES
 from holdfast.stores.sql.script import Statement
-from holdfast.stores.sql.slice import Need, attempts_of, carry_out
+from holdfast.stores.sql.slice import Need, carry_out
 from holdfast.stores.sql.stats import MINUTE, SUCCEEDED, Ended
 from holdfast.stores.sql.upkeep import promote
 
@@ -55,11 +58,11 @@ _NO_RETRY: Final = RetryPolicy()
 _HOLD: Final = OnWait.HOLD
 _NULL: Final = "NULL"
 _NO_FIGURES: Final[list[tuple[()]]] = [()] * len(TABLES["stat"].columns)
-_BEFORE: Final = 4  # columns of a claim's answer before those of the job
-_PRIO, _RUN_AT, _QUEUE, _ATTEMPT, _LEASE = (
-    _BEFORE + CLAIMED.index(name) for name in ("prio", "run_at", "queue", "attempt", "lease_until")
+_SEQ, _PRIO, _RUN_AT, _QUEUE, _ATTEMPT, _TOKEN, _LEASE = map(
+    CLAIMED.index, ("seq", "prio", "run_at", "queue", "attempt", "token", "lease_until")
 )
-_in_line: Final = itemgetter(_PRIO, _RUN_AT, _BEFORE)
+_about: Final = itemgetter(_SEQ, _RUN_AT, _ATTEMPT, _TOKEN)  # what the first row says
+_in_line: Final = itemgetter(_PRIO, _RUN_AT, _SEQ)
 
 
 class PostgresHot(Hot):
@@ -72,6 +75,7 @@ class PostgresHot(Hot):
             for text in (ENQUEUE_ONE, ENQUEUE_FRESH, ENQUEUE_ALIKE, ENQUEUE, CLAIM_ONE, CLAIM_MANY, CLAIM_FROM, SETTLE)
         )
         self.floors = Floors()
+        self.may_take = False  # whether it was seen that we may take numbers: see postgresql_flow.py
 
     # --- enqueue
 
@@ -91,7 +95,7 @@ class PostgresHot(Hot):
         if not jobs or len(set(ids)) < len(ids):
             return None
         first = jobs[0]
-        if all(_alike(first, new) for new in jobs):
+        if first.run_at is None and first.delay is None and all(alike(first, new) for new in jobs):
             return self._enqueue_alike(first, jobs, ids)
         return self._enqueue_mixed(jobs, ids)
 
@@ -135,13 +139,7 @@ class PostgresHot(Hot):
 
     def stored(self, rows: Sequence[Row], jobs: Sequence[NewJob]) -> list[c.Enqueued]:
         """Return the answers for jobs that got these numbers at one time."""
-        now = seconds(rows[0][1])
-        ledger: Any = SimpleNamespace(next_seq=0)  # all that the rule of acceptance asks of a ledger
-        answers = []
-        for row, new in zip(rows, jobs, strict=True):
-            ledger.next_seq = row[0]
-            answers.append(c.Enqueued(_NEW, accept(ledger, new, now)))
-        return answers
+        return accepted([row[0] for row in rows], jobs, rows[0][1])
 
     # --- claim
 
@@ -176,14 +174,14 @@ class PostgresHot(Hot):
         if want.limit <= 0 or len(set(names)) < len(names):
             return None, False
         parts = self.floors.ranges(names, monotonic())
-        rows = yield self._claim_statement(want, names, parts)
-        now, due, special, walk = rows[0][:_BEFORE]
+        first, *rows = yield self._claim_statement(want, names, parts)
+        now, due, special, walk = _about(first)
         if special:
             return None, False
         if due is not None and due <= now:
             return None, True
         items: list[c.Claim[Job]] = []
-        if rows[0][_BEFORE] is not None:
+        if rows:
             rows = _in_order(rows, names)
             ends = _ends(rows, want)
             self.floors.claimed(ends, at=now, walk=walk, found=len(rows), now=monotonic(), full=parts is None)
@@ -204,14 +202,15 @@ class PostgresHot(Hot):
 
     def _claims(self, step: Step, want: c.Want, rows: Sequence[Row], now: int) -> Script[list[c.Claim[Job]]]:
         who = (want.instance, want.worker, want.version)
-        tried = [row[_BEFORE] for row in rows if row[_ATTEMPT] > 1]
+        tried = [row[_SEQ] for row in rows if row[_ATTEMPT] > 1]
         past = (yield from attempts_of(step, tried)) if tried else {}
         at, lease = now / 1e6, micros(want.lease)
-        return [
-            _plain_claim(row, who, at, own := _own_lease(row, now, lease))
-            or _full_claim(row, who, now, own, past.get(row[_BEFORE]))
-            for row in rows
-        ]
+
+        def claim(row: Row) -> c.Claim[Job]:
+            own = _own_lease(row, now, lease)
+            return _plain_claim(row, who, at, own) or _full_claim(row, who, now, own, past.get(row[_SEQ]))
+
+        return readable(step, rows, _number, claim)
 
     # --- settle
 
@@ -222,32 +221,29 @@ class PostgresHot(Hot):
         told: list[Any] = [settlements[place] for place in places]
         seqs = [one.claim.ref for one in told]
         now = self._db.guessed_now()
-        ended = [_ended(one, now) for one in told]
+        ended = self._ended(told, now)
         step.counted.append((now // MINUTE, ended))
-        figures = self._db.rollup.rows(now, ended)
-        results = [one.ending.result for one in told]
-        common = results[0] if results.count(results[0]) == len(results) else None
-        tails = [tail_of(one.log, one.trace_id, one.span_id) for one in told]
+        results, durations, tails, common = _brought(told)
         [[count, moved, limited]] = yield Statement(
             self._settle,
             (
                 numbers(seqs),
                 numbers([one.claim.token for one in told]),
-                results if common is None and any(one is not None for one in results) else [],
-                "{" + ",".join([_NULL if one.duration is None else repr(one.duration) for one in told]) + "}",
-                tails if any(tails) else [],
+                results,
+                durations,
+                tails,
                 self._db.steered(),
                 self._db.shard,
-                *(zip(*figures, strict=True) if figures else _NO_FIGURES),
+                *_columns(self._db.rollup.rows(now, ended)),
                 common,
             ),
         )
         if count < len(told):
             done = set(moved or ())
             # Some were stale or are repeated: the statement has counted them, so their rows are written again.
-            untrue = [ended[n] for n, seq in enumerate(seqs) if seq not in done]
+            untrue = self._ended([one for one in told if one.claim.ref not in done], now)
             yield from self._db.upsert("stat", self._db.rollup.take_back(now // MINUTE, untrue))
-            step.counted[-1] = (now // MINUTE, [ended[n] for n, seq in enumerate(seqs) if seq in done])
+            step.counted[-1] = (now // MINUTE, self._ended([one for one in told if one.claim.ref in done], now))
             places = [place for place, seq in zip(places, seqs, strict=True) if seq in done]
         if count:
             step.ended = True
@@ -258,6 +254,25 @@ class PostgresHot(Hot):
             claim = settlements[place].claim
             answers[place] = c.Settled(claim.id, claim.token, _APPLIED, _SUCCEEDED, claim.item.run_at)
         return answers
+
+    def _ended(self, told: Sequence[Any], now: int) -> list[Ended]:
+        """Return what the roll-up has to know of successes. Those that came together and were claimed together are one."""
+        if not self._db.rollup.enabled:
+            return []
+        alike: dict[tuple[Any, ...], list[float | None]] = {}
+        for one in told:
+            job = one.claim.item
+            last = job.last
+            key = (job.queue, job.task, last.instance, last.worker, last.started_at, job.queued_at)
+            alike.setdefault(key, []).append(one.duration)
+        found = []
+        for (queue, task, instance, worker, started_at, queued_at), durations in alike.items():
+            started = micros(started_at)
+            waited = 0 if queued_at is None else max(0, started - micros(queued_at))
+            took = [took_of(duration) for duration in durations if duration is not None]
+            sums = (len(took), sum(took), len(durations))
+            found.append(Ended(queue, task, SUCCEEDED, instance, worker, waited, max(0, now - started), *sums))
+        return found
 
     def plain_places(self, settlements: Sequence[c.Settlement[Job]]) -> list[int]:
         """Return which of them may be plain successes, each job once."""
@@ -278,13 +293,18 @@ class PostgresHot(Hot):
 # --- values --------------------------------------------------------------------------------------------------------
 
 
-def numbers(values: Iterable[int]) -> str:
-    """Return integers as the text of an array.
+def _number(row: Row) -> int:
+    number: int = row[_SEQ]
+    return number
+
+
+def numbers(values: Iterable[float | None]) -> str:
+    """Return numbers as the text of an array.
 
     >>> numbers([1, 22])
-    '{1,22}'
+    '{1, 22}'
     """
-    return f"{{{','.join(map(str, values))}}}"
+    return f"{{{str(list(values))[1:-1]}}}"
 
 
 def texts(values: Sequence[str]) -> str:
@@ -297,6 +317,12 @@ def texts(values: Sequence[str]) -> str:
     if "\\" in joined or joined.count('"') != 2 * (len(values) - 1):
         joined = '","'.join([value.replace("\\", "\\\\").replace('"', '\\"') for value in values])
     return f'{{"{joined}"}}'
+
+
+def accepted(seqs: Iterable[int], jobs: Sequence[NewJob], now: int) -> list[c.Enqueued]:
+    """Return the answers for new jobs that got these numbers at a time, in microseconds since the epoch."""
+    at = seconds(now)
+    return [c.Enqueued(_NEW, accept(seq, new, at)) for seq, new in zip(seqs, jobs, strict=True)]
 
 
 def is_plain(new: NewJob) -> bool:
@@ -334,32 +360,19 @@ def _may_move(one: c.Settlement[Job]) -> bool:
     return type(job) is Job and job.key is None and job.last is not None
 
 
-def _alike(first: NewJob, new: NewJob) -> bool:
-    """Tell whether two jobs differ in id and payload alone, and are ready now."""
-    return (
-        new.run_at is None
-        and new.delay is None
-        and new.queue == first.queue
-        and new.task == first.task
-        and new.priority == first.priority
-        and new.retry == first.retry
-        and new.timeout == first.timeout
-        and new.tags == first.tags
-        and new.headers == first.headers
-        and new.replay_of == first.replay_of
-        and new.on_wait is first.on_wait
-        and new.unique_window == first.unique_window
-    )
+def _brought(told: Sequence[Any]) -> tuple[list[Any], str, list[Any], bytes | None]:
+    """Return results, durations, tails, and the result that all have; no list where there is nothing in it, or one value."""
+    results = [one.ending.result for one in told]
+    alike = results.count(results[0]) == len(results)
+    tails = []
+    if [one for one in told if one.log or one.trace_id or one.span_id]:
+        tails = [tail_of(one.log, one.trace_id, one.span_id) for one in told]
+    durations = numbers([one.duration for one in told]).replace("None", _NULL)
+    return [] if alike else results, durations, tails, results[0] if alike else None
 
 
-def _ended(one: c.Settlement[Job], now: int) -> Ended:
-    """Return what the roll-up has to know of a success."""
-    job = one.claim.item
-    last = job.last
-    assert last is not None, "a claimed job has an attempt"
-    started = last.started_at
-    waited = 0 if job.queued_at is None else max(0, round((started - job.queued_at) * 1e6))
-    return Ended(job.queue, job.task, SUCCEEDED, last.instance, last.worker, waited, max(0, now - round(started * 1e6)))
+def _columns(figures: Sequence[Row]) -> Iterable[Sequence[Any]]:
+    return zip(*figures, strict=True) if figures else _NO_FIGURES
 
 
 def _policy(new: NewJob) -> bytes | None:
@@ -375,8 +388,8 @@ def _own_lease(row: Row, now: int, wanted: int) -> float:
 def _plain_claim(row: Row, who: tuple[str, str, str], now: float, own: float) -> c.Claim[Job] | None:
     """Return the claim of a job that never ran and of which nothing special was asked; None for others."""
     (
-        _, _, _, _, seq, job_id, task, queue, payload, prio, run_at, policy, key, unique, created_at, queued_at, attempt,
-        token, lease, rest,
+        seq, job_id, task, queue, payload, prio, run_at, policy, key, unique, created_at, queued_at, attempt, token, lease,
+        rest,
     ) = row  # fmt: skip
     if policy is not None or rest is not None or attempt > 1 or queued_at is None:
         return None
@@ -398,6 +411,6 @@ _BLANK: Final[dict[str, Any]] = {
 def _full_claim(
     row: Row, who: tuple[str, str, str], now: int, own: float, past: Sequence[Attempt] | None
 ) -> c.Claim[Job]:
-    values = dict(zip(CLAIMED, row[_BEFORE:], strict=True))
+    values = dict(zip(CLAIMED, row, strict=True))
     values |= _BLANK | {"updated_at": now, "started_at": now, "instance": who[0], "worker": who[1], "version": who[2]}
     return replace(claim_of(tuple(values[name] for name in JOB_COLUMNS), values["lease_until"], past), lease=own)

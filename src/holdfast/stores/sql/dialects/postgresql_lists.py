@@ -1,22 +1,32 @@
-"""Pages of long lists on PostgreSQL: by state, queue, task and worker, in order of acceptance, however rare it is.
+"""Pages of long lists on PostgreSQL: by state, queue, task and worker, by key and by id, however rare what they show is.
 
-Each index of a list begins with what is filtered by and ends with `seq`. A filter that names only some of the columns in
-front is answered group by group: the groups that there are (a state, a queue, a task) are found by one step into the index
-each, every group gives its first rows, and the first of all these are the page. So a page costs some steps for each group,
-and nothing for each job. What runs has no index of its own for this, which each claim would have to write; it is few.
+Jobs of one state, queue, task and worker are a group, and a group has a number: a hash of the four, so that the indexes of
+lists hold numbers alone (see `kind`). Each begins with the group and ends with the order: of acceptance (`seq`) or, of ended
+jobs, by end. Every group that may match gives its first rows, and the first of all these are the page. So a page costs
+some steps for each group, and nothing for each job. What has ended has its groups in the tally. Those of waiting jobs are
+found by one step into their index each. What runs has no index of its own for this, which each claim would have to write; it
+is few.
 
-Of a group's last column a range is asked for where one would write `task = …`: with equal signs alone the planner sees that
-the rows come in the order of `seq`, and likes to walk along the table's own index for them, past any number of others.
+Two groups of one number would be mixed: whoever reads a page looks at each row again, and asks for more when some do not
+match. (Of waiting jobs the page would know one of the two groups. With a thousand groups the chance is one in 10^13.)
+
+A range is asked for where one would write `kind = …`, and of its ends one in the words of the whole index: with an equal
+sign the planner sees that the rows come in the order of `seq`, and likes to walk along the table's own index for them, past
+any number of others; with two plain ends it expects few rows, and fetches and sorts all of them.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from msgspec.structs import replace
+
 from holdfast.job.commands import JobFilter
 from holdfast.job.state import FINAL, State
-from holdfast.stores.sql.filters import storable
-from holdfast.stores.sql.rows import CODES, ELSEWHERE, micros
+from holdfast.stores.sql import filters
+from holdfast.stores.sql.dialects.dialect import OLD
+from holdfast.stores.sql.dialects.postgresql_texts import kind
+from holdfast.stores.sql.rows import CODES, ELSEWHERE, HIDDEN, micros
 from holdfast.stores.sql.schema import DONE_COLUMNS, JOB_COLUMNS
 from holdfast.stores.sql.script import Statement
 
@@ -29,29 +39,23 @@ _RUNNING: Final = CODES[State.RUNNING]
 #: Behind every number that a job has, and before it.
 _LAST: Final = (1 << 63) - 1
 _FIRST: Final = -1 << 63
+_KIND: Final = kind("queue", "task", "worker", "state")
+_DONE: Final = ", ".join(DONE_COLUMNS)
+#: Of a group, from the first that ended.
+_FROM_FIRST: Final = f"kind <= ended.kind AND (kind, finished_at, seq) > (ended.kind, {_FIRST}, {_FIRST})"
 
 
 class _Way(NamedTuple):
-    """Which way a list runs: the sign of what comes behind a place, the one that keeps the group, and the order."""
+    """Which way a list runs: the sign of what comes behind a place, the one that keeps the group, the order, its start."""
 
     behind: str
     within: str
     order: str
+    start: int
 
 
-class _Lines(NamedTuple):
-    """The index of a table's lists: the condition under which it holds a row. name: of its groups."""
-
-    table: str
-    name: str
-    held: str
-
-
-_COLUMNS: Final = ("state", "queue", "task", "worker")
-_WAITING: Final = _Lines("job", "waiting", f"state <> {_RUNNING}")
-_ENDED: Final = _Lines("done", "ended", "deleted_at IS NULL")
-_DOWN: Final = _Way("<", ">=", "DESC")
-_UP: Final = _Way(">", "<=", "ASC")
+_DOWN: Final = _Way("<", ">=", "DESC", _LAST)
+_UP: Final = _Way(">", "<=", "ASC", _FIRST)
 
 
 def page(db: Dialect, which: JobFilter, after: int | None, limit: int, *, newest_first: bool) -> Statement | None:
@@ -65,28 +69,28 @@ def page(db: Dialect, which: JobFilter, after: int | None, limit: int, *, newest
         created_after=which.created_after,
         created_before=which.created_before,
     )
-    names = (which.queue, which.task, which.worker)
-    if (
-        not named
-        or listed != which
-        or which.worker == ""
-        or not all(storable(name) for name in names if name is not None)
-    ):
+    if not named or listed != which or not _storable(which):
         return None
-    return _Text(which, after, limit, newest_first=newest_first).statement(db)
+    return _Page(which, after, limit, _DOWN if newest_first else _UP).statement(db)
 
 
-class _Text:
+def _storable(which: JobFilter) -> bool:
+    names = (which.queue, which.task, which.worker)
+    return which.worker != "" and all(filters.storable(name) for name in names if name is not None)
+
+
+class _Page:
     """One statement in the making: its parts and its arguments, which are numbered as they come."""
 
-    def __init__(self, which: JobFilter, after: int | None, limit: int, *, newest_first: bool) -> None:
-        self.which, self.limit = which, limit
-        self.way = _DOWN if newest_first else _UP
+    def __init__(self, which: JobFilter, after: int | None, limit: int, way: _Way) -> None:
+        self.which, self.limit, self.way = which, limit, way
         self.args: list[Any] = []
         self.parts: list[str] = []
-        self.after = self.arg(after if after is not None else _LAST if newest_first else _FIRST, "bigint")
-        self.queue, self.task, self.worker = (
-            None if value is None else self.arg(value, "text") for value in (which.queue, which.task, which.worker)
+        self.after = self.arg(way.start if after is None else after, "bigint")
+        self.same = "".join(
+            f" AND {name} = {self.arg(value, 'text')}"
+            for name, value in (("queue", which.queue), ("task", which.task), ("worker", which.worker))
+            if value is not None
         )
         self.window = "".join(
             f" AND created_at {sign} {self.arg(micros(at), 'bigint')}"
@@ -94,33 +98,34 @@ class _Text:
             if at is not None
         )
 
-    def arg(self, value: Any, kind: str) -> str:
+    def arg(self, value: Any, kind_of: str) -> str:
         """Return the mark of a further argument."""
         self.args.append(value)
-        return f"${len(self.args)}::{kind}"
+        return f"${len(self.args)}::{kind_of}"
 
     def statement(self, db: Dialect) -> Statement:
         """Return the whole."""
-        live = _codes(state for state in State if state not in FINAL and self.wants(state))
-        done = _codes(state for state in State if state in FINAL and self.wants(state))
+        live, done = (
+            _codes(state for state in self.which.states or State if (state in FINAL) is ended)
+            for ended in (False, True)
+        )
         found = [self.running()] if _RUNNING in live else []
         waiting = [code for code in live if code != _RUNNING]
         if waiting:
-            found.append(self.of_groups(_WAITING, waiting))
+            self.parts.append(self.waiting())
+            only = f" WHERE waiting.state = ANY ({_array(waiting)}){self.same}"
+            found.append(self.of_groups("waiting", "job", _KIND, f"state <> {_RUNNING}", only))
         if done:
-            found.append(self.of_groups(_ENDED, done))
+            self.parts.append(_ended(f"state = ANY ({_array(done)}){self.same}"))
+            found.append(self.of_groups("ended", "done", "kind", "deleted_at IS NULL"))
         top = f"top AS MATERIALIZED (SELECT seq FROM ({' UNION ALL '.join(found)}) AS met {self.tail('seq')})"
         among = "seq = ANY (ARRAY(SELECT seq FROM top))"
         text = (
             f"WITH RECURSIVE {', '.join([*self.parts, top])} "
             f"SELECT {', '.join(JOB_COLUMNS)}, {db.no_end} FROM {{job}} WHERE {among}"
-            f" UNION ALL SELECT {', '.join(DONE_COLUMNS)} FROM {{done}} WHERE {among} ORDER BY seq {self.way.order}"
+            f" UNION ALL SELECT {_DONE} FROM {{done}} WHERE {among} ORDER BY seq {self.way.order}"
         )
         return Statement(text.format(**db.tables), self.args)
-
-    def wants(self, state: State) -> bool:
-        """Whether jobs of a state are asked for."""
-        return not self.which.states or state in self.which.states
 
     def tail(self, *columns: str) -> str:
         """Return the order and the limit of rows by these columns."""
@@ -130,49 +135,116 @@ class _Text:
 
     def running(self) -> str:
         """Return what gives the first rows of those that run: all of them are looked at."""
-        same = "".join(f" AND {name} = {value}" for name, value in self.named() if value is not None)
-        where = f"state = {_RUNNING}{same} AND seq {self.way.behind} {self.after}{self.window}"
+        where = f"state = {_RUNNING}{self.same} AND seq {self.way.behind} {self.after}{self.window}"
         # Plus nothing: so the order is none that an index has, and what runs is found by its own small one.
         return f"(SELECT seq FROM {{job}} WHERE {where} ORDER BY seq + 0 {self.way.order} LIMIT {int(self.limit)})"
 
-    def named(self) -> list[tuple[str, str | None]]:
-        """Return the columns that must be the same, and the marks of their values."""
-        return [("queue", self.queue), ("task", self.task), ("worker", self.worker)]
-
-    def first(self, group: dict[str, str]) -> str:
-        """Return the condition that leaves the rows of a group behind the place, and their order."""
-        *front, last = group
-        same = "".join(f" AND {column} = {group[column]}" for column in front)
-        behind = (
-            f"{last} {self.way.within} {group[last]} AND ({last}, seq) {self.way.behind} ({group[last]}, {self.after})"
-        )
-        return f"{same} AND {behind}{self.window} {self.tail(last, 'seq')}"
-
-    def of_groups(self, of: _Lines, codes: list[int]) -> str:
-        """Return what gives the first rows of each group; the groups become a part of the statement."""
-        known = _COLUMNS[:3] if self.worker is not None else _COLUMNS
-        self.parts.append(self.groups(of, codes, known))
-        group = {column: f"{of.name}.{column}" if column in known else str(self.worker) for column in _COLUMNS}
-        tried = "" if self.worker is None else " AND instance IS NOT NULL"
-        only = "" if self.task is None else f" WHERE {of.name}.task = {self.task}"
+    def waiting(self) -> str:
+        """Return the part that finds which groups of waiting jobs there are: a step to the last row of each."""
+        picked = f"SELECT {_KIND} AS kind, state, queue, task, worker FROM {{job}} WHERE state <> {_RUNNING}"
+        order = f"ORDER BY {_KIND} DESC, seq DESC LIMIT 1"
         return (
-            f"(SELECT here.seq FROM {of.name} CROSS JOIN LATERAL (SELECT seq FROM {{{of.table}}} WHERE {of.held}{tried}"
-            f"{self.first(group)}) AS here{only})"
+            f"waiting AS (({picked} {order}) UNION ALL SELECT here.* FROM waiting CROSS JOIN LATERAL"
+            f" ({picked} AND {_KIND} < waiting.kind {order}) AS here)"
         )
 
-    def groups(self, of: _Lines, codes: list[int], known: tuple[str, ...]) -> str:
-        """Return the part that finds which groups there are, from the last one of each state to its first."""
-        names = ", ".join(known)
-        open_ = known[1:] if self.queue is None else known[2:]
-        same = "" if self.queue is None else f" AND queue = {self.queue}"
-        order = "ORDER BY " + ", ".join(f"{name} DESC" for name in known) + " LIMIT 1"
-        before = f"({', '.join(open_)}) < ({', '.join(f'{of.name}.{name}' for name in open_)})"
-        picked = f"SELECT {names} FROM {{{of.table}}} WHERE {of.held}{same} AND "
+    def of_groups(self, groups: str, table: str, number: str, held: str, only: str = "") -> str:
+        """Return what gives the first rows of each group. number: that of a row's group; only: of which groups."""
+        way = self.way
+        behind = f"{number} {way.within} {groups}.kind AND ({number}, seq) {way.behind} ({groups}.kind, {self.after})"
         return (
-            f"{of.name}({names}) AS (SELECT here.* FROM unnest({_array(codes)}) AS its(state) CROSS JOIN LATERAL"
-            f" ({picked}state = its.state {order}) AS here UNION ALL SELECT here.* FROM {of.name} CROSS JOIN LATERAL"
-            f" ({picked}state = {of.name}.state AND {before} {order}) AS here)"
+            f"(SELECT here.seq FROM {groups} CROSS JOIN LATERAL (SELECT seq FROM {{{table}}} WHERE {held} AND {behind}"
+            f"{self.window} {self.tail(number, 'seq')}) AS here{only})"
         )
+
+
+def _ended(where: str) -> str:
+    """Return the part that names the groups of ended jobs of which there are any."""
+    return (
+        f"ended AS MATERIALIZED (SELECT {_KIND} AS kind FROM {{tally}} WHERE {where}"
+        " GROUP BY queue, task, worker, state HAVING sum(n) > 0)"
+    )
+
+
+# --- in the order of their ends ------------------------------------------------------------------------------------
+
+
+def page_by_end(
+    db: Dialect, which: JobFilter, after: tuple[int, int] | None, limit: int, *, newest_first: bool, columns: str
+) -> Statement:
+    """Return the statement of `limit` ended jobs behind `after` (an end and a seq; None: from the start)."""
+    way = _DOWN if newest_first else _UP
+    done = filters.where(db, replace(which, states=()), ended=True)
+    place = (way.start, way.start) if after is None else after
+    if which.id is not None or which.key is not None or which.unique is not None:
+        return _by_name(db, which, done, place, limit, way, columns)
+    # Without the group's names: a condition on them tells the planner of few rows, and it sorts all of a group.
+    others = replace(which, states=(), queue=None, task=None, worker=which.worker and None)
+    done = filters.where(db, others, ended=True)
+    shown = done.sql.replace("deleted_at IS NULL", "coalesce(deleted_at, 0) < 1")  # nor does it take a smaller index
+    codes = _codes(which.states)
+    words, args = f"state = ANY ({_array([*codes, *(code + HIDDEN for code in codes if which.deleted)])})", list[Any]()
+    for column, value in (("queue", which.queue), ("task", which.task), ("worker", which.worker)):
+        if value and filters.storable(value):
+            words, args = f"{words} AND {column} = ?", [*args, value]
+    order = f"finished_at {way.order}, seq {way.order} LIMIT {int(limit)}"
+    text = (
+        f"WITH {_ended_shown(words)}, top AS MATERIALIZED (SELECT here.seq, here.finished_at FROM ended CROSS JOIN LATERAL ("
+        f"SELECT seq, finished_at FROM {{done}} WHERE kind {way.within} ended.kind"
+        f" AND (kind, finished_at, seq) {way.behind} (ended.kind, ?, ?) AND {shown} ORDER BY kind {way.order}, {order})"
+        f" AS here ORDER BY {order}) SELECT {columns} FROM {{done}} WHERE seq = ANY (ARRAY(SELECT seq FROM top))"
+        f" ORDER BY finished_at {way.order}, seq {way.order}"
+    )
+    return db.q(text, *args, *place, *done.args)
+
+
+def _by_name(
+    db: Dialect, which: JobFilter, done: filters.Where, place: tuple[int, int], limit: int, way: _Way, columns: str
+) -> Statement:
+    """Return the statement for few rows, or those of a key, which have an index of their own in this order."""
+    behind, order = f"(finished_at, seq) {way.behind} (?, ?)", f"finished_at {way.order}, seq {way.order}"
+    args: list[Any] = [*place]
+    if which.key is not None and which.id is None and which.unique is None and filters.storable(which.key):
+        behind = f"lane_key {way.within} ? AND (lane_key, finished_at, seq) {way.behind} (?, ?, ?)"
+        order, args = f"lane_key {way.order}, {order}", [which.key, which.key, *place]
+        done = filters.where(db, replace(which, states=(), key=None), ended=True)
+    codes = _array(_codes(which.states))
+    text = (
+        f"SELECT {columns} FROM {{done}} WHERE {behind} AND {done.sql} AND state + 0 = ANY ({codes})"
+        f" ORDER BY {order} LIMIT {int(limit)}"
+    )
+    return db.q(text, *args, *done.args)
+
+
+# --- for retention -------------------------------------------------------------------------------------------------
+
+
+def oldest(db: Dialect, queue: str, code: int, until: int, limit: int) -> Statement:
+    """Return the statement of `Dialect.oldest`. Rows are kept from others when it is known which they are."""
+    text = (
+        f"WITH {_ended_shown(f'queue = ? AND state IN ({int(code)}, {int(code) + HIDDEN})')}, met AS MATERIALIZED ("
+        "SELECT here.* FROM ended CROSS JOIN LATERAL (SELECT seq, finished_at FROM {done}"
+        f" WHERE {_FROM_FIRST} AND finished_at <= ? ORDER BY kind, finished_at, seq LIMIT {int(limit)}) AS here"
+        f" ORDER BY finished_at, seq LIMIT {int(limit)})"
+        f" SELECT {OLD} FROM {{done}} WHERE seq = ANY (ARRAY(SELECT seq FROM met)) AND queue = ? AND state + 0 = {int(code)}"
+        " ORDER BY finished_at, seq {skip}"
+    )
+    return db.q(text, queue, until, queue)
+
+
+def ended_in(db: Dialect, queue: str, limit: int) -> Statement:
+    """Return the statement of `Dialect.ended_in`."""
+    text = (
+        f"WITH {_ended_shown('queue = ?')} SELECT here.seq FROM ended CROSS JOIN LATERAL (SELECT seq FROM {{done}}"
+        f" WHERE {_FROM_FIRST} ORDER BY kind, finished_at, seq LIMIT {int(limit)}) AS here LIMIT {int(limit)}"
+    )
+    return db.q(text, queue)
+
+
+def _ended_shown(where: str) -> str:
+    """Return the part that names the groups of ended jobs of which there are any, hidden ones with the others."""
+    number = kind("queue", "task", "worker", f"(state % {HIDDEN})::smallint")
+    return f"ended AS MATERIALIZED (SELECT DISTINCT {number} AS kind FROM {{tally}} WHERE {where} AND n > 0)"
 
 
 def _codes(states: Iterable[State]) -> list[int]:

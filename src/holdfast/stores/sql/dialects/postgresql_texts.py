@@ -13,6 +13,12 @@ from holdfast.stores.sql.schema import DONE_COLUMNS, TABLES
 #: Now, in microseconds. A test's clock goes in as an argument; the transaction's own now() would be its beginning.
 NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
+
+def kind(queue: str, task: str, worker: str, state: str) -> str:
+    """Return the number of a group of jobs as the tables have it: `kind` of ended jobs, the index of lists of others."""
+    return f"hashtextextended({worker}, hashtextextended({task}, hashtextextended({queue}, {state})))"
+
+
 # Engine-made ids come in the order of time: where the newest ended job is older, none of the batch can have ended. The
 # greatest id is one step in the index; whether there is a greater one than $3 could become a walk through the table.
 _UNKNOWN: Final = (
@@ -32,11 +38,9 @@ WITH known AS MATERIALIZED (
        AND {_UNKNOWN.replace("@IDS@", "$1::text::text[]")}
 )
 INSERT INTO {{job}} (
-    id, payload, queue, task, prio, policy, state, ready, run_at, created_at, queued_at, updated_at,
-    lane, pod_epoch, suspect, attempt, token, worker, version, lease_until, cancel_asked
+    id, payload, queue, task, prio, policy, state, ready, run_at, created_at, queued_at, updated_at
 )
-SELECT new.id, substring($2::bytea FROM new.place FOR new.size), $4, $5, $6::smallint, $7::bytea, 2, 1, now, now, now, now,
-       0, 0, 0, 0, 0, '', '', 0, 0
+SELECT new.id, substring($2::bytea FROM new.place FOR new.size), $4, $5, $6::smallint, $7::bytea, 2, 1, now, now, now, now
   FROM known, unnest($1::text::text[], $9::text::int[], $10::text::int[]) AS new(id, place, size)
 RETURNING seq, created_at
 """
@@ -45,11 +49,9 @@ _NOT_ENDED: Final = "AND NOT EXISTS (SELECT FROM {done} WHERE id = $1::text)"
 #: One job that is ready now: the same with little to plan and to start, and not more than sixteen locks.
 ENQUEUE_ONE: Final = f"""
 INSERT INTO {{job}} (
-    id, payload, queue, task, prio, policy, state, ready, run_at, created_at, queued_at, updated_at,
-    lane, pod_epoch, suspect, attempt, token, worker, version, lease_until, cancel_asked
+    id, payload, queue, task, prio, policy, state, ready, run_at, created_at, queued_at, updated_at
 )
-SELECT $1::text, $2::bytea, $3::text, $4::text, $5::smallint, $6::bytea, 2, 1, now, now, now, now,
-       0, 0, 0, 0, 0, '', '', 0, 0
+SELECT $1::text, $2::bytea, $3::text, $4::text, $5::smallint, $6::bytea, 2, 1, now, now, now, now
   FROM (SELECT coalesce($7::bigint, {NOW}) AS now) AS known
  WHERE EXISTS (SELECT FROM {{queue}} WHERE name = $3::text)
    AND NOT EXISTS (SELECT FROM {{definition}} WHERE alias = $4::text AND stopped = 1)
@@ -68,12 +70,11 @@ WITH known AS MATERIALIZED (
        AND {_UNKNOWN.replace("@IDS@", "$1::text[]")}
 )
 INSERT INTO {{job}} (
-    id, payload, queue, task, prio, policy, state, ready, run_at, created_at, queued_at, updated_at,
-    lane, pod_epoch, suspect, attempt, token, worker, version, lease_until, cancel_asked
+    id, payload, queue, task, prio, policy, state, ready, run_at, created_at, queued_at, updated_at
 )
 SELECT id, payload, queue, task, prio, policy,
        CASE WHEN starts > now THEN 1 ELSE 2 END, CASE WHEN starts > now THEN 0 ELSE 1 END, starts, now,
-       CASE WHEN starts > now THEN NULL ELSE now END, now, 0, 0, 0, 0, 0, '', '', 0, 0
+       CASE WHEN starts > now THEN NULL ELSE now END, now
   FROM (
     SELECT new.*, now, greatest(now, coalesce(now + new.delay, new.run_at, now)) AS starts
       FROM known, unnest(
@@ -83,11 +84,41 @@ SELECT id, payload, queue, task, prio, policy,
 RETURNING seq, created_at, run_at
 """
 
+#: What has to be known before jobs are copied into the table: a number before theirs, and whether jobs with ids from $4 on
+#: may have ended; nothing when the first of them (task $2, queue $3) is not as plain as that.
+BEFORE_COPY: Final = f"""
+SELECT coalesce($1::bigint, {NOW}), nextval(pg_get_serial_sequence('{{job}}', 'seq')::regclass),
+       coalesce((SELECT id FROM {{done}} ORDER BY id DESC LIMIT 1) >= $4::text, false)
+ WHERE EXISTS (SELECT FROM {{queue}} WHERE name = $3::text)
+   AND NOT EXISTS (SELECT FROM {{definition}} WHERE alias = $2::text AND stopped = 1)
+"""
+#: The last number that this session took, and all that it gave to rows since $1 unless these were $2 without a gap.
+AFTER_COPY: Final = """
+WITH known AS MATERIALIZED (SELECT currval(pg_get_serial_sequence('{job}', 'seq')::regclass) AS last)
+SELECT last, CASE WHEN last - $1::bigint <> $2::bigint THEN ARRAY(
+           SELECT seq FROM {job} WHERE seq > $1::bigint AND seq <= last AND xmin = pg_current_xact_id()::xid ORDER BY seq) END
+  FROM known
+"""
+#: Whether what was copied is as plain as that: its queues ($1) are there, its tasks ($2) not stopped, its ids ($3) not ended.
+WAS_PLAIN: Final = """
+SELECT (SELECT count(*) FROM {queue} WHERE name = ANY($1::text[])) = cardinality($1::text[])
+   AND NOT EXISTS (SELECT FROM {definition} WHERE alias = ANY($2::text[]) AND stopped = 1)
+   AND NOT EXISTS (SELECT FROM {done} WHERE id = ANY($3::text[]))
+"""
+#: Whether we may take numbers: whoever may insert need not have that right.
+MAY_TAKE: Final = "SELECT has_sequence_privilege(pg_get_serial_sequence('{job}', 'seq'), 'USAGE')"
+
 #: What a claim tells of each job that it took; the rest of the row is known to who asks.
 CLAIMED: Final = (
     "seq", "id", "task", "queue", "payload", "prio", "run_at", "policy", "lane_key", "uniq", "created_at", "queued_at",
     "attempt", "token", "lease_until", "rest",
 )  # fmt: skip
+# A claim's first row is no job. It says, in the columns of one so that jobs need no others: as seq the time, as run_at when
+# the next job becomes due, as attempt 1 when only the rules can tell who is next, as token how long it looked for jobs.
+_FIRST: Final = {
+    "seq": "now", "run_at": "due", "attempt": "(suspects OR limited OR (SELECT back FROM held))::integer",
+    "token": "(SELECT walk FROM held)",
+}  # fmt: skip
 
 # `picked` is materialised and locks what it returns and nothing more: it runs once, so no more is taken than was asked for,
 # and walks past rows that others are claiming. Its order is that of the index of ready jobs.
@@ -120,8 +151,9 @@ taken AS (
      WHERE job.ctid = ANY (ARRAY(SELECT place FROM picked WHERE NOT (SELECT back FROM held)))
     RETURNING {", ".join(f"job.{column}" for column in CLAIMED)}
 )
-SELECT now, due, suspects OR limited OR (SELECT back FROM held), (SELECT walk FROM held), taken.*
-  FROM known LEFT JOIN taken ON true
+SELECT {", ".join(_FIRST.get(column, "NULL") for column in CLAIMED)} FROM known
+ UNION ALL
+SELECT * FROM taken
 """
 _PLAIN: Final = "(SELECT NOT suspects AND NOT limited AND (due IS NULL OR due > now) FROM known)"
 
@@ -192,15 +224,24 @@ CLAIM_FROM: Final = _CLAIM.replace(
 #: What a success makes of the columns of the row that it moves; all others stay as they are.
 _ENDED: Final = {
     "state": "6", "ready": "0", "lane": "0", "suspect": "0", "updated_at": "now", "lease_until": "0",
-    "finished_at": "now", "duration": "told.duration", "result": "coalesce(told.result, $19::bytea)", "tail": "told.tail",
+    "finished_at": "now", "duration": "told.duration", "result": "coalesce(told.result, $21::bytea)", "tail": "told.tail",
     "deleted_at": "NULL::bigint",
 }  # fmt: skip
 _STAT: Final = TABLES["stat"].columns
+#: What durations are in all, in the microseconds that `took_of` makes of each.
+TOOK: Final = (
+    "coalesce(sum(CASE WHEN duration BETWEEN 0 AND 1000000000000::float8 THEN round(duration * 1000000::float8)"
+    " ELSE 0 END), 0)"
+)
+COUNTED: Final = """ON CONFLICT (queue, task, worker, state, shard) DO UPDATE
+       SET n = tally.n + excluded.n, timed = tally.timed + excluded.timed, took = tally.took + excluded.took"""
 # Lists of nothing but NULL, and of one and the same result, are sent empty: unnest fills up with NULL.
 #: Plain successes: the rows move and are counted, and the minute's figures are written whole. Says how many moved, and which
 #: when it was not all of them.
 SETTLE: Final = f"""
-WITH known AS MATERIALIZED (SELECT coalesce($6::bigint, {NOW}) AS now),
+WITH known AS MATERIALIZED (
+    SELECT coalesce($6::bigint, {NOW}) AS now, pg_current_xact_id()::text::bigint AS xid -- once, not by each row's default
+),
 gone AS (
     DELETE FROM {{job}} AS job
      USING known, unnest($1::text::bigint[], $2::text::bigint[], $3::bytea[], $4::text::float8[], $5::bytea[])
@@ -209,17 +250,19 @@ gone AS (
     RETURNING {", ".join(_ENDED.get(column, f"job.{column}") for column in DONE_COLUMNS)}
 ),
 kept AS (
-    INSERT INTO {{done}} ({", ".join(DONE_COLUMNS)}) SELECT * FROM gone RETURNING seq, queue
+    INSERT INTO {{done}} ({", ".join(DONE_COLUMNS)}, xid) SELECT *, (SELECT xid FROM known) FROM gone
+    RETURNING seq, queue, task, worker, duration
 ),
 counted AS (
-    INSERT INTO {{tally}} AS tally (queue, state, shard, n)
-    SELECT queue, 6, $7::smallint, count(*) FROM kept GROUP BY queue ORDER BY queue
-    ON CONFLICT (queue, state, shard) DO UPDATE SET n = tally.n + excluded.n
+    INSERT INTO {{tally}} AS tally (queue, task, worker, state, shard, n, timed, took)
+    SELECT queue, task, worker, 6, $7::smallint, count(*), count(duration), {TOOK}
+      FROM kept GROUP BY queue, task, worker ORDER BY queue, task, worker
+    {COUNTED}
 ),
 figured AS (
     INSERT INTO {{stat}} ({", ".join(_STAT)})
     SELECT * FROM unnest($8::bigint[], $9::text[], $10::text[], $11::smallint[], $12::text[], $13::text[], $14::bigint[],
-                         $15::bigint[], $16::bigint[], $17::bytea[], $18::bytea[])
+                         $15::bigint[], $16::bigint[], $17::bytea[], $18::bytea[], $19::bigint[], $20::float8[])
     ON CONFLICT ({", ".join(_STAT[:5])}) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _STAT[5:])}
 )
 SELECT count(*), CASE WHEN count(*) < cardinality($1::text::bigint[]) THEN array_agg(seq) END,
@@ -265,44 +308,74 @@ SELECT now,
                         ORDER BY queue, prio, run_at, seq LIMIT 1) IS NOT NULL
                    OR (SELECT seq FROM {{job}} WHERE ready = 2 AND owner = '' AND queue = asked.name
                         ORDER BY queue, prio, run_at, seq LIMIT 1) IS NOT NULL),
-       ended.state, ended.n, (SELECT body FROM {{queue}} WHERE name = ended.queue),
-       (SELECT finished_at FROM {{done}} AS done WHERE done.queue = ended.queue AND done.state = ended.state
-         ORDER BY queue, state, finished_at, seq LIMIT 1),
+       ended.state, ended.n, (SELECT body FROM {{queue}} WHERE name = ended.queue), ended.first,
        (SELECT count(*) FROM {{instance}} WHERE live = 1),
        (SELECT count(*) FROM {{instance}} WHERE live = 1 AND id < $4::text)
   FROM known
   LEFT JOIN (
-        SELECT queue, state % 100 AS state, sum(n)::bigint AS n FROM {{tally}} GROUP BY 1, 2 HAVING sum(n) > 0
+        SELECT queue, state, sum(n)::bigint AS n,
+               min((SELECT finished_at FROM {{done}} AS done
+                     WHERE done.kind = {kind("its.queue", "its.task", "its.worker", "its.state")}
+                     ORDER BY kind, finished_at, seq LIMIT 1)) AS first
+          FROM (
+            SELECT queue, task, worker, (state % 100)::smallint AS state, sum(n) AS n
+              FROM {{tally}} WHERE state % 10 > 5 GROUP BY 1, 2, 3, 4 HAVING sum(n) > 0
+               ) AS its
+         GROUP BY queue, state
        ) AS ended ON true
 """
 
 #: Succeeded jobs of a queue ($1) that retention lets go: those that ended before $2, or that are more than $3, at most $4.
 #: Nobody else may do the same meanwhile. Those that had a unique key are left to the rules: its window may be open.
 #: What was not exported yet is spared unless it ended before $6; where there is no exporter, all is taken to be exported.
-PRUNE: Final = """
+#: The first of each group are looked at, twice as many in all as may go. Behind the last of a group that has more of them
+#: nothing is taken: what comes next there might be older.
+PRUNE: Final = f"""
 WITH exported AS MATERIALIZED (
-    SELECT coalesce((SELECT value::bigint FROM {meta} WHERE name = 'export_xid'), 9223372036854775807) AS mine
+    SELECT coalesce((SELECT value::bigint FROM {{meta}} WHERE name = 'export_xid'), 9223372036854775807) AS mine
+),
+its AS MATERIALIZED (
+    SELECT {kind("queue", "task", "worker", "6::smallint")} AS kind, sum(n)::bigint AS n
+      FROM {{tally}} WHERE queue = $1::text AND state IN (6, 106) GROUP BY queue, task, worker HAVING sum(n) > 0
+),
+room AS MATERIALIZED (
+    SELECT greatest(0, least($4::bigint, sum(n)::bigint - $3::bigint)) AS most,
+           greatest(100, 2 * $4::bigint / greatest(1, count(*))) AS each
+      FROM its
+),
+met AS MATERIALIZED (
+    SELECT found.*, count(*) OVER (PARTITION BY its.kind) AS many, max(finished_at) OVER (PARTITION BY its.kind) AS last
+      FROM its CROSS JOIN LATERAL (
+        SELECT ctid AS place, finished_at, seq FROM {{done}} AS done
+         WHERE kind <= its.kind AND (kind, finished_at, seq) > (its.kind, 0, 0) AND finished_at <= $2::bigint
+           AND coalesce(uniq, '') = ''
+         ORDER BY kind, finished_at, seq
+         LIMIT (SELECT least(most, each) FROM room)
+      ) AS found
 ),
 gone AS (
-    DELETE FROM {done} AS done
+    DELETE FROM {{done}} AS done
      WHERE done.ctid = ANY (ARRAY(
-        SELECT ctid FROM {done}
-         WHERE queue = $1::text AND state = 6 AND uniq IS NULL AND finished_at <= $2::bigint
-         ORDER BY queue, state, finished_at, seq
-         LIMIT greatest(0, least($4::bigint,
-               (SELECT sum(n) FROM {tally} WHERE queue = $1::text AND state % 100 = 6)::bigint - $3::bigint))
+        SELECT ctid FROM {{done}} AS old
+         WHERE old.ctid = ANY (ARRAY(
+            SELECT place FROM met
+             WHERE finished_at <= coalesce((SELECT min(last) FROM met, room WHERE many = each), finished_at)
+             ORDER BY finished_at, seq
+             LIMIT (SELECT most FROM room)))
+           AND queue = $1::text AND state = 6 AND uniq IS NULL
            FOR UPDATE SKIP LOCKED))
        AND (finished_at <= $6::bigint OR xid < (SELECT mine FROM exported))
-    RETURNING seq, attempt, CASE WHEN deleted_at IS NULL THEN 6 ELSE 106 END AS code,
+    RETURNING seq, task, worker, duration, attempt, CASE WHEN deleted_at IS NULL THEN 6 ELSE 106 END AS code,
               xid >= (SELECT mine FROM exported) AS dropped
 ),
 evidence AS (
-    DELETE FROM {attempt} WHERE seq = ANY (ARRAY(SELECT seq FROM gone WHERE attempt > 1))
+    DELETE FROM {{attempt}} WHERE seq = ANY (ARRAY(SELECT seq FROM gone WHERE attempt > 1))
 ),
 counted AS (
-    INSERT INTO {tally} AS tally (queue, state, shard, n)
-    SELECT $1::text, code, $5::smallint, -count(*) FROM gone GROUP BY code
-    ON CONFLICT (queue, state, shard) DO UPDATE SET n = tally.n + excluded.n
+    INSERT INTO {{tally}} AS tally (queue, task, worker, state, shard, n, timed, took)
+    SELECT $1::text, task, worker, code, $5::smallint, -count(*), -count(duration), -{TOOK}
+      FROM gone GROUP BY task, worker, code ORDER BY task, worker, code
+    {COUNTED}
 )
 SELECT count(*), count(*) FILTER (WHERE dropped) FROM gone
 """

@@ -49,7 +49,7 @@ class SqliteDialect(Dialect):
         self._inserts = {name: self._insert_text(name, "INSERT") for name in TABLES}
         self._misses = {name: self._insert_text(name, "INSERT OR IGNORE") for name in TABLES}
         self._updates = {name: self._update_text(name) for name in ("job", "done")}
-        self._adds = {name: self._add_text(name) for name in ("tally", "counter")}
+        self._adds = {name: self._add_text(name) for name in ("tally", "report", "counter")}
 
     def _render_text(self, text: str) -> str:
         return text.format(ints=_LIST, texts=_LIST, lock="", skip="", greatest="max", **self.tables)
@@ -63,8 +63,9 @@ class SqliteDialect(Dialect):
         return f"UPDATE {self.tables[table]} SET {places} WHERE seq = ?1"
 
     def _add_text(self, table: str) -> str:
-        keys = ", ".join(TABLES[table].columns[: TABLES[table].key])
-        return f"{self._inserts[table]} ON CONFLICT ({keys}) DO UPDATE SET n = n + excluded.n"
+        columns, key = TABLES[table].columns, TABLES[table].key
+        changes = ", ".join(f"{name} = {name} + excluded.{name}" for name in columns[key:])
+        return f"{self._inserts[table]} ON CONFLICT ({', '.join(columns[:key])}) DO UPDATE SET {changes}"
 
     # --- statements
 

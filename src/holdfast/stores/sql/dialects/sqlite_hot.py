@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from holdfast.job import commands as c
+from holdfast.job.figures import timing
 from holdfast.job.model import Job
 from holdfast.job.state import State
 from holdfast.stores.sql.hot import ENDED, Hot
@@ -88,11 +89,10 @@ class SqliteHot(Hot):
             if claim.ref in moved:
                 job = claim.item
                 answers[place] = c.Settled(job.id, claim.token, _APPLIED, _STATE, job.run_at)
-                ended.append(_success(job, now))
+                ended.append(_success(job, one.duration, now))
         if moved:
             yield from step.db.delete("job", "seq", list(moved))
-            yield from step.db.feed.ended(step, list(moved))
-            yield from self.count_successes(step, ended)
+            yield from self.count_successes(step, ended, list(moved))
         return answers
 
 
@@ -105,11 +105,12 @@ def _claim(one: c.Settlement[Any]) -> tuple[Any, int]:
     return one.claim.ref, one.claim.token
 
 
-def _success(job: Job, now: int) -> Ended:
+def _success(job: Job, duration: float | None, now: int) -> Ended:
     assert job.last is not None, "a claimed job has an attempt"
     started = int(job.last.started_at * 1e6)
     waited = 0 if job.queued_at is None else max(0, started - int(job.queued_at * 1e6))
-    return Ended(job.queue, job.task, SUCCESS, job.last.instance, job.last.worker, waited, max(0, now - started))
+    ran = max(0, now - started)
+    return Ended(job.queue, job.task, SUCCESS, job.last.instance, job.last.worker, waited, ran, *timing(duration))
 
 
 def _as_json(rows: Sequence[tuple[Any, ...]]) -> str | None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MYSQL_MIN: Final = (8, 0, 1)
+MYSQL_MIN: Final = (8, 0, 19)
 MARIADB_MIN: Final = (10, 6)
 _SESSION: Final = (
     "SET SESSION transaction_isolation = 'READ-COMMITTED', time_zone = '+00:00', "

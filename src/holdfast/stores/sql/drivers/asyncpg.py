@@ -6,7 +6,9 @@ repeated after an error stands in drivers/pooled.py.
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -14,16 +16,13 @@ import asyncpg
 
 from holdfast.errors import ConfigError, StoreUnavailable
 from holdfast.masking import without_secrets
-from holdfast.stores.sql.dialects.postgresql_flow import Flowed
 from holdfast.stores.sql.drivers.asyncpg_errors import POOLER, as_ours, meaning_of, state_of
-from holdfast.stores.sql.drivers.beside import beside
 from holdfast.stores.sql.drivers.pool import Pool, end
 from holdfast.stores.sql.drivers.pooled import IDLE_TRANSACTION, Failed, PooledRuns
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
-    from holdfast.job.commands import Enqueued
     from holdfast.stores.sql.dialects.postgresql import PostgresDialect
     from holdfast.stores.sql.drivers.meanings import Meaning
     from holdfast.stores.sql.script import Script, Statement
@@ -224,9 +223,9 @@ class AsyncpgDriver(PooledRuns[Any]):
         pool = self._hot if single else self._pool
         return await self.run_again(lambda: _Run(write=write, single=single), pool, script, repeats=repeats)
 
-    async def run_flow(self, script: Callable[[], Script[Flowed]]) -> list[Enqueued]:
-        """Run a script of statements of the hot path in one transaction, and finish its answers while that is committed."""
-        return (await self.run_again(_FlowRun, self._hot, script, repeats=False)).answers
+    async def run_flow(self, script: Callable[[], Script[T]]) -> T:
+        """Run a script of statements of the hot path in one transaction; rows may be copied."""
+        return await self.run_again(_FlowRun, self._hot, script, repeats=False)
 
     def meaning(self, error: BaseException) -> Meaning:
         """What an error of PostgreSQL's means."""
@@ -293,25 +292,46 @@ class _Run:
 
 
 class _FlowRun(_Run):
-    """The same while the next statement, and the last answers, are made."""
+    """The same where rows are copied as they are made."""
 
     __slots__ = ()
 
     def __init__(self) -> None:
         super().__init__(write=True, single=False)
 
-    async def through(self, connection: Any, script: Script[T]) -> T:
-        """See _Run."""
-        await self._ask(connection, BEGIN)
-        answer = await self._statements(connection, script)
-        self.unknown = True
-        await beside(self._ask(connection, "COMMIT"), answer.rest if isinstance(answer, Flowed) else iter(()))
-        return answer
-
     async def _do(self, connection: Any, statement: Statement) -> list[Any]:
-        work = statement.meanwhile
-        asked = super()._do(connection, statement)
-        return await (asked if work is None else beside(asked, work))
+        if statement.copy is None:
+            return await super()._do(connection, statement)
+        pieces = _Pieces(statement.copy)
+        table, schema, columns = statement.args
+        try:
+            await connection.copy_to_table(
+                table, schema_name=schema or None, columns=columns, source=pieces, format="binary"
+            )
+        except Exception as error:
+            if pieces.error is not None:
+                raise pieces.error from pieces.error.__cause__  # the word of who makes them goes before the database's
+            raise Failed(error) from error
+        return []
+
+
+class _Pieces(AsyncIterator[bytes]):
+    """Pieces of what is copied: each goes on its way, and others have a turn, before the next is made."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self.error: Exception | None = None
+
+    async def __anext__(self) -> bytes:
+        await asyncio.sleep(0)
+        try:
+            piece = next(self._pieces, None)
+        except Exception as error:
+            self.error = error
+            raise
+        if piece is None:
+            raise StopAsyncIteration
+        return piece
 
 
 def _told(error: Exception, where: str) -> Exception:

@@ -98,7 +98,8 @@ class SqliteDriver:
         await self._give(True, look=self._use_log)
 
     def _use_log(self, connection: sqlite3.Connection) -> None:
-        [mode] = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        # While another process opens the same file, SQLite refuses this at once: it asks its own patience only for a lock.
+        [mode] = self._insist(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
         if mode != "wal":
             raise ConfigError(
                 f"{self._path}: expected a file system on which SQLite can keep a write-ahead log, found mode {mode}. "
@@ -180,16 +181,18 @@ class SqliteDriver:
             tell(order.caller, answer, fault)
 
     def _begin(self, connection: sqlite3.Connection) -> None:
+        self._insist(lambda: connection.execute("BEGIN IMMEDIATE"))
+
+    def _insist(self, call: Callable[[], T]) -> T:
+        """Return what `call` returns, tried again while others are in its way."""
         deadline = time.monotonic() + self._busy_timeout
         while True:
             try:
-                connection.execute("BEGIN IMMEDIATE")
+                return call()
             except sqlite3.OperationalError as error:
                 if not busy(error) or time.monotonic() >= deadline:
                     raise
                 time.sleep(_PAUSE * random.random())
-            else:
-                return
 
     def _alone(self, connection: sqlite3.Connection, order: Order) -> tuple[Any, Exception | None]:
         """Run the only script of a transaction; what it raises undoes all."""

@@ -46,8 +46,9 @@ CREATE TABLE IF NOT EXISTS {job} (
     due_at BIGINT GENERATED ALWAYS AS (CASE WHEN state IN (1, 4) THEN run_at END) VIRTUAL,
     runs_at VARBINARY(2048) GENERATED ALWAYS AS (CASE WHEN state = 3 THEN instance END) VIRTUAL,
     UNIQUE KEY job_id (id),
-    -- An unfinished job holds its unique key alone, whatever else goes wrong.
-    UNIQUE KEY job_uniq (uniq),
+    -- Not UNIQUE, see done_id below: a unique key that was free again and is taken in a transaction that stays open would lock
+    -- its neighbours. The slots see to it that an unfinished job holds its key alone.
+    KEY job_uniq (uniq),
     KEY job_ready (queue, ready, owner, prio, run_at, seq, state),
     KEY job_due (due_at, seq),
     KEY job_runs_at (runs_at, queue),
@@ -161,21 +162,37 @@ CREATE TABLE IF NOT EXISTS {link} (
     KEY link_held (instance, pod)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET = utf8mb4;
 
--- How many ended jobs are shown, and other counts.
+-- How many jobs have ended or ran elsewhere, and how long successes took: of timed attempts, in whole microseconds (a float
+-- holds them exactly up to 285 years, and never runs over).
 CREATE TABLE IF NOT EXISTS {tally} (
     queue VARBINARY(400) NOT NULL,
+    task VARBINARY(400) NOT NULL,
+    worker VARBINARY(2048) NOT NULL,
     state SMALLINT NOT NULL,
     shard INT NOT NULL,
     n BIGINT NOT NULL,
-    PRIMARY KEY (queue, state, shard)
-) ENGINE = InnoDB CHARACTER SET = utf8mb4;
+    timed BIGINT NOT NULL,
+    took DOUBLE NOT NULL,
+    PRIMARY KEY (queue, task, worker, state, shard)
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET = utf8mb4;
+-- Attempts that ended elsewhere, by the hour and the worker that they were reported for.
+CREATE TABLE IF NOT EXISTS {report} (
+    hour BIGINT NOT NULL,
+    worker VARBINARY(2048) NOT NULL,
+    outcome SMALLINT NOT NULL,
+    n BIGINT NOT NULL,
+    timed BIGINT NOT NULL,
+    took DOUBLE NOT NULL,
+    PRIMARY KEY (hour, worker, outcome)
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET = utf8mb4;
 CREATE TABLE IF NOT EXISTS {counter} (
     name VARBINARY(100) NOT NULL,
     shard INT NOT NULL,
     n BIGINT NOT NULL,
     PRIMARY KEY (name, shard)
 ) ENGINE = InnoDB CHARACTER SET = utf8mb4;
--- What happened, minute by minute: counts, sums in microseconds, and histograms of waiting and of running.
+-- What happened, minute by minute: counts, sums in microseconds, and histograms of waiting and of running. waited, ran: by the
+-- database's clock; timed, took: how many durations the workers told, and their sum.
 CREATE TABLE IF NOT EXISTS {stat} (
     minute BIGINT NOT NULL,
     queue VARBINARY(400) NOT NULL,
@@ -188,6 +205,8 @@ CREATE TABLE IF NOT EXISTS {stat} (
     ran BIGINT NOT NULL,
     waits LONGBLOB NOT NULL,
     runs LONGBLOB NOT NULL,
+    timed BIGINT NOT NULL,
+    took DOUBLE NOT NULL,
     PRIMARY KEY (minute, queue, task, outcome, instance)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET = utf8mb4;
 -- The same of minutes that are over, and of hours: span seconds long, the number-th since the epoch.
@@ -203,6 +222,8 @@ CREATE TABLE IF NOT EXISTS {stat_sum} (
     ran BIGINT NOT NULL,
     waits LONGBLOB NOT NULL,
     runs LONGBLOB NOT NULL,
+    timed BIGINT NOT NULL,
+    took DOUBLE NOT NULL,
     PRIMARY KEY (span, number, queue, task, outcome, worker)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET = utf8mb4;
 
@@ -218,14 +239,9 @@ CREATE TABLE IF NOT EXISTS {feed} (
 -- lock never makes a row.
 CREATE TABLE IF NOT EXISTS {prefix}slot (slot INT NOT NULL PRIMARY KEY) ENGINE = InnoDB;
 INSERT IGNORE INTO {prefix}slot (slot)
-    SELECT a.n + 16 * b.n + 256 * c.n FROM
-    (SELECT 0 AS n UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5
-     UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9 UNION ALL SELECT 10 UNION ALL SELECT 11
-     UNION ALL SELECT 12 UNION ALL SELECT 13 UNION ALL SELECT 14 UNION ALL SELECT 15) AS a
-    CROSS JOIN
-    (SELECT 0 AS n UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5
-     UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9 UNION ALL SELECT 10 UNION ALL SELECT 11
-     UNION ALL SELECT 12 UNION ALL SELECT 13 UNION ALL SELECT 14 UNION ALL SELECT 15) AS b
-    CROSS JOIN
-    (SELECT 0 AS n UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5
-     UNION ALL SELECT 6 UNION ALL SELECT 7) AS c;
+    WITH digit (n) AS (
+        SELECT 0 UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3
+        UNION ALL SELECT 4 UNION ALL SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7
+    ), pair (n) AS (SELECT a.n + 8 * b.n FROM digit AS a CROSS JOIN digit AS b)
+    SELECT a.n + 64 * b.n + 4096 * c.n
+    FROM pair AS a CROSS JOIN pair AS b CROSS JOIN (SELECT n FROM digit WHERE n < 4) AS c;

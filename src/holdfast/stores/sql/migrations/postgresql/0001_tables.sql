@@ -2,6 +2,7 @@
 
 -- Jobs that have not ended.
 -- owner: of a sticky job that is next in the line of its key (ready = 3, as a suspect 4), the process that has the key; @service: nobody.
+-- DEFAULT: what is the same for each new job; enqueues leave it out.
 -- fillfactor: the new version of a claimed row finds room on its own page. Rows come and go fast, so vacuum comes early
 -- and does not rest.
 CREATE TABLE {job} (
@@ -11,17 +12,17 @@ CREATE TABLE {job} (
     queued_at bigint,
     updated_at bigint NOT NULL,
     started_at bigint,
-    lease_until bigint NOT NULL,
-    token bigint NOT NULL,
-    pod_epoch bigint NOT NULL,
+    lease_until bigint NOT NULL DEFAULT 0,
+    token bigint NOT NULL DEFAULT 0,
+    pod_epoch bigint NOT NULL DEFAULT 0,
     pod bigint,
-    attempt integer NOT NULL,
+    attempt integer NOT NULL DEFAULT 0,
     state smallint NOT NULL,
     ready smallint NOT NULL,
     prio smallint NOT NULL,
-    lane smallint NOT NULL,
-    suspect smallint NOT NULL,
-    cancel_asked smallint NOT NULL,
+    lane smallint NOT NULL DEFAULT 0,
+    suspect smallint NOT NULL DEFAULT 0,
+    cancel_asked smallint NOT NULL DEFAULT 0,
     id text COLLATE "C" NOT NULL,
     queue text COLLATE "C" NOT NULL,
     task text COLLATE "C" NOT NULL,
@@ -31,8 +32,8 @@ CREATE TABLE {job} (
     uniq text COLLATE "C",
     sticky text COLLATE "C",
     instance text COLLATE "C",
-    worker text COLLATE "C" NOT NULL,
-    version text COLLATE "C" NOT NULL,
+    worker text COLLATE "C" NOT NULL DEFAULT '',
+    version text COLLATE "C" NOT NULL DEFAULT '',
     rest bytea,
     owner text COLLATE "C" NOT NULL DEFAULT '',
     CONSTRAINT {prefix}job_is_live CHECK (state % 10 BETWEEN 1 AND 5),
@@ -55,8 +56,10 @@ CREATE INDEX {prefix}job_apart ON {job} (queue, owner, ready, prio, run_at, seq)
 CREATE INDEX {prefix}job_due ON {job} (run_at, seq) WHERE state IN (1, 4);
 CREATE INDEX {prefix}job_running ON {job} (instance) WHERE state = 3;
 CREATE INDEX {prefix}job_lane ON {job} (lane_key, lane, seq) WHERE lane_key IS NOT NULL;
--- For lists: see dialects/postgresql_lists.py. What runs is not in it, so a claim has nothing to write here.
-CREATE INDEX {prefix}job_list ON {job} (state, queue, task, worker, seq) WHERE state <> 3;
+-- For lists: see dialects/postgresql_lists.py. What runs is not in it, so a claim has nothing to write here. A hash of what
+-- lists group by keeps its entries small: with the names in it, a bulk enqueue paid a tenth more.
+CREATE INDEX {prefix}job_list
+    ON {job} (hashtextextended(worker, hashtextextended(task, hashtextextended(queue, state))), seq) WHERE state <> 3;
 -- An unfinished job holds its unique key alone, whatever else goes wrong.
 CREATE UNIQUE INDEX {prefix}job_uniq ON {job} (uniq) WHERE uniq IS NOT NULL;
 
@@ -98,16 +101,21 @@ CREATE TABLE {done} (
     tail bytea,
     -- Which transaction has put it here: an exporter reads by it. Unlike a number, it can be told when nothing older comes.
     xid bigint NOT NULL DEFAULT (pg_current_xact_id()::text::bigint),
+    -- What lists and retention group by: the groups that there are stand in the tally.
+    kind bigint GENERATED ALWAYS AS (
+        hashtextextended(worker, hashtextextended(task, hashtextextended(queue, state)))
+    ) STORED,
     CONSTRAINT {prefix}done_has_ended CHECK (state % 10 BETWEEN 6 AND 8)
 ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 ALTER TABLE {done} ALTER COLUMN payload SET STORAGE EXTERNAL;
 ALTER TABLE {done} ALTER COLUMN result SET STORAGE EXTERNAL;
 CREATE UNIQUE INDEX {prefix}done_id ON {done} (id);
-CREATE INDEX {prefix}done_ended ON {done} (queue, state, finished_at, seq);
--- One for lists by any of its columns, since each costs the settle.
-CREATE INDEX {prefix}done_list ON {done} (state, queue, task, worker, seq) WHERE deleted_at IS NULL;
+-- One for each order of lists, with numbers alone, since each costs the settle.
+CREATE INDEX {prefix}done_ended ON {done} (kind, finished_at, seq);
+CREATE INDEX {prefix}done_list ON {done} (kind, seq) WHERE deleted_at IS NULL;
 CREATE INDEX {prefix}done_uniq ON {done} (uniq, seq) WHERE uniq IS NOT NULL;
 CREATE INDEX {prefix}done_key ON {done} (lane_key, seq) WHERE lane_key IS NOT NULL;
+CREATE INDEX {prefix}done_key_ended ON {done} (lane_key, finished_at, seq) WHERE lane_key IS NOT NULL;
 
 -- Attempts that ended without ending their job.
 CREATE TABLE {attempt} (
@@ -164,26 +172,44 @@ CREATE TABLE {link} (
 CREATE INDEX {prefix}link_instance ON {link} (instance, service, lane_key);
 CREATE INDEX {prefix}link_held ON {link} (instance, pod);
 
--- How many ended jobs are shown, and other counts.
+-- How many jobs have ended or ran elsewhere, and how long successes took: of timed attempts, in whole microseconds (a float
+-- holds them exactly up to 285 years, and never runs over).
 CREATE TABLE {tally} (
-    queue text COLLATE "C" NOT NULL,
+    n bigint NOT NULL,
+    timed bigint NOT NULL,
+    took double precision NOT NULL,
     state smallint NOT NULL,
     shard smallint NOT NULL,
-    n bigint NOT NULL,
-    PRIMARY KEY (queue, state, shard)
+    queue text COLLATE "C" NOT NULL,
+    task text COLLATE "C" NOT NULL,
+    worker text COLLATE "C" NOT NULL,
+    PRIMARY KEY (queue, task, worker, state, shard)
 ) WITH (fillfactor = 20);
+-- Attempts that ended elsewhere, by the hour and the worker that they were reported for.
+CREATE TABLE {report} (
+    hour bigint NOT NULL,
+    n bigint NOT NULL,
+    timed bigint NOT NULL,
+    took double precision NOT NULL,
+    outcome smallint NOT NULL,
+    worker text COLLATE "C" NOT NULL,
+    PRIMARY KEY (hour, worker, outcome)
+);
 CREATE TABLE {counter} (
     name text COLLATE "C" NOT NULL,
     shard smallint NOT NULL,
     n bigint NOT NULL,
     PRIMARY KEY (name, shard)
 ) WITH (fillfactor = 20);
--- What happened, minute by minute: counts, sums in microseconds, and histograms of waiting and of running.
+-- What happened, minute by minute: counts, sums in microseconds, and histograms of waiting and of running. waited, ran: by the
+-- database's clock; timed, took: how many durations the workers told, and their sum.
 CREATE TABLE {stat} (
     minute bigint NOT NULL,
     n bigint NOT NULL,
     waited bigint NOT NULL,
     ran bigint NOT NULL,
+    timed bigint NOT NULL,
+    took double precision NOT NULL,
     outcome smallint NOT NULL,
     queue text COLLATE "C" NOT NULL,
     task text COLLATE "C" NOT NULL,
@@ -200,6 +226,8 @@ CREATE TABLE {stat_sum} (
     n bigint NOT NULL,
     waited bigint NOT NULL,
     ran bigint NOT NULL,
+    timed bigint NOT NULL,
+    took double precision NOT NULL,
     outcome smallint NOT NULL,
     queue text COLLATE "C" NOT NULL,
     task text COLLATE "C" NOT NULL,

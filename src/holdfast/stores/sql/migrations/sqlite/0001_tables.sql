@@ -138,13 +138,28 @@ CREATE TABLE {link} (
 CREATE INDEX {link}_instance ON {link} (instance, service, lane_key);
 CREATE INDEX {link}_held ON {link} (instance, pod);
 
--- How many ended jobs are shown, and other counts.
+-- How many jobs have ended or ran elsewhere, and how long successes took: of timed attempts, in whole microseconds (a float
+-- holds them exactly up to 285 years, and never runs over).
 CREATE TABLE {tally} (
     queue TEXT NOT NULL,
+    task TEXT NOT NULL,
+    worker TEXT NOT NULL,
     state INTEGER NOT NULL,
     shard INTEGER NOT NULL,
     n INTEGER NOT NULL,
-    PRIMARY KEY (queue, state, shard)
+    timed INTEGER NOT NULL,
+    took REAL NOT NULL,
+    PRIMARY KEY (queue, task, worker, state, shard)
+) WITHOUT ROWID;
+-- Attempts that ended elsewhere, by the hour and the worker that they were reported for.
+CREATE TABLE {report} (
+    hour INTEGER NOT NULL,
+    worker TEXT NOT NULL,
+    outcome INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    timed INTEGER NOT NULL,
+    took REAL NOT NULL,
+    PRIMARY KEY (hour, worker, outcome)
 ) WITHOUT ROWID;
 CREATE TABLE {counter} (
     name TEXT NOT NULL,
@@ -152,7 +167,8 @@ CREATE TABLE {counter} (
     n INTEGER NOT NULL,
     PRIMARY KEY (name, shard)
 ) WITHOUT ROWID;
--- What happened, minute by minute: counts, sums in microseconds, and histograms of waiting and of running.
+-- What happened, minute by minute: counts, sums in microseconds, and histograms of waiting and of running. waited, ran: by the
+-- database's clock; timed, took: how many durations the workers told, and their sum.
 CREATE TABLE {stat} (
     minute INTEGER NOT NULL,
     queue TEXT NOT NULL,
@@ -165,6 +181,8 @@ CREATE TABLE {stat} (
     ran INTEGER NOT NULL,
     waits BLOB NOT NULL,
     runs BLOB NOT NULL,
+    timed INTEGER NOT NULL,
+    took REAL NOT NULL,
     PRIMARY KEY (minute, queue, task, outcome, instance)
 ) WITHOUT ROWID;
 -- The same of minutes that are over, and of hours: span seconds long, the number-th since the epoch.
@@ -180,6 +198,8 @@ CREATE TABLE {stat_sum} (
     ran INTEGER NOT NULL,
     waits BLOB NOT NULL,
     runs BLOB NOT NULL,
+    timed INTEGER NOT NULL,
+    took REAL NOT NULL,
     PRIMARY KEY (span, number, queue, task, outcome, worker)
 ) WITHOUT ROWID;
 
