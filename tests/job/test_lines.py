@@ -77,3 +77,11 @@ def test_those_that_stand_in_a_row_are_the_lowest_that_count_each_once(seed: int
             row.drop(seq_of(entry))
             del model[seq_of(entry)]
     assert row.first() == min(model.values(), default=None)
+
+
+def test_the_last_of_a_row_that_left_and_came_back_to_its_place_stands_there_once() -> None:
+    row, entries = Row(), [entry_of(5, seq) for seq in range(3)]
+    row.add_all(entries)
+    row.drop(2)
+    row.add(2, entries[2])
+    assert list(row.in_a_row()) == entries
