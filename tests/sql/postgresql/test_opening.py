@@ -74,6 +74,16 @@ async def test_a_user_who_does_not_exist_is_a_setting_to_correct(server: Postgre
     assert "Check user, password" in await refusal(make(server.url("postgres", user="nobody_here")))
 
 
+@pytest.mark.parametrize("option", ["nonsense=1", "work_mem=much"])
+async def test_an_option_that_the_server_does_not_know_is_a_setting_to_correct(
+    server: PostgresServer, option: str
+) -> None:
+    url = server.url("postgres")
+    said = await refusal(make(f"{url}{'&' if '?' in url else '?'}{option}"))
+    assert option.partition("=")[0] in said
+    assert "Correct the query" in said
+
+
 def test_an_old_server_is_refused() -> None:
     with pytest.raises(ConfigError, match="expected PostgreSQL 14 or newer, found 13"):
         refuse_old(13, "PostgreSQL at db")

@@ -334,6 +334,10 @@ class _Pieces(AsyncIterator[bytes]):
         return piece
 
 
+#: Classes of SQLSTATE with which a server refuses a setting of the query: it knows none of this name, or not this value.
+_WRONG_OPTION: Final = ("22", "42")
+
+
 def _told(error: Exception, where: str) -> Exception:
     """Why we could not connect, in our words."""
     if isinstance(error, ValueError):  # the driver's way to say that a URL is wrong
@@ -343,7 +347,11 @@ def _told(error: Exception, where: str) -> Exception:
     told = as_ours(error, where)
     if isinstance(told, ConfigError | StoreUnavailable):
         return told
-    return StoreUnavailable(f"{where} did not let us connect ({meaning_of(error).value}): {error}.")
+    if state_of(error)[:2] in _WRONG_OPTION:
+        return ConfigError(
+            f"store URL: expected options that the server knows, found {where}: {error}. Correct the query."
+        )
+    return StoreUnavailable(f"{where} did not let us connect: {error}.")
 
 
 def refuse_old(version: int, where: str) -> None:
