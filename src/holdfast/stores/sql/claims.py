@@ -8,19 +8,23 @@ from msgspec.structs import replace
 
 from holdfast.job import commands as c
 from holdfast.job import facts as f
+from holdfast.job.model import Attempt, Job, OnWait
+from holdfast.job.retry import RetryPolicy
 from holdfast.job.state import State
 from holdfast.stores.sql.attempts import attempts_of, with_past
 from holdfast.stores.sql.links import load_links
 from holdfast.stores.sql.rows import RUNNING, STICKY, STICKY_SUSPECT, job_from
-from holdfast.stores.sql.schema import JOB_COLUMNS
+from holdfast.stores.sql.schema import CLAIMED, JOB_COLUMNS
 from holdfast.stores.sql.slice import JOBS, Need, Slice, do, load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from holdfast.job.model import Attempt, Job
     from holdfast.stores.sql.script import Row, Script, Step
 
+_RUNNING: Final = State.RUNNING
+_NO_RETRY: Final = RetryPolicy()
+_HOLD: Final = OnWait.HOLD
 #: How many ready jobs of a queue are looked at beyond those that are wanted, where some may have to be held back.
 _SLACK: Final = 100
 _PLACES: Final = {name: JOB_COLUMNS.index(name) for name in JOB_COLUMNS}
@@ -46,6 +50,41 @@ def claim_of(row: Row, until: int, past: Sequence[Attempt] | None = None, lease:
     if past:
         job = with_past(job, past)
     return c.Claim(job, job.id, job.task, job.queue, job.token, job.attempt, until / 1e6, job.seq, job.suspect, lease)
+
+
+def plain_claim(row: Row, who: tuple[str, str, str], now: float, own: float) -> c.Claim[Job] | None:
+    """Return the claim of a job that never ran and of which nothing special was asked; None for others.
+
+    row: CLAIMED, as the claim has made it. who: instance, worker and version. now, own: in seconds; own as Claim.lease.
+    """
+    (
+        seq, job_id, task, queue, payload, prio, run_at, policy, key, unique, created_at, queued_at, attempt, token, lease,
+        rest,
+    ) = row  # fmt: skip
+    if policy is not None or rest is not None or attempt > 1 or queued_at is None:
+        return None
+    # By place, in the order of Job's fields: the claim of a hundred pays for each name.
+    job = Job(
+        seq, job_id, task, queue, payload, -prio, run_at / 1e6, _NO_RETRY, None, key, _HOLD, None, unique, None, (), b"",
+        None, "engine", created_at / 1e6, _RUNNING, queued_at / 1e6, now, None, None, "", None, None, 0, attempt,
+        token, 0, 0, 0, 0, 0, 0, False,
+        Attempt(attempt, token, who[0], who[1], now, version=who[2], queued_at=queued_at / 1e6),
+    )  # fmt: skip
+    return c.Claim(job, job_id, task, queue, token, attempt, lease / 1e6, seq, False, own)
+
+
+_BLANK: Final[dict[str, Any]] = {
+    "state": RUNNING, "ready": 0, "lane": 0, "sticky": None, "pod": None, "pod_epoch": 0, "suspect": 0, "cancel_asked": 0,
+}  # fmt: skip
+
+
+def full_claim(
+    row: Row, who: tuple[str, str, str], now: int, own: float, past: Sequence[Attempt] | None
+) -> c.Claim[Job]:
+    """Return the claim of any job that was in line as a plain one; now: in microseconds, all else as for plain_claim."""
+    values = dict(zip(CLAIMED, row, strict=True))
+    values |= _BLANK | {"updated_at": now, "started_at": now, "instance": who[0], "worker": who[1], "version": who[2]}
+    return replace(claim_of(tuple(values[name] for name in JOB_COLUMNS), values["lease_until"], past), lease=own)
 
 
 # --- by the rules --------------------------------------------------------------------------------------------------

@@ -100,14 +100,13 @@ class Hot:
         now = yield from step.now()
         at = seconds(now)
         yield from self.make_queues(step, {new.queue for new in jobs})
-        rows = [new_row(new, micros(starts_at(new, at)) if new.run_at or new.delay else now, now) for new in jobs]
-        seqs = yield from self.add_plain(step, rows)
+        seqs = yield from self.add_plain(step, jobs, now)
         step.ready |= {new.queue for new in jobs}
         return [c.Enqueued(_NEW, accept(seq, new, at)) for seq, new in zip(seqs, jobs, strict=True)]
 
-    def add_plain(self, step: Step, rows: Sequence[Row]) -> Script[list[int]]:
-        """Store the rows of new plain jobs; return their numbers."""
-        return (yield from step.db.insert_jobs(rows))
+    def add_plain(self, step: Step, jobs: Sequence[NewJob], now: int) -> Script[list[int]]:
+        """Store new plain jobs; return their numbers. now: in microseconds."""
+        return (yield from step.db.insert_jobs([new_row(new, due_at(new, now), now) for new in jobs]))
 
     def _known(self, step: Step, ids: set[str], tasks: set[str]) -> Script[bool]:
         """Whether an id was stored before, or a task is stopped."""
@@ -161,7 +160,7 @@ class Hot:
         mine, ownerless = yield from look(step, want)
         odd = mine or len(set(names)) < len(names)
         odd = odd or bool((yield step.db.q(_SUSPECTS, names)))
-        items = None if odd else (yield from self._claim_plain(step, want, plan))
+        items = None if odd else (yield from self.claim_planned(step, want, plan))
         if items is None:
             items = yield from claim_by_rules(step, want, plan.epoch)
         return c.Claims(tuple(items), next_due=seconds_or_none(due), ownerless=ownerless)
@@ -177,7 +176,7 @@ class Hot:
         [[epoch]] = yield db.q("SELECT value FROM {meta} WHERE name = 'epoch'")
         return Plan({row[0]: row[1:] for row in rows}, frozenset(alias for (alias,) in stopped), first_token(epoch))
 
-    def _claim_plain(self, step: Step, want: c.Want, plan: Plan) -> Script[list[c.Claim[Job]] | None]:
+    def claim_planned(self, step: Step, want: c.Want, plan: Plan) -> Script[list[c.Claim[Job]] | None]:
         """Take ready jobs queue by queue; None when a job of a stopped task stands in line: the rules must hold it back."""
         picked: list[tuple[list[Row], int]] = []
         left = want.limit
@@ -289,6 +288,11 @@ class Hot:
         _, answers = yield from carry_out(step, c.ProgressAll(tuple(reports)), Need(seqs=seqs, attempts=True))
         settled: list[c.Settled] = answers
         return settled
+
+
+def due_at(new: NewJob, now: int) -> int:
+    """Return when a new job may run; both in microseconds since the epoch."""
+    return micros(starts_at(new, seconds(now))) if new.run_at or new.delay else now
 
 
 def _number(row: Row) -> int:

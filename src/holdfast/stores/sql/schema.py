@@ -16,6 +16,11 @@ JOB_COLUMNS: Final = (
 #: What an ended job has beside these.
 END_COLUMNS: Final = ("finished_at", "duration", "result", "tail", "deleted_at")
 DONE_COLUMNS: Final = (*JOB_COLUMNS, *END_COLUMNS)
+#: What the claim of a job tells of its row; all else is known of whatever was claimed as a plain job.
+CLAIMED: Final = (
+    "seq", "id", "task", "queue", "payload", "prio", "run_at", "policy", "lane_key", "uniq", "created_at", "queued_at",
+    "attempt", "token", "lease_until", "rest",
+)  # fmt: skip
 
 
 class Table(NamedTuple):

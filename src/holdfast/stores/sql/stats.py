@@ -10,10 +10,11 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from holdfast.job.figures import OUTCOMES, Cell, pack, sample_of, timing
+from holdfast.job.figures import OUTCOMES, Cell, pack, sample_of, timing, took_of
 from holdfast.job.state import End
+from holdfast.stores.sql.rows import micros
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -42,6 +43,24 @@ class Ended(NamedTuple):
     timed: int = 0
     took: int = 0
     n: int = 1
+
+
+def together(settlements: Sequence[Any], now: int) -> list[Ended]:
+    """Return what is counted of successes at `now`. Those that came together and were claimed together are one."""
+    alike: dict[tuple[Any, ...], list[float | None]] = {}
+    for one in settlements:
+        job = one.claim.item
+        last = job.last
+        key = (job.queue, job.task, last.instance, last.worker, last.started_at, job.queued_at)
+        alike.setdefault(key, []).append(one.duration)
+    found = []
+    for (queue, task, instance, worker, started_at, queued_at), durations in alike.items():
+        started = micros(started_at)
+        waited = 0 if queued_at is None else max(0, started - micros(queued_at))
+        took = [took_of(duration) for duration in durations if duration is not None]
+        sums = (len(took), sum(took), len(durations))
+        found.append(Ended(queue, task, SUCCEEDED, instance, worker, waited, max(0, now - started), *sums))
+    return found
 
 
 class RollUp:

@@ -11,22 +11,20 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import replace
 
 from holdfast.job import commands as c
-from holdfast.job.figures import took_of
 from holdfast.job.ledger.claiming import PROMOTE_BATCH
 from holdfast.job.ledger.enqueueing import accept
-from holdfast.job.model import Attempt, FreshJob, Job, OnWait
+from holdfast.job.model import FreshJob, Job, OnWait
 from holdfast.job.retry import RetryPolicy
 from holdfast.job.stack import alike
 from holdfast.job.state import State
 from holdfast.stores.sql.apart import readable
 from holdfast.stores.sql.attempts import attempts_of
-from holdfast.stores.sql.claims import claim_of
+from holdfast.stores.sql.claims import full_claim, plain_claim
 from holdfast.stores.sql.dialects.postgresql_floors import Floors
 from holdfast.stores.sql.dialects.postgresql_texts import (
     CLAIM_FROM,
     CLAIM_MANY,
     CLAIM_ONE,
-    CLAIMED,
     ENQUEUE,
     ENQUEUE_ALIKE,
     ENQUEUE_FRESH,
@@ -35,11 +33,11 @@ from holdfast.stores.sql.dialects.postgresql_texts import (
 )
 from holdfast.stores.sql.hot import Hot
 from holdfast.stores.sql.links import look
-from holdfast.stores.sql.rows import RUNNING, micros, policy_of, seconds, seconds_or_none, tail_of
-from holdfast.stores.sql.schema import JOB_COLUMNS, TABLES
+from holdfast.stores.sql.rows import micros, policy_of, seconds, seconds_or_none, tail_of
+from holdfast.stores.sql.schema import CLAIMED, TABLES
 from holdfast.stores.sql.script import Statement
 from holdfast.stores.sql.slice import Need, carry_out
-from holdfast.stores.sql.stats import MINUTE, SUCCEEDED, Ended
+from holdfast.stores.sql.stats import MINUTE, Ended, together
 from holdfast.stores.sql.upkeep import promote
 
 if TYPE_CHECKING:
@@ -208,7 +206,7 @@ class PostgresHot(Hot):
 
         def claim(row: Row) -> c.Claim[Job]:
             own = _own_lease(row, now, lease)
-            return _plain_claim(row, who, at, own) or _full_claim(row, who, now, own, past.get(row[_SEQ]))
+            return plain_claim(row, who, at, own) or full_claim(row, who, now, own, past.get(row[_SEQ]))
 
         return readable(step, rows, _number, claim)
 
@@ -256,23 +254,7 @@ class PostgresHot(Hot):
         return answers
 
     def _ended(self, told: Sequence[Any], now: int) -> list[Ended]:
-        """Return what the roll-up has to know of successes. Those that came together and were claimed together are one."""
-        if not self._db.rollup.enabled:
-            return []
-        alike: dict[tuple[Any, ...], list[float | None]] = {}
-        for one in told:
-            job = one.claim.item
-            last = job.last
-            key = (job.queue, job.task, last.instance, last.worker, last.started_at, job.queued_at)
-            alike.setdefault(key, []).append(one.duration)
-        found = []
-        for (queue, task, instance, worker, started_at, queued_at), durations in alike.items():
-            started = micros(started_at)
-            waited = 0 if queued_at is None else max(0, started - micros(queued_at))
-            took = [took_of(duration) for duration in durations if duration is not None]
-            sums = (len(took), sum(took), len(durations))
-            found.append(Ended(queue, task, SUCCEEDED, instance, worker, waited, max(0, now - started), *sums))
-        return found
+        return together(told, now) if self._db.rollup.enabled else []
 
     def plain_places(self, settlements: Sequence[c.Settlement[Job]]) -> list[int]:
         """Return which of them may be plain successes, each job once."""
@@ -383,34 +365,3 @@ def _own_lease(row: Row, now: int, wanted: int) -> float:
     """Return the seconds of a lease that is the queue's own; 0 for the one that was wanted."""
     lease: int = row[_LEASE] - now
     return 0.0 if lease == wanted else lease / 1e6
-
-
-def _plain_claim(row: Row, who: tuple[str, str, str], now: float, own: float) -> c.Claim[Job] | None:
-    """Return the claim of a job that never ran and of which nothing special was asked; None for others."""
-    (
-        seq, job_id, task, queue, payload, prio, run_at, policy, key, unique, created_at, queued_at, attempt, token, lease,
-        rest,
-    ) = row  # fmt: skip
-    if policy is not None or rest is not None or attempt > 1 or queued_at is None:
-        return None
-    # By place, in the order of Job's fields: the claim of a hundred pays for each name.
-    job = Job(
-        seq, job_id, task, queue, payload, -prio, run_at / 1e6, _NO_RETRY, None, key, _HOLD, None, unique, None, (), b"",
-        None, "engine", created_at / 1e6, _RUNNING_STATE, queued_at / 1e6, now, None, None, "", None, None, 0, attempt,
-        token, 0, 0, 0, 0, 0, 0, False,
-        Attempt(attempt, token, who[0], who[1], now, version=who[2], queued_at=queued_at / 1e6),
-    )  # fmt: skip
-    return c.Claim(job, job_id, task, queue, token, attempt, lease / 1e6, seq, False, own)
-
-
-_BLANK: Final[dict[str, Any]] = {
-    "state": RUNNING, "ready": 0, "lane": 0, "sticky": None, "pod": None, "pod_epoch": 0, "suspect": 0, "cancel_asked": 0,
-}  # fmt: skip
-
-
-def _full_claim(
-    row: Row, who: tuple[str, str, str], now: int, own: float, past: Sequence[Attempt] | None
-) -> c.Claim[Job]:
-    values = dict(zip(CLAIMED, row, strict=True))
-    values |= _BLANK | {"updated_at": now, "started_at": now, "instance": who[0], "worker": who[1], "version": who[2]}
-    return replace(claim_of(tuple(values[name] for name in JOB_COLUMNS), values["lease_until"], past), lease=own)

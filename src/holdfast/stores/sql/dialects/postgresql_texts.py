@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from holdfast.stores.sql.schema import DONE_COLUMNS, TABLES
+from holdfast.stores.sql.schema import CLAIMED, DONE_COLUMNS, TABLES
 
 #: Now, in microseconds. A test's clock goes in as an argument; the transaction's own now() would be its beginning.
 NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
@@ -108,11 +108,6 @@ SELECT (SELECT count(*) FROM {queue} WHERE name = ANY($1::text[])) = cardinality
 #: Whether we may take numbers: whoever may insert need not have that right.
 MAY_TAKE: Final = "SELECT has_sequence_privilege(pg_get_serial_sequence('{job}', 'seq'), 'USAGE')"
 
-#: What a claim tells of each job that it took; the rest of the row is known to who asks.
-CLAIMED: Final = (
-    "seq", "id", "task", "queue", "payload", "prio", "run_at", "policy", "lane_key", "uniq", "created_at", "queued_at",
-    "attempt", "token", "lease_until", "rest",
-)  # fmt: skip
 # A claim's first row is no job. It says, in the columns of one so that jobs need no others: as seq the time, as run_at when
 # the next job becomes due, as attempt 1 when only the rules can tell who is next, as token how long it looked for jobs.
 _FIRST: Final = {
