@@ -8,6 +8,7 @@ from holdfast import errors as e
 from holdfast.cli.exits import MEANINGS, Exit, exit_of
 from holdfast.cli.main import COMMANDS
 from holdfast.wal.errors import LogDamaged, LogFull, LogHeld, NewerFormat
+from holdfast.worker.process.frames import BrokenFrame
 from tests.cli.conftest import Command
 from tests.node.processes import ROOT
 
@@ -51,7 +52,8 @@ def test_every_error_of_ours_has_a_code_of_its_own() -> None:
         return [kind, *(deeper for one in kind.__subclasses__() for deeper in below(one))]
 
     kinds = [kind for kind in below(e.HoldfastError) if kind.__module__.startswith("holdfast.")]
-    bare = {e.HoldfastError, e.WorkerError, e.JobFailed, e.JobCanceled, e.ResultTimeout}
+    # The last is what our own processes said to each other.
+    bare = {e.HoldfastError, e.WorkerError, e.JobFailed, e.JobCanceled, e.ResultTimeout, BrokenFrame}
     without = {kind for kind in kinds if exit_of(kind.__new__(kind)) is Exit.BUG}
     assert without <= bare
 

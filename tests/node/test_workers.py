@@ -126,6 +126,27 @@ def test_worker_processes_without_a_node_work_on_a_journal_that_their_parent_own
 
 
 @pytest.mark.parametrize("processes", [1, 2])
+def test_each_worker_process_says_when_it_is_ready_in_the_form_that_was_asked_for(
+    tmp_path: Path, processes: int
+) -> None:
+    options = ("--data", tmp_path / "data", "--processes", processes, "--log-format", "json")
+    with worker(tmp_path, *options) as parent:
+        lines = eventually(lambda: told if len(told := ready(tmp_path)) == processes else [], "the first words")
+        assert len({line["pid"] for line in lines}) == processes
+        assert (parent.pid in {line["pid"] for line in lines}) == (processes == 1)
+        parent.send_signal(signal.SIGTERM)
+        assert parent.wait(LIMIT) == 0
+
+
+def ready(tmp_path: Path) -> list[dict[str, Any]]:
+    """What the log tells of processes that are ready; what is no JSON fails."""
+    lines = [
+        json.loads(line) for line in (tmp_path / "worker.log").read_text().splitlines(keepends=True) if line[-1] == "\n"
+    ]
+    return [line for line in lines if line["event"] == "worker ready"]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
 def test_the_store_of_the_settings_is_used_and_not_the_one_that_the_app_names(
     start: Start, tmp_path: Path, processes: int
 ) -> None:

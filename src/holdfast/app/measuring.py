@@ -1,4 +1,4 @@
-"""The metrics of a worker's process, on a port of their own."""
+"""What is told of a worker's process: its log, and its metrics on a port of their own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from holdfast.connect import make_metrics_port
+from holdfast.telemetry.events import WorkerLog
 from holdfast.telemetry.front_door import FrontDoor
 from holdfast.telemetry.metrics import Metrics
 
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def measured(app: Holdfast, session: Session, options: WorkerOptions) -> AsyncIterator[Sequence[Observer]]:
-    """Count what this process does while the body runs, and serve it; give what the worker is to tell.
+    """Count what this process does while the body runs, and serve it; give what listens to the worker.
 
-    Nothing without a port. A port in use is warned of, and all else goes on. Raises MissingExtra.
+    Without a port nothing is counted. A port in use is warned of, and all else goes on. Raises MissingExtra.
     """
     if not options.metrics_port:
-        yield ()
+        yield (WorkerLog(),)
         return
     metrics = Metrics()
     if app.stickies.services:
@@ -40,6 +41,6 @@ async def measured(app: Holdfast, session: Session, options: WorkerOptions) -> A
     )
     try:
         async with port:
-            yield (metrics.worker,)
+            yield (metrics.worker, WorkerLog())
     finally:
         session.store = before

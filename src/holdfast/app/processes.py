@@ -14,7 +14,7 @@ from holdfast.app.preparing import loop_factory, share_journal, worker_options
 from holdfast.app.reaching import reach
 from holdfast.connect import make_store
 from holdfast.errors import UsageError
-from holdfast.worker.supervisor import StorePlace, Supervision, supervise
+from holdfast.worker.supervisor import LogForm, StorePlace, Supervision, supervise
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,29 +22,37 @@ if TYPE_CHECKING:
     from holdfast.app.holdfast import Holdfast
     from holdfast.app.preparing import Queues
     from holdfast.store import Store
+    from holdfast.worker.options import WorkerOptions
 
 _JOURNAL: Final = "journal:"
 
 
 def run_processes(
-    app: Holdfast, name: str, processes: int, queues: Queues | None, options: dict[str, Any], *, chosen: bool = False
+    app: Holdfast,
+    name: str,
+    processes: int,
+    queues: Queues | None,
+    options: dict[str, Any],
+    *,
+    chosen: bool = False,
+    log: LogForm | None = None,
 ) -> int:
     """Work in `processes` processes that import `name` (`module:attribute`) until a signal says stop; return the exit code.
 
-    chosen: the store was chosen with `app.use`, so the processes must be told of it.
+    chosen: the store was chosen with `app.use`, so the processes must be told of it. log: how they log to standard error;
+    None leaves it to the app.
     """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            return runner.run(_serve(app, name, processes, queues, options, chosen=chosen))
+            return runner.run(_serve(app, worker_options(app, queues, options), name, processes, log, chosen=chosen))
     raise UsageError("app.run() was called in a running event loop. Call it in a program of its own.")
 
 
 async def _serve(
-    app: Holdfast, name: str, processes: int, queues: Queues | None, options: dict[str, Any], *, chosen: bool
+    app: Holdfast, set_up: WorkerOptions, name: str, processes: int, log: LogForm | None, *, chosen: bool
 ) -> int:
-    set_up = worker_options(app, queues, options)
     if not await reach(app):
         return 0
     async with app:
@@ -52,7 +60,7 @@ async def _serve(
         await share_journal(app, session, set_up, must=True)
         async with _shared(app, session.store) as source:
             place = _place(app, chosen=chosen)
-            plan = Supervision(app=name, processes=processes, options=set_up, store=place)
+            plan = Supervision(app=name, processes=processes, options=set_up, store=place, log=log)
             return await supervise(source, plan)
 
 

@@ -11,6 +11,7 @@ import msgspec
 from holdfast.app.loading import load_app
 from holdfast.app.preparing import loop_factory, prepared
 from holdfast.app.schedules import scheduling
+from holdfast.telemetry.logs import set_up
 from holdfast.worker.supervisor.child import serve
 from holdfast.worker.worker import Worker
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 @asynccontextmanager
 async def open_app(begin: Begin, heart: ParentHeart) -> AsyncIterator[Worker[Any]]:
     """Import the app that `begin` names and open a worker of it, whose heart is the parent's."""
+    if begin.log is not None:
+        set_up(sys.stderr, json=begin.log.json, level=begin.log.level)
     app = load_app(begin.app)
     if begin.store is not None:
         app.use(begin.store.url, **begin.store.options)

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from holdfast.config import Settings
 
 
-def set_up_logs(settings: Settings) -> None:
-    """Log as the settings say, for the rest of the process."""
+def set_up_logs(settings: Settings) -> tuple[bool, int]:
+    """Log as the settings say, for the rest of the process; return whether as JSON, and from which level on."""
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
-    set_up(sys.stderr, json=as_json, level=logging.getLevelNamesMapping()[settings.log_level.upper()])
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    set_up(sys.stderr, json=as_json, level=level)
+    return as_json, level

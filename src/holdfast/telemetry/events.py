@@ -7,6 +7,7 @@ never logged.
 from __future__ import annotations
 
 import logging
+import os
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.job.commands import Accepted
@@ -141,7 +142,7 @@ class WorkerLog(Observer):
 
     def moved(self, state: InstanceState) -> None:
         """The worker is in another state."""
-        _say(_worker, logging.INFO, f"worker {state.value}")
+        _say(_worker, logging.INFO, f"worker {state.value}", pid=os.getpid())
 
     def lost(self, ctx: Context) -> None:
         """A claim was over while its handler ran."""

@@ -43,7 +43,7 @@ def command(session: Session, processes: int, **options: Any) -> int:
     settings = session.settings
     if settings.app is None:
         raise click.UsageError("expected MODULE:APP, the app whose tasks are run.")
-    set_up_logs(settings)
+    as_json, level = set_up_logs(settings)
     app = load_app(settings.app)
     more: dict[str, Any] = {"slots": settings.worker_count, "lease": settings.lease, "grace": settings.grace}
     if session.resolved.origin("metrics_port") != "default":
@@ -55,8 +55,9 @@ def command(session: Session, processes: int, **options: Any) -> int:
     if processes == 1:
         return app.run(queues, **more)
     from holdfast.app.processes import run_processes
+    from holdfast.worker.supervisor import LogForm
 
-    return run_processes(app, settings.app, processes, queues, more, chosen=chosen)
+    return run_processes(app, settings.app, processes, queues, more, chosen=chosen, log=LogForm(as_json, level))
 
 
 def _choose(session: Session, app: Holdfast) -> bool:

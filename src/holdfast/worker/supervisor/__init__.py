@@ -13,8 +13,17 @@ Exit codes: see `ExitCode`.
 
 from holdfast.worker.supervisor.exits import ExitCode
 from holdfast.worker.supervisor.heart import ParentHeart
-from holdfast.worker.supervisor.messages import StorePlace
+from holdfast.worker.supervisor.messages import LogForm, StorePlace
 from holdfast.worker.supervisor.restarts import restart_delay
 from holdfast.worker.supervisor.supervisor import Supervision, Supervisor, supervise
 
-__all__ = ["ExitCode", "ParentHeart", "StorePlace", "Supervision", "Supervisor", "restart_delay", "supervise"]
+__all__ = [
+    "ExitCode",
+    "LogForm",
+    "ParentHeart",
+    "StorePlace",
+    "Supervision",
+    "Supervisor",
+    "restart_delay",
+    "supervise",
+]

@@ -21,16 +21,24 @@ class StorePlace(msgspec.Struct, frozen=True):
     options: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
+class LogForm(msgspec.Struct, frozen=True):
+    """How to log to standard error: as JSON or for people, and from which level on (a number of `logging`)."""
+
+    json: bool
+    level: int
+
+
 class Begin(msgspec.Struct, frozen=True, tag="begin"):
     """The first message: import `app` (`module:attribute`), looking for it where the parent does, and work.
 
-    store: to be used instead of the app's own.
+    store: to be used instead of the app's own. log: None leaves logging to the app.
     """
 
     app: str
     path: tuple[str, ...]
     options: WorkerOptions
     store: StorePlace | None = None
+    log: LogForm | None = None
 
 
 class Beaten(msgspec.Struct, frozen=True, tag="beaten"):

@@ -21,7 +21,7 @@ from holdfast.worker.signals import STOPPING
 from holdfast.worker.supervisor.exits import ExitCode
 from holdfast.worker.supervisor.judge import SILENT_LIMIT
 from holdfast.worker.supervisor.life import Death, Life, Pulse
-from holdfast.worker.supervisor.messages import Begin, FromWorker, StorePlace
+from holdfast.worker.supervisor.messages import Begin, FromWorker, LogForm, StorePlace
 from holdfast.worker.supervisor.restarts import deaths_in_a_row, restart_delay
 from holdfast.worker.supervisor.stops import END_NOW, Stops
 from holdfast.worker.timing import LoopTiming
@@ -43,7 +43,7 @@ class Supervision(msgspec.Struct, frozen=True, kw_only=True):
 
     app: `module:attribute`, imported by each process. options: of each process's worker. processes: 1 … 1,000.
     silent_limit: seconds without a sign of life, or with a blocked loop, after which a process is killed. store: used by the
-    processes instead of the app's own.
+    processes instead of the app's own. log: how they log; None leaves it to the app.
     """
 
     app: str
@@ -51,6 +51,7 @@ class Supervision(msgspec.Struct, frozen=True, kw_only=True):
     options: WorkerOptions = WorkerOptions()
     silent_limit: float = SILENT_LIMIT
     store: StorePlace | None = None
+    log: LogForm | None = None
     program: str = WORKER
 
     def checked(self, source: Source[Any]) -> Supervision:
@@ -139,7 +140,7 @@ class Supervisor:
         options = self._plan.options
         port = options.metrics_port + place if options.metrics_port else None
         options = msgspec.structs.replace(options, local=False, metrics_port=port)
-        process.post(Begin(self._plan.app, tuple(sys.path), options, self._plan.store))
+        process.post(Begin(self._plan.app, tuple(sys.path), options, self._plan.store, self._plan.log))
         pulse = Pulse(self._source, self._clock, options.lease, options.beat_every, self._plan.silent_limit)
         self._lives.add(process)
         try:
