@@ -21,7 +21,7 @@ import msgspec
 from msgspec.structs import replace
 
 from holdfast.errors import ConfigError, ContentError, TooLarge
-from holdfast.job.commands import SEARCH_WINDOW, AttemptRecord, JobFilter, JobPage, Page, StatusUpdate
+from holdfast.job.commands import SEARCH_WINDOW, AttemptRecord, JobCount, JobFilter, JobPage, Page, StatusUpdate
 from holdfast.job.content import ERROR_MAX, PAYLOAD_MAX, clean_text
 from holdfast.job.ids import check_id, check_key, check_name, check_priority, check_tags
 from holdfast.job.model import Attempt, Job, WorkerConfig
@@ -107,7 +107,8 @@ class WorkerStats(msgspec.Struct, frozen=True, kw_only=True):
     """Jobs by the worker of their newest attempt. states: every state, zeros included.
 
     pending: those that wait (scheduled, queued, retrying, paused). success_rate: succeeded / (succeeded + failed), from 0.0
-    to 1.0; None until one has ended so. avg_duration: seconds, over successful attempts.
+    to 1.0; None until one has ended so. avg_duration: seconds, over successful attempts. estimated: of those that wait or
+    run about how many are told, since they are more than 100,000.
     """
 
     worker: str
@@ -121,6 +122,7 @@ class WorkerStats(msgspec.Struct, frozen=True, kw_only=True):
     avg_duration: float | None
     states: dict[str, int]
     queues: dict[str, QueueFigures]
+    estimated: bool = False
 
 
 class SeriesBucket(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,13 +140,14 @@ class SeriesBucket(msgspec.Struct, frozen=True, kw_only=True):
 
 class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
     """One queue. states: jobs of the engine, every state; records: jobs that ran elsewhere. oldest_ready_at: seconds since
-    the epoch, None when nothing is ready."""
+    the epoch, None when nothing is ready. estimated: the states of which about how many jobs are told."""
 
     name: str
     states: dict[str, int]
     records: dict[str, int]
     paused: bool = False
     oldest_ready_at: float | None = None
+    estimated: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -207,8 +210,8 @@ class JobRepository(Protocol):
         such a page may end before it is full. Raises ContentError for a cursor that no page gave."""
         ...
 
-    async def count(self, which: JobFilter) -> int:
-        """How many jobs match."""
+    async def count(self, which: JobFilter) -> JobCount:
+        """How many jobs match, exact up to 100,000; of more perhaps about how many, and marked so. See Store.count."""
         ...
 
     async def insert_attempt(self, attempts: Sequence[AttemptRecord]) -> None:

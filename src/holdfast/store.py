@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         DefinitionFilter,
         Enqueued,
         InstanceDied,
+        JobCount,
         JobFilter,
         JobPage,
         KeyLink,
@@ -270,18 +271,20 @@ class Store(Source[Job], Protocol):
     async def find(self, which: JobFilter, page: Page) -> JobPage:
         """Jobs by order of acceptance, in keyset pages: none is shown twice or left out while others come and go.
 
-        A text is looked for in jobs enqueued within a day, unless `created_after` says since when, and in `page.scan` of them
-        at most: a page of such a search may have few rows or none, and a cursor that goes on. Of the newest first, it is over
-        behind `scan` jobs in a row that are older.
+        A text and a tag are looked for in jobs enqueued within a day, unless `created_after` says since when; who paused
+        them, in all that are paused; each in `page.scan` of them at most: a page of such a search may have few rows or none,
+        and a cursor that goes on.
         """
         ...
 
-    async def count(self, which: JobFilter) -> int:
-        """How many jobs match."""
+    async def count(self, which: JobFilter) -> JobCount:
+        """How many jobs match. Exact up to 100,000 jobs; of more, a store for which that is dear tells about how many, and
+        marks it (`estimated`). A search looks at 100,000 jobs; in how many of more it would find something, is estimated too.
+        """
         ...
 
     async def stats(self) -> Stats:
-        """Counts per queue and state."""
+        """Counts per queue and state, exact as those of `count`: `estimated` tells which are not."""
         ...
 
     async def finished(self, ids: Sequence[str], timeout: float) -> list[Job]:

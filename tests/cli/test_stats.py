@@ -1,5 +1,11 @@
 """`holdfast stats`: the figures of a node, by what they are told apart by, and hour by hour."""
 
+import asyncio
+
+import pytest
+
+from holdfast import Holdfast
+from holdfast.stores.sql.dialects.sqlite import SqliteDialect
 from tests.cli.conftest import Command
 from tests.node.processes import NodeProcess
 
@@ -26,3 +32,31 @@ def test_what_is_no_figure_is_refused(cli: Command) -> None:
     assert cli("stats", "--by", "colour").code == 2
     assert cli("stats", "--hours", "169").code == 2
     assert cli("stats", "--series", "week").code == 2
+
+
+async def many(url: str) -> None:
+    """Jobs that wait in a file."""
+    app = Holdfast(url)
+
+    @app.task("mail")
+    async def mail() -> None:
+        """Never run."""
+
+    await mail.enqueue_many([()] * 150)
+    await app.close()
+
+
+def test_counts_that_are_estimates_are_shown_as_such(cli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = ("--url", "sqlite:///q.db")
+    asyncio.run(many(at[1]))
+    assert cli("status", *at, "--json").json["estimated"] == {}
+    monkeypatch.setattr(SqliteDialect, "count_exact", 10)
+    told = cli("status", *at, "--json").json
+    assert (told["queued"], told["estimated"]) == (150, {"default": ["queued"]})
+    assert cli("status", *at).out.count("about 150") == 2
+    [queue] = cli("queues", "ls", *at, "--json").json
+    assert (queue["counts"]["queued"], queue["estimated"]) == (150, ["queued"])
+    assert "about 150" in cli("queues", "show", "default", *at).out
+    assert "about 150 jobs match" in cli("jobs", "cancel", "--queue", "default", "--preview", *at).out
+    assert "about 150 jobs by filter" in cli("jobs", "cancel", "--queue", "default", *at).err
+    assert "150 of 150 jobs done" in cli("jobs", "cancel", "--queue", "default", "--yes", *at).out

@@ -160,3 +160,20 @@ async def test_a_search_of_long_ago_looks_at_nothing_newer(monkeypatch: pytest.M
         third = everything[-3].attempt.started_at
         found = await pages(h, AttemptFilter(text="disk", before=third), 50)
     assert [[one.job for one in page] for page in found] == [[one.job for one in everything[-2:-1]]]
+
+
+async def test_a_count_is_exact_to_a_bound_and_of_more_marked() -> None:
+    async with opened() as h:
+        await failing(h, 60, other=3)
+        for which, true in ((JobFilter(task="t"), 60), (JobFilter(text="no route"), 20), (JobFilter(), 60)):
+            found = await h.jobs.count(which)
+            assert (found, found.estimated) == (true, False)
+        h.jobs.count_exact = 10  # type: ignore[attr-defined]
+        for which, true in ((JobFilter(task="t"), 60), (JobFilter(text="no route"), 20)):
+            found = await h.jobs.count(which)
+            assert found.estimated
+            assert 0.5 * true <= found <= 2 * true
+        kept = await h.jobs.count(JobFilter(queue="default"))
+        assert (kept, kept.estimated) == (60, False)
+        none = await h.jobs.count(JobFilter(task="other"))
+        assert (none, none.estimated) == (0, False)

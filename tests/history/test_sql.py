@@ -61,3 +61,20 @@ async def test_figures_and_counts_lose_what_retention_purges(history_factory: Ca
     stats = await h.jobs.worker_stats("w")
     assert (stats.total, stats.avg_duration, await h.jobs.count(JobFilter(worker="w"))) == (0, None, 0)
     await h.close()
+
+
+async def test_figures_of_more_jobs_than_are_counted_are_marked(history_factory: Callable[[], HistoryHarness]) -> None:
+    h = history_factory()
+    await h.open()
+    h.store.count_exactly(10)
+    await h.store.add_many(150)
+    [queue] = await h.jobs.queue_stats()
+    stats = await h.jobs.worker_stats()
+    assert (queue.estimated, stats.estimated) == (("queued",), True)
+    assert 75 <= queue.states["queued"] == stats.pending <= 300
+    assert (await h.jobs.count(JobFilter())).estimated
+    h.store.count_exactly(1_000)
+    [queue] = await h.jobs.queue_stats()
+    stats = await h.jobs.worker_stats()
+    assert (queue.estimated, queue.states["queued"], stats.estimated, stats.pending) == ((), 150, False, 150)
+    await h.close()

@@ -9,7 +9,7 @@ from holdfast.audit import AuditEntry, AuditFilter, AuditLog
 from holdfast.errors import ContentError
 from holdfast.hub.scopes import Scope
 from holdfast.job.commands import ErrorInfo, Failed, Page
-from holdfast.stores.sql.cold import external
+from holdfast.stores.sql.cold import audit
 from tests.features import feature
 from tests.hub.site import Site
 
@@ -26,8 +26,8 @@ async def told(site: Site, **which: Any) -> list[tuple[str, str, str, int]]:
 
 async def test_the_newest_entries_stay_and_the_oldest_go(every_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     log = log_of(every_site)
-    monkeypatch.setattr(external, "AUDIT_KEPT", 20)
-    monkeypatch.setattr(external, "AUDIT_SLACK", 5)
+    monkeypatch.setattr(audit, "AUDIT_KEPT", 20)
+    monkeypatch.setattr(audit, "AUDIT_SLACK", 5)
     ledger = getattr(every_site.rig.store, "ledger", None)
     if ledger is not None:  # memory and journal have a limit of their own
         ledger.audit = deque(maxlen=26)

@@ -142,6 +142,17 @@ async def test_the_page_tells_what_is_true(site: Site) -> None:
     assert "no such user 7" not in public
 
 
+async def test_the_page_says_of_a_count_that_it_is_an_estimate(site: Site) -> None:
+    await site.define("t")
+    await site.do("POST", "/jobs", {"task": "t"})
+    seen = await look(site.parts)
+    counts = {site.rig.queue: {**seen.stats.queues[site.rig.queue], "queued": 1_234_567, "failed": 1_234}}
+    seen = replace(seen, stats=replace(seen.stats, queues=counts, estimated={site.rig.queue: ("queued",)}))
+    text = str(page(seen, who=Html(), base="", sees_payload=True))
+    assert text.count("about 1,230,000") == 2
+    assert text.count("1,234<") == 2
+
+
 async def test_the_page_tells_how_far_the_export_is_where_there_is_one(site: Site) -> None:
     seen = await look(site.parts)
     assert "Export to the history" not in await rendered(site)

@@ -5,7 +5,7 @@ import pytest
 from holdfast.errors import ContentError
 from holdfast.job import commands as c
 from holdfast.job.ledger.query import STEP
-from holdfast.job.ledger.search import Search, is_search, looked_among, windowed
+from holdfast.job.ledger.search import Search, SearchCount, is_search, looked_among, windowed
 from holdfast.job.model import Job
 from holdfast.job.state import State
 
@@ -55,11 +55,35 @@ def test_a_page_ends_when_it_is_full_when_it_has_looked_enough_or_at_the_end() -
     assert ended.cursor == "8000000:2"
 
 
-def test_a_search_is_over_behind_jobs_that_are_all_older_than_its_window() -> None:
+def test_jobs_outside_the_window_are_passed_over_and_do_not_count() -> None:
     jobs: list[Job | None] = [job(9, text="x", at=5.0), job(8, text="x", at=4.0), job(7, text="x", at=50.0)]
-    assert searched(c.Page(scan=2), jobs, after=10.0) == c.JobPage(items=())
-    assert searched(c.Page(scan=2, newest_first=False), jobs, after=10.0).cursor == "8"
-    assert [one.id for one in searched(c.Page(scan=3), jobs, after=10.0).items] == ["j7"]
+    for newest_first in (True, False):
+        page = searched(c.Page(scan=2, newest_first=newest_first), jobs, after=10.0)
+        assert ([one.id for one in page.items], page.cursor) == (["j7"], "")
+
+
+def test_a_count_looks_at_so_many_and_takes_the_rest_of_the_window_to_be_like_them() -> None:
+    def counted(exact: int, which: c.JobFilter) -> c.JobCount:
+        search = SearchCount(which, exact)
+        jobs = iter([job(number, text="x" * (number % 2), at=float(number)) for number in range(100, 0, -1)])
+        while not search.look(jobs):
+            pass
+        return search.count(now=101.0, oldest=1.0)
+
+    whole = counted(100, c.JobFilter(text="x", created_after=0.0))
+    assert (whole, whole.estimated) == (50, False)
+    part = counted(20, c.JobFilter(text="x", created_after=0.0))
+    assert (part, part.estimated) == (50, True)
+    window = counted(20, c.JobFilter(text="x", created_after=51.0))
+    assert (window, window.estimated) == (25, True)
+    edge = counted(50, c.JobFilter(text="x", created_after=51.0))
+    assert (edge, edge.estimated) == (25, False)
+
+
+def test_who_paused_is_looked_for_among_what_is_paused() -> None:
+    assert looked_among(c.JobFilter(paused_by="ann", created_after=5.0)) == c.JobFilter(states=(State.PAUSED,))
+    assert looked_among(c.JobFilter(paused_by="ann", states=(State.QUEUED,))) == c.JobFilter(states=(State.QUEUED,))
+    assert windowed(c.JobFilter(paused_by="ann"), 5.0) == c.JobFilter(paused_by="ann")
 
 
 def test_a_long_search_gives_way() -> None:

@@ -83,6 +83,10 @@ class RemoteHarness(StoreHarness):
         """The API refuses rules that it can not read, so it is left in the store behind."""
         await self.inner.save_schedule(schedule)
 
+    def count_exactly(self, jobs: int) -> None:
+        """The store behind counts."""
+        self.inner.count_exact = jobs
+
     def faults(self) -> list[str]:
         """Return the contradictions in the ledger behind."""
         return [f"{fault.job_id}: {fault.what}" for fault in validate(self.inner.ledger)]

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
 from holdfast import Context, Holdfast, JobHandle, RetryPolicy, done, injected, snooze
+from holdfast.job.commands import JobCount
 from holdfast.job.outcome import Done, Snooze
 from holdfast.task import Call, Handles
 
@@ -76,7 +77,7 @@ async def calls_just_run_the_function() -> None:
 
 def without_a_loop() -> None:
     assert_type(welcome.sync.enqueue(42), JobHandle[str])
-    assert_type(app.sync(app.jobs.count(queue="mail", states=["failed"])), int)
+    assert_type(app.sync(app.jobs.count(queue="mail", states=["failed"])), JobCount)
 
 
 async def wrong_arguments() -> None:

@@ -98,8 +98,11 @@ class Jobs:
         page = c.Page(limit=limit, cursor=cursor, newest_first=newest_first)
         return await (await self._store()).find(read_filter(where), page)
 
-    async def count(self, **where: Unpack[Filter]) -> int:
-        """Return how many jobs match."""
+    async def count(self, **where: Unpack[Filter]) -> c.JobCount:
+        """Return how many jobs match: a number, of which `estimated` tells whether it is about so many.
+
+        It is exact up to 100,000. `words` is how to show it: "about 1,230,000".
+        """
         return await (await self._store()).count(read_filter(where))
 
     async def cancel(

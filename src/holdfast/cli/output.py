@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import msgspec
 
+from holdfast.job.commands import JobCount
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from holdfast.job.commands import Ordered
 
 COLOURS: Final = {
     "succeeded": "green",
@@ -90,6 +94,11 @@ class Output:
             self.line(f"{click.style(f'{name:<{width}}', bold=True)}  {value}")
 
 
+def matched_of(answer: Ordered) -> JobCount:
+    """Return how many jobs an order is about."""
+    return JobCount(answer.matched, estimated=answer.estimated)
+
+
 def _cell(value: object) -> str:
     if value is None:
         return "-"
@@ -97,6 +106,8 @@ def _cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, JobCount) and value.estimated:
+        return value.words
     if isinstance(value, dict | list):
         value = msgspec.json.encode(value).decode()
     # What comes from outside must not steer the terminal.

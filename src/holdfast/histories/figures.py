@@ -56,6 +56,7 @@ class WorkerTally:
     def __init__(self, worker: str) -> None:
         self.worker = worker
         self.states: dict[str, Counter[State]] = defaultdict(Counter)  # by queue
+        self.estimated = False
         self.means: dict[str, Mean] = defaultdict(Mean)
         self.mean = Mean()
 
@@ -73,7 +74,8 @@ class WorkerTally:
     def add_many(self, queue: str, state: State, count: int, timed: int, took: int) -> None:
         """Count jobs, and `timed` successes that took so many microseconds in all: somebody else has counted them."""
         if count:
-            self.states[queue][state] += count
+            self.states[queue][state] += int(count)
+        self.estimated |= getattr(count, "estimated", False)
         self.add_times(queue, timed, took)
 
     def add_times(self, queue: str, timed: int, took: int) -> None:
@@ -98,6 +100,7 @@ class WorkerTally:
             avg_duration=self.mean.value,
             states={state.value: states[state] for state in State},
             queues={name: self._queue(name) for name in sorted({*self.states, *self.means})},
+            estimated=self.estimated,
         )
 
     def _queue(self, name: str) -> QueueFigures:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from holdfast.history import AttemptFilter, AttemptPage, JobFilter, JobPage, Page
+    from holdfast.job.commands import JobCount
     from holdfast.job.figures import Cell, Key, Packed
     from holdfast.job.ledger import Ledger
     from holdfast.job.model import Attempt, Job
@@ -55,6 +56,10 @@ class LedgerAccess(Protocol):
 
     async def read(self, look: Callable[[], R]) -> R:
         """Look at the ledger in one step; the answer leaves when what it shows is durable."""
+        ...
+
+    async def count(self, which: JobFilter) -> JobCount:
+        """How many jobs match."""
         ...
 
 
@@ -148,12 +153,9 @@ class LedgerJobs:
                 break
         return found[:limit]
 
-    async def count(self, which: JobFilter) -> int:
+    async def count(self, which: JobFilter) -> JobCount:
         """How many jobs match: from the counters where the filter names only states and a queue."""
-        which = windowed(which, self._store.now())
-        if h.JobFilter(states=which.states, queue=which.queue) == which:
-            return await self._store.read(lambda: _counted(self._store.ledger, which))
-        return sum([sum(matching(job, which) for job in jobs) async for jobs in walk(self._store)])
+        return await self._store.count(which)
 
     async def list_failed(self, worker: str = "", limit: int = 0) -> Sequence[Job]:
         """Failed jobs, newest first."""
@@ -253,11 +255,6 @@ def _queue_stats(ledger: Ledger) -> list[h.QueueStats]:
         )
         for name, states in stats.queues.items()
     ]
-
-
-def _counted(ledger: Ledger, which: JobFilter) -> int:
-    lines = [line for name, line in ledger.index.lines.items() if which.queue in (None, name)]
-    return sum(line.counts[state] + line.records[state] for line in lines for state in which.states or tuple(State))
 
 
 def _seq(cursor: str) -> int | None:

@@ -12,7 +12,7 @@ from holdfast.errors import HoldfastError
 from holdfast.hub.html import Html, fill, joined
 from holdfast.hub.parts import NodeInfo
 from holdfast.hub.why import span
-from holdfast.job.commands import JobFilter, Page, Stats
+from holdfast.job.commands import JobCount, JobFilter, Page, Stats
 from holdfast.job.model import InstanceState
 from holdfast.job.state import State
 from holdfast.statistics import StatisticsFilter
@@ -130,13 +130,13 @@ _PAGE: Final = """<!doctype html>
 """
 
 
-def _card(state: State, count: int) -> Html:
+def _card(state: State, count: JobCount) -> Html:
     tone = _TONES.get(state, "") if count else "none"
     return fill(
         '<div class="card {tone}"><div class="name">{name}</div><div class="number">{count}</div></div>',
         tone=tone,
         name=state.value,
-        count=f"{count:,}",
+        count=count.words,
     )
 
 
@@ -161,7 +161,7 @@ def _cell(value: object, kind: str = "") -> Html:
 
 
 def _number(count: int) -> Html:
-    return _cell(f"{count:,}", "n" if count else "n zero")
+    return _cell(count.words if isinstance(count, JobCount) else f"{count:,}", "n" if count else "n zero")
 
 
 def _pill(text: str, tone: str) -> Html:
@@ -185,7 +185,6 @@ def _queues(seen: Look) -> Html:
 
 
 def _queue(queue: Queue, seen: Look) -> Html:
-    counts = seen.stats.queues.get(queue.name, {})
     if queue.paused:
         pill = _pill(f"paused by {queue.paused_by or 'somebody'}", "warn")
     elif queue.fleet_limit is not None:
@@ -196,7 +195,7 @@ def _queue(queue: Queue, seen: Look) -> Html:
     return _row(
         _cell(queue.name, "mono"),
         pill,
-        *(_number(counts.get(state, 0)) for state in State),
+        *(_number(seen.stats.count(queue.name, state)) for state in State),
         _cell("" if oldest is None else span(oldest - seen.now)),
     )
 

@@ -382,7 +382,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     filter: bytes  # the encoded filter
     who: str = ""
     state: OperationState = OperationState.RUNNING
-    matched: int = 0  # at the start
+    matched: int = 0  # at the start; if that was estimated, at the end how many they were
     done: int = 0
     refused: int = 0
     refusals: tuple[Refusal, ...] = ()  # the first 1,000
@@ -390,3 +390,4 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     upto_seq: int = 0
     created_at: float = 0.0
     finished_at: float | None = None
+    estimated: bool = False  # matched is about so many

@@ -29,7 +29,7 @@ from holdfast.job.ledger.query import (
     stats_of,
     with_final_states,
 )
-from holdfast.job.ledger.search import Search, is_search, looked_among, windowed
+from holdfast.job.ledger.search import Search, SearchCount, is_search, looked_among, windowed
 from holdfast.job.model import InstanceState, OperationState
 from holdfast.job.state import State
 from holdfast.stores.ledger_feed import LedgerFeed
@@ -60,6 +60,8 @@ class LedgerStore(LedgerFeed):
     """The Store port over a ledger. Safe to call from several loops and threads: one lock, held for one step."""
 
     capabilities: Capabilities
+    #: Up to how many jobs a count is exact, or looks for what no index knows.
+    count_exact = c.COUNT_EXACT
 
     def __init__(self, *, clock: Clock | None = None, draw: Draw | None = None) -> None:
         """`clock` and `draw` are the machine's unless given."""
@@ -382,14 +384,25 @@ class LedgerStore(LedgerFeed):
             await asyncio.sleep(0)
         return search.page()
 
-    async def count(self, which: c.JobFilter) -> int:
-        """How many jobs match."""
+    async def count(self, which: c.JobFilter) -> c.JobCount:
+        """How many jobs match: exact, but for what is searched for in more than `count_exact` jobs."""
         which = windowed(which, self.now())
+        if is_search(which):
+            return await self._search_count(which)
         kept = await self._read(lambda: kept_count(self.ledger, which))
         if kept is not None:
-            return kept
+            return c.JobCount(kept)
         numbers = await self._read(lambda: numbers_of(self.ledger, None, which))
-        return sum([len(found) async for found in self._search(which, numbers)])
+        return c.JobCount(sum([len(found) async for found in self._search(which, numbers)]))
+
+    async def _search_count(self, which: c.JobFilter) -> c.JobCount:
+        search, table = SearchCount(which, self.count_exact), self.ledger.table
+        jobs = map(table.get, await self._read(lambda: numbers_of(self.ledger, c.Page(), which)))
+        done = False
+        while not done:
+            done = await self._read(partial(search.look, jobs))
+            await asyncio.sleep(0)
+        return search.count(self.now(), next((job.created_at for job in table.values()), 0.0))
 
     async def _search(
         self, which: c.JobFilter, numbers: Iterator[int], wanted: int | None = None

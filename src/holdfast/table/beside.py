@@ -23,7 +23,7 @@ from holdfast.table.past import TableJobs
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from holdfast.job.commands import ChangeQueue
+    from holdfast.job.commands import ChangeQueue, JobCount
     from holdfast.job.model import Attempt, Job
     from holdfast.store import Store
     from holdfast.table.merging import Ask
@@ -85,7 +85,7 @@ class _Rows:
         return ask
 
     async def count(self, which: h.JobFilter) -> int:
-        """How many rows match."""
+        """How many rows match, exactly."""
         return sum([await _read(table, lambda table=table: table.count(which)) or 0 for table in self.tables])  # type: ignore[misc]
 
     async def stats(self) -> Sequence[h.QueueStats]:
@@ -146,7 +146,7 @@ class _StoreBeside:
 
         return await self._rows.page(ask, which, page.limit, page)
 
-    async def count(self, which: h.JobFilter) -> int:
+    async def count(self, which: h.JobFilter) -> JobCount:
         """How many jobs and rows match."""
         return await self._store.count(which) + await self._rows.count(which)
 
@@ -171,7 +171,7 @@ class _HistoryBeside:
 
         return await self._rows.page(ask, which, h.JOB_LIMIT.of(page.limit), page)
 
-    async def count(self, which: h.JobFilter) -> int:
+    async def count(self, which: h.JobFilter) -> JobCount:
         """How many jobs and rows match."""
         return await self._history.count(which) + await self._rows.count(which)
 
@@ -255,6 +255,7 @@ def _with_tables(stats: Stats, tables: Sequence[h.QueueStats]) -> Stats:
     return replace(
         stats,
         queues={**stats.queues, **{one.name: one.states for one in tables}},
+        estimated={**stats.estimated, **{one.name: one.estimated for one in tables if one.estimated}},
         oldest_ready_at={**stats.oldest_ready_at, **oldest},
     )
 

@@ -299,7 +299,7 @@ class FrontDoor:
         """Jobs in keyset pages."""
         return await self._watched("find", self._store.find(which, page))
 
-    async def count(self, which: c.JobFilter) -> int:
+    async def count(self, which: c.JobFilter) -> c.JobCount:
         """How many jobs match."""
         return await self._watched("count", self._store.count(which))
 

@@ -123,6 +123,7 @@ def answer_doc(ordered: c.Ordered) -> ActionAnswer:
         rulings=tuple(r.RulingDoc(id=x.id, done=x.done, why=x.why, made=x.made) for x in ordered.rulings),
         refusals=tuple(r.RefusalDoc(id=x.id, why=x.why) for x in ordered.refusals),
         operation=None if ordered.operation is None else operation_doc(ordered.operation),
+        estimated=ordered.estimated,
     )
 
 
@@ -135,6 +136,7 @@ def ordered_of(doc: ActionAnswer) -> c.Ordered:
         rulings=tuple(c.Ruling(x.id, x.done, x.why, x.made) for x in doc.rulings),
         refusals=tuple(Refusal(x.id, x.why) for x in doc.refusals),
         operation=None if doc.operation is None else operation_of(doc.operation),
+        estimated=doc.estimated,
     )
 
 
@@ -154,6 +156,7 @@ def operation_doc(operation: Operation) -> OperationDoc:
         created_at=operation.created_at,
         finished_at=operation.finished_at,
         record=msgspec.msgpack.encode(operation),
+        estimated=operation.estimated,
     )
 
 

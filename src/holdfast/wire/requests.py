@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from holdfast.job.commands import Define, JobFilter, OnDuplicate, Page, Settlement
+from holdfast.job.commands import Define, JobCount, JobFilter, OnDuplicate, Page, Settlement
 from holdfast.job.commands import Progress as ProgressReport
 from holdfast.job.model import OnConflict, OnWait
 from holdfast.job.state import State
@@ -151,10 +151,14 @@ class OperationDoc(msgspec.Struct, frozen=True, kw_only=True):
     created_at: float
     finished_at: float | None
     record: bytes  # the stored record, for programs
+    estimated: bool = False  # matched is about so many
 
 
 class ActionAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to an action: a ruling per id; counts and the operation for a filter."""
+    """The answer to an action: a ruling per id; counts and the operation for a filter.
+
+    matched: how many jobs, or, where it is `estimated`, about how many. done and refused are exact.
+    """
 
     matched: int
     done: int
@@ -162,6 +166,7 @@ class ActionAnswer(msgspec.Struct, frozen=True, kw_only=True):
     rulings: tuple[RulingDoc, ...] = ()
     refusals: tuple[RefusalDoc, ...] = ()
     operation: OperationDoc | None = None
+    estimated: bool = False
 
 
 class Who(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -237,6 +242,23 @@ class Count(msgspec.Struct, frozen=True, kw_only=True):
     """A number of jobs, or of attempts."""
 
     count: int
+
+
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """How many jobs match. estimated: about so many, which is told of more than 100,000 alone."""
+
+    count: int
+    estimated: bool = False
+
+    @classmethod
+    def of(cls, count: JobCount) -> Counted:
+        """Return a count as it is told."""
+        return cls(count=int(count), estimated=count.estimated)
+
+    @property
+    def number(self) -> JobCount:
+        """The count that it tells."""
+        return JobCount(self.count, estimated=self.estimated)
 
 
 class Names(msgspec.Struct, frozen=True, kw_only=True):

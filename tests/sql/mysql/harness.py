@@ -95,7 +95,7 @@ def give_back(name: str) -> None:
     ask(server, name, "UPDATE holdfast_meta SET value = '1' WHERE name = 'epoch'")
     off = (
         "UPDATE holdfast_meta SET value = '0' WHERE name = 'export'",
-        "DELETE FROM holdfast_meta WHERE name LIKE 'export\\_%'",
+        "DELETE FROM holdfast_meta WHERE name LIKE 'export\\_%' OR name = 'unordered'",
     )
     ask(server, name, *off)
     _free().append(name)

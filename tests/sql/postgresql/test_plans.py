@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 import asyncpg
@@ -14,7 +15,7 @@ from holdfast.job import commands as c
 from holdfast.job.ledger.query import with_final_states
 from holdfast.job.model import Attempt, Instance, Job, NewJob
 from holdfast.job.state import FINAL, State
-from holdfast.stores.sql import figures, past, reads
+from holdfast.stores.sql import counting, figures, past, reads
 from holdfast.stores.sql.dialects.postgresql import PostgresDialect
 from holdfast.stores.sql.dialects.postgresql_upkeep import PostgresUpkeep
 from holdfast.stores.sql.script import Script, Statement, Step
@@ -158,6 +159,22 @@ class Looking:
         finally:
             await transaction.rollback()
 
+    async def read_at_most(self, make: Callable[[Step], Script[Any]], rows_max: int) -> None:
+        """Run a script; none of its statements may read more rows of a table."""
+        script = make(self.step)
+        rows: Any = None
+        while True:
+            try:
+                statement = script.send(rows)
+            except StopIteration:
+                return
+            plan = await self.explain(statement, generic=False)
+            for node in nodes(plan):
+                if "Relation Name" in node:
+                    read = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+                    assert read <= rows_max, json.dumps(plan, indent=1)
+            rows = [tuple(row) for row in await self.connection.fetch(statement.sql, *statement.args)]
+
     async def walked(self, make: Callable[[Step], Script[Any]]) -> set[str]:
         """Run a script; return the tables that its statements read from, whole or by an index."""
         script, touched = make(self.step), set[str]()
@@ -289,6 +306,27 @@ class Plans:
         check(await looking.explain(statement, generic=True), "holdfast_done_ended", BATCH * 20)
         check(await looking.explain(looking.db.ended_in("default", BATCH), generic=True), "holdfast_done_ended", 500)
 
+    @pytest.mark.parametrize("generic", [False, True])
+    @pytest.mark.parametrize("looking", KINDS, indirect=True)
+    async def test_a_count_reads_no_more_of_a_group_than_it_is_exact_to(self, looking: Looking, generic: bool) -> None:
+        await looking.connection.execute("SET enable_seqscan = off")  # as the driver has it
+        looking.db.count_exact = 500
+        looking.step.db.count_exact = 500
+        for named in ([], [("queue", "default")], [("queue", "default"), ("task", "none")], [("worker", "w")]):
+            plan = await looking.explain(looking.db.groups_live(named), generic=generic)
+            check(plan, "holdfast_job_list", 8_000)
+            for node in nodes(plan):
+                if node.get("Index Name") == "holdfast_job_list":
+                    assert node["Actual Rows"] <= 501, json.dumps(plan, indent=1)
+
+    @feature("H5")
+    @pytest.mark.parametrize("looking", KINDS, indirect=True)
+    async def test_a_count_by_any_column_stops_where_it_is_not_exact_any_more(self, looking: Looking) -> None:
+        await looking.connection.execute("SET enable_seqscan = off")
+        looking.step.db.count_exact = 500
+        for which in (c.JobFilter(created_after=0.0), c.JobFilter(deleted=True)):
+            await looking.read_at_most(partial(counting.count, which=which), 1_000)
+
     @feature("H8", "H9")
     @pytest.mark.parametrize("looking", KINDS, indirect=True)
     async def test_figures_read_no_job_that_has_ended(self, looking: Looking) -> None:
@@ -320,8 +358,8 @@ FIGURES: Final = (
     lambda step: past.hour_figures(step, "w", 0),
     lambda step: figures.counted(step, 3_600, 0, None, None),
     lambda step: figures.counted(step, 60, 0, "default", "t"),
-    lambda step: reads.count(step, c.JobFilter()),
-    lambda step: reads.count(step, c.JobFilter(task="t", worker="w", states=(State.SUCCEEDED,))),
+    lambda step: counting.count(step, c.JobFilter()),
+    lambda step: counting.count(step, c.JobFilter(task="t", worker="w", states=(State.SUCCEEDED,))),
 )
 
 #: Filters that few or none of the jobs match, and the commonest.

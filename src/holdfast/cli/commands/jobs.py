@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from holdfast.cli.filters import filter_options, read_filter, read_object, read_time
 from holdfast.cli.listing import Listing
-from holdfast.cli.output import json_of, shortened, when
+from holdfast.cli.output import json_of, matched_of, shortened, when
 from holdfast.cli.session import Session, shared
 from holdfast.durations import instant
 from holdfast.errors import UnknownJob
@@ -35,7 +35,7 @@ from holdfast.job.commands import (
 )
 from holdfast.job.content import encode_arguments
 from holdfast.job.ids import check_name
-from holdfast.job.ledger.search import is_search
+from holdfast.job.ledger.search import has_window, is_search
 from holdfast.job.model import PRIORITY_MAX, PRIORITY_MIN
 from holdfast.wire.documents import job_doc
 from holdfast.wire.orders import answer_doc
@@ -43,7 +43,7 @@ from holdfast.wire.orders import answer_doc
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from holdfast.job.commands import Ordered
+    from holdfast.job.commands import JobCount, Ordered
     from holdfast.job.model import Job
     from holdfast.store import Store
 
@@ -98,7 +98,7 @@ async def _list(session: Session, which: JobFilter, page: Page) -> int:
     out.table(["id", "task", "queue", "state", "failures", "created (UTC)", ""], rows)
     if found.cursor:
         out.note(f"more: --cursor {found.cursor}")
-    if is_search(which) and which.created_after is None:
+    if is_search(which) and has_window(which) and which.created_after is None:
         out.note("looked at what was enqueued within a day; --since 7d looks further back")
     return 0
 
@@ -363,7 +363,7 @@ async def _act(
         order = Order(action=action, selection=selection, who=session.who, preview=preview)
         if which is not None and not preview and not yes:
             seen = await store.control(Order(action=action, selection=selection, who=session.who, preview=True))
-            _confirm(session, action, seen.matched)
+            _confirm(session, action, matched_of(seen))
             answer = await _watched(session, store, order, seen.matched)
         else:
             answer = await store.control(order)
@@ -397,13 +397,13 @@ def _name(action: Action) -> str:
     return str(type(action).__struct_config__.tag).replace("_", " ")
 
 
-def _confirm(session: Session, action: Action, matched: int) -> None:
+def _confirm(session: Session, action: Action, matched: JobCount) -> None:
     name = _name(action)
     if not session.out.is_terminal or session.out.as_json:
         raise click.UsageError(
-            f"{name} of {matched:,} jobs by filter: expected --yes when nobody can be asked; or --preview."
+            f"{name} of {matched.words} jobs by filter: expected --yes when nobody can be asked; or --preview."
         )
-    click.confirm(f"{name} {matched:,} jobs?", abort=True)
+    click.confirm(f"{name} {matched.words} jobs?", abort=True)
 
 
 def _tell(session: Session, answer: Ordered, *, preview: bool) -> None:
@@ -413,7 +413,8 @@ def _tell(session: Session, answer: Ordered, *, preview: bool) -> None:
         out.line(f"{ruling.id}  {what}{f' as {ruling.made}' if ruling.made else ''}")
     for refusal in answer.refusals[:_SHOWN]:
         out.line(f"{refusal.id}  refused: {refusal.why}")
+    matched = matched_of(answer).words
     if preview:
-        out.line(f"{answer.matched:,} jobs match. Nothing was changed.")
+        out.line(f"{matched} jobs match. Nothing was changed.")
     elif not answer.rulings:
-        out.line(f"{answer.done:,} of {answer.matched:,} jobs done, {answer.refused:,} refused.")
+        out.line(f"{answer.done:,} of {matched} jobs done, {answer.refused:,} refused.")

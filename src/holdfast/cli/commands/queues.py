@@ -9,7 +9,7 @@ import msgspec
 
 from holdfast.app.stopping import Stopped, stop_queues
 from holdfast.cli.listing import Listing
-from holdfast.cli.output import when
+from holdfast.cli.output import matched_of, when
 from holdfast.cli.session import Session, shared
 from holdfast.durations import seconds
 from holdfast.errors import UnknownQueue
@@ -21,6 +21,7 @@ from holdfast.wire.orders import answer_doc
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from holdfast.job.commands import Stats
     from holdfast.job.model import Queue
     from holdfast.store import Store
 
@@ -50,15 +51,20 @@ async def _list(session: Session) -> int:
     async with session.store() as store:
         queues, stats = await store.queues(), await store.stats()
     if session.out.as_json:
-        session.out.value([{"queue": queue, "counts": stats.queues.get(queue.name, {})} for queue in queues])
+        session.out.value([_value(queue, stats) for queue in queues])
         return 0
     states = [state.value for state in State]
-    rows = []
-    for queue in queues:
-        counts = stats.queues.get(queue.name, {})
-        rows.append([queue.name, _state(queue), _limit(queue), *(counts.get(state, 0) for state in states)])
+    rows = [
+        [queue.name, _state(queue), _limit(queue), *(stats.count(queue.name, state) for state in State)]
+        for queue in queues
+    ]
     session.out.table(["queue", "state", "limit", *states], rows)
     return 0
+
+
+def _value(queue: Queue, stats: Stats) -> dict[str, object]:
+    counts, estimated = stats.queues.get(queue.name, {}), stats.estimated.get(queue.name, ())
+    return {"queue": queue, "counts": counts, "estimated": estimated}
 
 
 def _state(queue: Queue) -> str:
@@ -80,9 +86,8 @@ def show(session: Session, name: str) -> int:
 async def _show(session: Session, name: str) -> int:
     async with session.store() as store:
         queue, stats = await _one(store, name), await store.stats()
-    counts = stats.queues.get(name, {})
     if session.out.as_json:
-        session.out.value({"queue": queue, "counts": counts})
+        session.out.value(_value(queue, stats))
         return 0
     session.out.pairs(
         [
@@ -95,7 +100,7 @@ async def _show(session: Session, name: str) -> int:
             ("rescue after", _seconds(queue.rescue_after, "as each worker says")),
             ("keeps succeeded", _kept(queue.keep_succeeded, queue.keep_succeeded_count)),
             ("keeps failed", _kept(queue.keep_failed, queue.keep_failed_count)),
-            *((state.value, counts.get(state.value, 0)) for state in State),
+            *((state.value, stats.count(name, state)) for state in State),
             ("made", f"{when(queue.created_at)} UTC"),
             ("changed", f"{when(queue.updated_at)} UTC"),
         ]
@@ -301,14 +306,14 @@ async def _clear(session: Session, name: str, *, why: str, preview: bool, yes: b
         answer = await store.control(order)
         if not preview:
             if not yes:
-                session.confirm(f"cancel {answer.matched:,} waiting jobs of queue {name}")
+                session.confirm(f"cancel {matched_of(answer).words} waiting jobs of queue {name}")
             answer = await store.control(msgspec.structs.replace(order, preview=False))
     if session.out.as_json:
         session.out.value(answer_doc(answer))
     elif preview:
-        session.out.line(f"{answer.matched:,} jobs wait. Nothing was changed.")
+        session.out.line(f"{matched_of(answer).words} jobs wait. Nothing was changed.")
     else:
-        session.out.line(f"{answer.done:,} of {answer.matched:,} waiting jobs canceled.")
+        session.out.line(f"{answer.done:,} of {matched_of(answer).words} waiting jobs canceled.")
     return 0
 
 

@@ -12,6 +12,7 @@ from holdfast.cli.session import Session, shared
 from holdfast.errors import ConfigError, NodeNotRunning
 from holdfast.hub.parts import NodeInfo
 from holdfast.hub.why import span
+from holdfast.job.commands import JobCount
 from holdfast.job.state import State
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ async def _live(session: Session, app: str | None) -> int:
         info = await info_of(store)
     facts = {"node": info, "workers": len(workers), "busy": sum(one.busy for one in workers)}
     if session.out.as_json:
-        session.out.value({**totals(stats), **facts, "queues": stats.queues, "offline": False})
+        session.out.value({**_value(stats), **facts, "offline": False})
         return 0
     _show_node(session, info, len(workers))
     _show_counts(session, stats)
@@ -93,7 +94,7 @@ async def _offline(session: Session) -> int:
         age = session.clock.now() - store.as_of
     if session.out.as_json:
         facts = {"offline": True, "as_of": store.as_of, "age": age, "journal_number": store.number}
-        session.out.value({**totals(stats), **facts, "queues": stats.queues})
+        session.out.value({**_value(stats), **facts})
         return 0
     session.out.line(
         f"offline: what the files in {session.data} said at {when(store.as_of)} UTC ({span(-age)}); "
@@ -103,10 +104,18 @@ async def _offline(session: Session) -> int:
     return 0
 
 
-def totals(stats: Stats) -> dict[str, int]:
+def _value(stats: Stats) -> dict[str, object]:
+    counts = {word: int(count) for word, count in totals(stats).items()}
+    return {**counts, "queues": stats.queues, "estimated": stats.estimated}
+
+
+def totals(stats: Stats) -> dict[str, JobCount]:
     """Counts over all queues: by state, and in the older words."""
     counts = {state.value: stats.total(state) for state in State}
-    return {**counts, **{word: sum(counts[state] for state in states) for word, states in _OLDER.items()}}
+    return {
+        **counts,
+        **{word: sum((counts[state] for state in states), JobCount(0)) for word, states in _OLDER.items()},
+    }
 
 
 def _show_node(session: Session, info: NodeInfo | None, workers: int) -> None:
@@ -130,7 +139,7 @@ def _show_node(session: Session, info: NodeInfo | None, workers: int) -> None:
 
 def _show_counts(session: Session, stats: Stats) -> None:
     states = [state.value for state in State]
-    rows = [[name, *(counts.get(state, 0) for state in states)] for name, counts in stats.queues.items()]
+    rows = [[name, *(stats.count(name, state) for state in State)] for name in stats.queues]
     sums = totals(stats)
     rows.append(["all", *(sums[state] for state in states)])
     session.out.table(["queue", *states], rows)

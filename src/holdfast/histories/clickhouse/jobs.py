@@ -18,7 +18,8 @@ from holdfast.histories.clickhouse import queries as q
 from holdfast.histories.clickhouse import rows as r
 from holdfast.histories.figures import SPENT, SeriesTally, WorkerTally
 from holdfast.histories.statistics import Groups, Points, Window
-from holdfast.job.ledger.search import check_scan, is_search, windowed
+from holdfast.job.commands import COUNT_EXACT, JobCount
+from holdfast.job.ledger.search import about, check_scan, is_search, looked_among, windowed
 from holdfast.job.state import FINAL, End, State
 from holdfast.statistics import DAYS_KEPT
 
@@ -45,6 +46,9 @@ _SPENT: Final = str(sorted(end.value for end in SPENT))
 
 class ClickhouseJobs:
     """The JobRepository over ClickHouse."""
+
+    #: Up to how many ended jobs a count is exact, or looks for what no index knows.
+    count_exact = COUNT_EXACT
 
     def __init__(self, client: Client, tables: Tables, store: JobRepository, now: Callable[[], float]) -> None:
         """store: the history that the store itself has. now: the store's clock. All are open while this is used."""
@@ -134,25 +138,42 @@ class ClickhouseJobs:
         """The first ended jobs that match, and the seq up to which a page has looked (None: to the end of the list)."""
         way = page.newest_first
         found: list[Job] = []
-        text, params = q.places(replace(part, text=None), part.states, after, page.scan, newest_first=way)
+        among = replace(looked_among(part), created_after=part.created_after)
+        text, params = q.places(among, part.states, after, page.scan, newest_first=way)
         places = [place for (place,) in await self._query(text, params)]
         for start in range(0, len(places), _PORTION):
             some = places[start : start + _PORTION]
-            among = q.among(part, part.states, set(some), newest_first=way, limit=page.limit + 1)
-            found += [r.job_from(*row) for row in await self._query(*among)]
+            rows = q.among(part, part.states, set(some), newest_first=way, limit=page.limit + 1)
+            found += [r.job_from(*row) for row in await self._query(*rows)]
             if len(found) > page.limit:
                 return found, -some[-1]
         return found, -places[-1] if len(places) == page.scan else None
 
-    async def count(self, which: JobFilter) -> int:
-        """How many jobs match."""
+    async def count(self, which: JobFilter) -> JobCount:
+        """How many jobs match, or about how many."""
         which = windowed(which, self._now())
         waiting, ended = _part(which, _UNFINISHED), _part(which, _ENDED)
-        number = await self._store.count(waiting) if waiting else 0
-        if ended is not None:
-            [[here]] = await self._query(*q.count(ended, ended.states))
-            number += int(here)
-        return number
+        number = await self._store.count(waiting) if waiting else JobCount(0)
+        return number if ended is None else number + await self._count(ended)
+
+    async def _count(self, ended: JobFilter) -> JobCount:
+        if is_search(ended):
+            return await self._count_search(ended)
+        [[number]] = await self._query(*q.count(ended, ended.states, self.count_exact))
+        if int(number) <= self.count_exact or q.is_kept(ended):
+            return JobCount(int(number))
+        [[number]] = await self._query(*q.count_about(ended, ended.states))
+        return JobCount(int(number), estimated=True)
+
+    async def _count_search(self, ended: JobFilter) -> JobCount:
+        """Look at the newest jobs, as many as a count is exact for."""
+        edges = await self._query(*q.edge(looked_among(ended), ended, self.count_exact))
+        edge = next(((int(place), float(created)) for place, created in edges), None)
+        [[found]] = await self._query(*q.count_upto(ended, ended.states, None if edge is None else edge[0]))
+        if edge is None:
+            return JobCount(int(found))
+        [[oldest]] = await self._query(q.OLDEST)
+        return about(int(found), ended, self._now(), float(oldest), edge[1])
 
     async def list_failed(self, worker: str = "", limit: int = 0) -> Sequence[Job]:
         """Failed jobs, newest first."""
@@ -226,6 +247,7 @@ class ClickhouseJobs:
                     tally.add_many(job.queue, job.state, 1, 0, 0)
         else:
             for queue in await self._store.queue_stats():
+                tally.estimated |= bool(queue.estimated)
                 for state in _UNFINISHED:
                     if count := queue.states[state] + queue.records[state]:
                         tally.add_many(queue.name, state, count, 0, 0)

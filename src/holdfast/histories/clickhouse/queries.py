@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from holdfast.histories.attempts import Place
 from holdfast.history import AttemptFilter, GroupBy, JobFilter
 
@@ -22,7 +24,12 @@ Params = dict[str, str | int | float]
 
 _PLACES: Final = "SELECT place FROM {job} WHERE @WHERE@ ORDER BY place @ORDER@ LIMIT @LIMIT@"
 _AMONG: Final = "SELECT body, payload FROM {job} FINAL WHERE place IN (@PLACES@) AND @WHERE@ ORDER BY place @ORDER@"
-_COUNT: Final = "SELECT count() FROM {job} FINAL WHERE @WHERE@"
+_COUNT: Final = "SELECT count() FROM (SELECT place FROM {job} FINAL WHERE @WHERE@ LIMIT @LIMIT@)"
+_COUNT_ABOUT: Final = "SELECT uniq(place) FROM {job} WHERE @WHERE@"
+_COUNT_EDGE: Final = "SELECT place, created FROM {job} WHERE @WHERE@ ORDER BY place LIMIT 1 OFFSET @LOOKED@"
+_COUNT_UPTO: Final = "SELECT count() FROM {job} FINAL WHERE @WHERE@"
+#: When the first job was enqueued that there is.
+OLDEST: Final = "SELECT min(created) FROM {job}"
 _COUNT_BLOCKS: Final = "SELECT sum(n) FROM {block} FINAL WHERE @WHERE@"
 BY_ID: Final = "SELECT body, payload FROM {job} FINAL WHERE id = {id:String} AND gone = 0 ORDER BY place LIMIT 1"
 #: Ended jobs by queue, state, and whether they ran elsewhere.
@@ -75,18 +82,42 @@ def among(
     return text.replace("@PLACES@", ", ".join(str(int(place)) for place in found)), params
 
 
-def count(which: JobFilter, states: tuple[State, ...]) -> tuple[str, Params]:
-    """Return the text that counts ended jobs of these states, and its parameters."""
-    where, params = condition(which, states)
-    if which == JobFilter(states=which.states, queue=which.queue, worker=which.worker or None):
-        # No more is asked than what the blocks are counted by.
+def is_kept(which: JobFilter) -> bool:
+    """Tell whether a filter names no more than what the blocks are counted by."""
+    return which == JobFilter(states=which.states, queue=which.queue, worker=which.worker or None)
+
+
+def count(which: JobFilter, states: tuple[State, ...], exact: int) -> tuple[str, Params]:
+    """Return the text that counts ended jobs of these states, up to one more than `exact`, and its parameters."""
+    if is_kept(which):
         terms, params = ["n > 0", _state_in(states)], Params()
         for field in ("queue", "worker"):
             if value := getattr(which, field):
                 terms.append(f"{field} = {{{field}:String}}")
                 params[field] = value
         return _COUNT_BLOCKS.replace("@WHERE@", " AND ".join(terms)), params
-    return _COUNT.replace("@WHERE@", where), params
+    where, params = condition(which, states)
+    return _COUNT.replace("@WHERE@", where).replace("@LIMIT@", str(exact + 1)), params
+
+
+def count_about(which: JobFilter, states: tuple[State, ...]) -> tuple[str, Params]:
+    """Return the text of about how many ended jobs match: no versions are merged, and places are counted by their hashes."""
+    where, params = condition(which, states)
+    return _COUNT_ABOUT.replace("@WHERE@", where), params
+
+
+def edge(among: JobFilter, which: JobFilter, looked: int) -> tuple[str, Params]:
+    """Return the text of where a count ends that looks at so many of the newest jobs: no row when there are no more."""
+    where, params = condition(replace(among, created_after=which.created_after), which.states)
+    return _COUNT_EDGE.replace("@WHERE@", where).replace("@LOOKED@", str(int(looked))), params
+
+
+def count_upto(which: JobFilter, states: tuple[State, ...], upto: int | None) -> tuple[str, Params]:
+    """Return the text that counts the jobs that match and stand before a place (None: all), and its parameters."""
+    where, params = condition(which, states)
+    if upto is not None:
+        where, params = f"{where} AND place < {{upto:Int64}}", {**params, "upto": upto}
+    return _COUNT_UPTO.replace("@WHERE@", where), params
 
 
 def _state_in(states: tuple[State, ...]) -> str:

@@ -103,11 +103,12 @@ class TaskQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class TaskPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Jobs, newest first; how many match; and the cursor of the next page (empty: this was the last)."""
+    """Jobs, newest first; how many match (estimated: about how many); the cursor of the next page, if there is one."""
 
     items: tuple[JobDoc, ...]
     total: int
     cursor: str
+    estimated: bool = False
 
 
 class TaskAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -244,10 +245,10 @@ async def list_task_jobs(call: Call) -> TaskPage:
             break
     total = await call.store.count(which)
     if query.offset and not cursor:
-        return TaskPage(items=(), total=total, cursor="")
+        return TaskPage(items=(), total=int(total), cursor="", estimated=total.estimated)
     page = await call.store.find(which, c.Page(limit=query.limit, cursor=cursor))
     items = tuple(job_doc(job, all_attempts=False) for job in page.items)
-    return TaskPage(items=items, total=total, cursor=page.cursor)
+    return TaskPage(items=items, total=int(total), cursor=page.cursor, estimated=total.estimated)
 
 
 async def get_task_job(call: Call) -> TaskAnswer:

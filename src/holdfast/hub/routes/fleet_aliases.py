@@ -93,7 +93,7 @@ class QueuesQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class GroupFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """The jobs of a queue under the older words. size: those that have not ended."""
+    """The jobs of a queue under the older words. size: those that have not ended; of `estimated` ones about how many."""
 
     queue_group: str
     full_name: str
@@ -105,6 +105,7 @@ class GroupFigures(msgspec.Struct, frozen=True, kw_only=True):
     archived: int
     completed: int
     size: int
+    estimated: bool = False
 
 
 class GroupsFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -218,10 +219,15 @@ async def older_queue_stats(call: Call) -> GroupsFigures:
     if call.query.worker_name is not None:
         config = await worker_of(call, call.query.worker_name)
         names, owner = [share.name for share in config.queues], f"{config.name}:"
-    return GroupsFigures(items=tuple(_figures(name, f"{owner}{name}", stats.queues.get(name, {})) for name in names))
+    return GroupsFigures(
+        items=tuple(
+            _figures(name, f"{owner}{name}", stats.queues.get(name, {}), estimated=bool(stats.estimated.get(name)))
+            for name in names
+        )
+    )
 
 
-def _figures(name: str, full_name: str, counts: Mapping[str, int]) -> GroupFigures:
+def _figures(name: str, full_name: str, counts: Mapping[str, int], *, estimated: bool) -> GroupFigures:
     pending, active, scheduled, retry, paused, archived, completed = (
         counts.get(state, 0)
         for state in (
@@ -239,6 +245,7 @@ def _figures(name: str, full_name: str, counts: Mapping[str, int]) -> GroupFigur
         archived=archived,
         completed=completed,
         size=pending + active + scheduled + retry + paused,
+        estimated=estimated,
     )
 
 

@@ -18,7 +18,7 @@ from holdfast.job.commands import Enqueued, JobFilter, Page
 from holdfast.job.state import State
 from holdfast.wire.documents import JobDoc, PageDoc, job_doc, page_doc
 from holdfast.wire.orders import answer_doc, operation_doc, order_of
-from holdfast.wire.requests import ActionAnswer, ActionRequest, Count, EnqueueAnswer, JobRequest, OperationDoc, Who
+from holdfast.wire.requests import ActionAnswer, ActionRequest, Counted, EnqueueAnswer, JobRequest, OperationDoc, Who
 
 if TYPE_CHECKING:
     from holdfast.hub.routing import Call
@@ -34,8 +34,9 @@ class Order(StrEnum):
 class JobQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which jobs, and which part of the list. attempts: "last" or "all" of each.
 
-    text: in id, payload or error, of jobs enqueued within a day before now, or before created_before, unless created_after
-    says since when. A page looks for it in 10,000 jobs: it may have few rows or none, and a cursor that goes on.
+    text: in id, payload or error; tag: one of its tags; of jobs enqueued within a day before now, or before created_before,
+    unless created_after says since when. A page looks for these, and for paused_by among paused jobs, in 10,000 jobs: it may
+    have few rows or none, and a cursor that goes on.
     """
 
     state: tuple[State, ...] = ()
@@ -114,10 +115,10 @@ def refuse_search(call: Call, text: str | None, field: str = "text") -> None:
         raise Refusal(403, f"{field}: expected a caller who may read payloads (scope read:payload).", field=field)
 
 
-async def count_jobs(call: Call) -> Count:
-    """Count the jobs that match."""
+async def count_jobs(call: Call) -> Counted:
+    """Count the jobs that match: exactly up to 100,000, else perhaps about how many, and marked so."""
     refuse_search(call, call.query.text)
-    return Count(count=await call.store.count(call.query.filter()))
+    return Counted.of(await call.store.count(call.query.filter()))
 
 
 async def get_job(call: Call) -> JobAnswer:
@@ -181,7 +182,7 @@ ROUTES: Final = (
         handle=count_jobs,
         scope=Scope.READ,
         query=JobQuery,
-        answer=Count,
+        answer=Counted,
         summary="Count the jobs that match",
     ),
     Route(

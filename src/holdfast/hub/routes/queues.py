@@ -24,11 +24,13 @@ _WAITING: Final = (State.SCHEDULED, State.QUEUED, State.RETRYING, State.PAUSED)
 
 
 class QueueDoc(msgspec.Struct, frozen=True, kw_only=True):
-    """A queue, its policy, and how many of its jobs are in each state. Durations are seconds; null keeps for ever."""
+    """A queue, its policy, and how many of its jobs are in each state (in those of `estimated` about how many). Durations
+    are seconds; null keeps for ever."""
 
     queue: Queue
     counts: dict[str, int]
     oldest_ready_at: float | None = None
+    estimated: tuple[str, ...] = ()
 
 
 class QueueChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,7 +58,12 @@ async def list_queues(call: Call) -> list[QueueDoc]:
 
 def _doc(queue: Queue, stats: Stats) -> QueueDoc:
     counts = stats.queues.get(queue.name, {})
-    return QueueDoc(queue=queue, counts=counts, oldest_ready_at=stats.oldest_ready_at.get(queue.name))
+    return QueueDoc(
+        queue=queue,
+        counts=counts,
+        oldest_ready_at=stats.oldest_ready_at.get(queue.name),
+        estimated=stats.estimated.get(queue.name, ()),
+    )
 
 
 async def get_queue(call: Call) -> QueueDoc:

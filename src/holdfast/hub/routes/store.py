@@ -18,6 +18,7 @@ from holdfast.wire.newjobs import new_jobs_of
 from holdfast.wire.records import FigureDoc, FiguresOf, RecordsBatch, figure_doc, records_of
 from holdfast.wire.requests import (
     Count,
+    Counted,
     EnqueueBatch,
     Find,
     ImportBatch,
@@ -113,11 +114,11 @@ async def find(call: Call) -> PageDoc:
     return page_doc(await call.store.find(asked.filter, asked.page), all_attempts=True)
 
 
-async def count(call: Call) -> Count:
+async def count(call: Call) -> Counted:
     """Count the jobs that match."""
     asked: Find = call.body
     refuse_search(call, asked.filter.text)
-    return Count(count=await call.store.count(asked.filter))
+    return Counted.of(await call.store.count(asked.filter))
 
 
 async def import_jobs(call: Call) -> list[RulingDoc]:
@@ -274,7 +275,7 @@ ROUTES: Final = (
         handle=count,
         scope=Scope.READ,
         body=Find,
-        answer=Count,
+        answer=Counted,
         summary="Count the jobs that match",
     ),
     Route(

@@ -79,8 +79,10 @@ from holdfast.job.commands.links import (
     LinkFilter,
 )
 from holdfast.job.commands.reads import (
+    COUNT_EXACT,
     SCAN_MAX,
     SEARCH_WINDOW,
+    JobCount,
     JobPage,
     Page,
     Stats,
@@ -99,6 +101,7 @@ from holdfast.job.commands.records import (
 )
 
 __all__ = [
+    "COUNT_EXACT",
     "ENQUEUE_BYTES_MAX",
     "ENQUEUE_JOBS_MAX",
     "NO_SUCH_JOB",
@@ -142,6 +145,7 @@ __all__ = [
     "Import",
     "ImportRecords",
     "InstanceDied",
+    "JobCount",
     "JobFilter",
     "JobPage",
     "KeyLink",

@@ -114,7 +114,10 @@ class Ruling(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Ordered(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to an order: a ruling per id when ids were given; counts and the operation for a filter."""
+    """The answer to an order: a ruling per id when ids were given; counts and the operation for a filter.
+
+    matched: how many jobs the selection is, or, as long as it is `estimated`, about how many. done and refused are exact.
+    """
 
     matched: int
     done: int
@@ -122,6 +125,7 @@ class Ordered(msgspec.Struct, frozen=True, kw_only=True):
     rulings: tuple[Ruling, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     operation: Operation | None = None
+    estimated: bool = False
 
 
 class ContinueOperation(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from holdfast.job import facts as f
 from holdfast.job.external import EXTERNAL
 from holdfast.job.ledger.clean import WAIT_MAX, clean, storable_time
 from holdfast.job.ledger.enqueueing import accept, edit_event
-from holdfast.job.ledger.query import matching
+from holdfast.job.ledger.query import count_of, matching
 from holdfast.job.ledger.search import windowed
 from holdfast.job.model import PRIORITY_MAX, PRIORITY_MIN, Job, NewJob, Operation, OperationState, Queue, Refusal
 from holdfast.job.parameters import misfit
@@ -92,16 +92,17 @@ def _preview(ledger: Ledger, job: Job, action: c.Action) -> c.Ruling:
 def _begin_operation(
     ledger: Ledger, command: c.Order, which: c.JobFilter, now: float, draw: Draw
 ) -> Generator[f.Fact, None, c.Ordered]:
-    matched = sum(1 for job in ledger.table.values() if matching(job, which))
+    matched = c.JobCount(count_of(ledger, which))
     return (yield from begin_operation(command, which, matched, ledger.next_seq - 1, now, draw))
 
 
 def begin_operation(
-    command: c.Order, which: c.JobFilter, matched: int, upto_seq: int, now: float, draw: Draw
+    command: c.Order, which: c.JobFilter, count: c.JobCount, upto_seq: int, now: float, draw: Draw
 ) -> Generator[f.Fact, None, c.Ordered]:
-    """Begin the operation of an order by filter, over `matched` jobs up to `upto_seq`; a preview only counts."""
+    """Begin the operation of an order by filter, over `count` jobs up to `upto_seq`; a preview only counts."""
+    matched, estimated = int(count), count.estimated
     if command.preview:
-        return c.Ordered(matched=matched, done=0, refused=0)
+        return c.Ordered(matched=matched, done=0, refused=0, estimated=estimated)
     operation = Operation(
         id=draw.job_id(now),
         action=_ENCODER.encode(command.action),
@@ -110,11 +111,19 @@ def begin_operation(
         matched=matched,
         upto_seq=upto_seq,
         created_at=now,
+        estimated=estimated,
     )
     yield f.OperationSaved(operation)
     if command.who:
-        yield f.Audited(command.who, _name(command.action), f"{matched} jobs by filter", operation.id, now, matched)
-    return c.Ordered(matched=matched, done=0, refused=0, operation=operation)
+        yield f.Audited(
+            command.who,
+            _name(command.action),
+            f"{'about ' * estimated}{matched} jobs by filter",
+            operation.id,
+            now,
+            matched,
+        )
+    return c.Ordered(matched=matched, done=0, refused=0, operation=operation, estimated=estimated)
 
 
 def continue_operation(
@@ -161,6 +170,8 @@ def do_batch(
         state=OperationState.DONE if ended else OperationState.RUNNING,
         finished_at=now if ended else None,
     )
+    if ended and operation.estimated:
+        operation = replace(operation, matched=operation.done + operation.refused, estimated=False)
     yield f.OperationSaved(operation)
     return _ordered(operation)
 
@@ -201,6 +212,7 @@ def _ordered(operation: Operation) -> c.Ordered:
         refused=operation.refused,
         refusals=operation.refusals,
         operation=operation,
+        estimated=operation.estimated,
     )
 
 

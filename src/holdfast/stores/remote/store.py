@@ -368,11 +368,11 @@ class RemoteStore:
         body = cleaned(r.Find(filter=which, page=page))
         return page_of(await self.ask("POST", "/store/find", PageDoc, body, repeatable=True))
 
-    async def count(self, which: c.JobFilter) -> int:
-        """How many jobs match."""
+    async def count(self, which: c.JobFilter) -> c.JobCount:
+        """How many jobs match, or about how many."""
         body = cleaned(r.Find(filter=which))
-        answer: r.Count = await self.ask("POST", "/store/count", r.Count, body, repeatable=True)
-        return answer.count
+        answer: r.Counted = await self.ask("POST", "/store/count", r.Counted, body, repeatable=True)
+        return answer.number
 
     async def stats(self) -> c.Stats:
         """Counts per queue and state."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from holdfast.job import commands as c
 from holdfast.job.figures import end_of
-from holdfast.stores.sql import filters
+from holdfast.stores.sql import counting, filters
 from holdfast.stores.sql.figures import HOURS
 from holdfast.stores.sql.reads import SLICE, whole
 from holdfast.stores.sql.rows import ELSEWHERE, HIDDEN, STATES, micros
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from holdfast.job.state import End, State
     from holdfast.stores.sql.script import Script, Step
 
-_LIVE: Final = f"SELECT queue, state, count(*), 0, 0 FROM {{job}} WHERE state < {ELSEWHERE}"
 _TOLD: Final = f"SELECT queue, state, sum(n), sum(timed), sum(took) FROM {{tally}} WHERE state < {HIDDEN}"
 _OF_WORKER: Final = " AND worker = ?"
 #: Hours by outcome: of the engine's attempts, those of minutes that are not merged yet, and of those that ended elsewhere.
@@ -32,7 +32,7 @@ _HOURS: Final = (
 )
 
 #: Queue, state, how many jobs, how many successes were timed, and how long these took in microseconds.
-Counted = tuple[str, "State", int, int, int]
+Counted = tuple[str, "State", c.JobCount, int, int]
 #: Hours since the epoch, how the attempts ended, how many, of how many the duration is known, and what these took in
 #: microseconds.
 Hour = tuple[int, "End", int, int, int]
@@ -40,14 +40,15 @@ Hour = tuple[int, "End", int, int, int]
 
 def job_figures(step: Step, worker: str) -> Script[list[Counted]]:
     """Count jobs, and records of others, by the worker of their newest attempt (empty: all jobs)."""
-    found: list[Counted] = []
     if not filters.storable(worker):
-        return found
+        return []
+    named = counting.given(None, None, worker or None)
+    waiting = yield from counting.live(step, named)
+    found: list[Counted] = [(queue, STATES[code], number, 0, 0) for (queue, code), number in waiting.items()]
     where, args = (_OF_WORKER, (worker,)) if worker else ("", ())
-    for text in (_LIVE, _TOLD):
-        for queue, code, *counts in (yield step.db.q(f"{text}{where} GROUP BY queue, state", *args)):
-            count, timed, took = map(int, counts)
-            found.append((queue, STATES[code % ELSEWHERE], count, timed, took))
+    for queue, code, *counts in (yield step.db.q(f"{_TOLD}{where} GROUP BY queue, state", *args)):
+        count, timed, took = map(int, counts)
+        found.append((queue, STATES[code % ELSEWHERE], c.JobCount(count), timed, took))
     return found
 
 

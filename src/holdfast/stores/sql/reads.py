@@ -22,7 +22,7 @@ from holdfast.job.model import (
     WorkerConfig,
 )
 from holdfast.job.state import State
-from holdfast.stores.sql import filters
+from holdfast.stores.sql import counting, filters
 from holdfast.stores.sql.attempts import attempts_of, with_past
 from holdfast.stores.sql.damage import job_of
 from holdfast.stores.sql.rows import ELSEWHERE, HIDDEN, STATES, body_from, seconds
@@ -150,29 +150,9 @@ def matches(row: Row, which: c.JobFilter) -> bool:
     return matching(_job(row), which)
 
 
-def count(step: Step, which: c.JobFilter) -> Script[int]:
-    """How many jobs match. By state, queue, task and worker the history is not read: its counts are kept."""
-    named = c.JobFilter(states=which.states, queue=which.queue, task=which.task, worker=which.worker)
-    if named == which and which.worker != "":
-        counts = yield from _counts(step, which.queue, which.task, which.worker)
-        states = which.states or tuple(State)
-        return sum(number for (_, code), number in counts.items() if STATES[code % ELSEWHERE] in states)
-    if filters.where(step.db, which, ended=False).exact:
-        [[number]] = yield filters.count(step.db, which)
-        return int(number)
-    number, after = 0, 0
-    while True:
-        rows = yield filters.span(step.db, which, after, _ALL, SLICE)
-        number += sum(matches(row, which) for row in rows)
-        if len(rows) < SLICE:
-            return number
-        after = rows[-1][0]
-
-
 # --- statistics ----------------------------------------------------------------------------------------------------
 
-#: Records that have not ended stand in the tally.
-_LIVE: Final = f"SELECT queue, state, count(*) FROM {{job}} WHERE state < {ELSEWHERE}"
+#: Records of jobs that ran elsewhere stand in the tally, also those that have not ended.
 _TOLD: Final = f"SELECT queue, state, sum(n) FROM {{tally}} WHERE state < {HIDDEN}"
 #: The first ready job of the next priority: one step into the index.
 _FIRST: Final = (
@@ -181,34 +161,20 @@ _FIRST: Final = (
 )
 
 
-def _counts(
-    step: Step, queue: str | None = None, task: str | None = None, worker: str | None = None
-) -> Script[dict[tuple[str, int], int]]:
-    """Jobs that are not hidden, by queue and stored state: those that wait or run here counted, others from the tally."""
-    named = {"queue": queue, "task": task, "worker": worker}
-    given = [(column, value) for column, value in named.items() if value is not None]
-    if not all(filters.storable(value) for _, value in given):
-        return {}
-    where = "".join(f" AND {column} = ?" for column, _ in given)
-    counts: dict[tuple[str, int], int] = {}
-    for text in (_LIVE, _TOLD):
-        rows = yield step.db.q(f"{text}{where} GROUP BY queue, state", *(value for _, value in given))
-        for name, code, number in rows:
-            counts[name, code] = counts.get((name, code), 0) + int(number)
-    return counts
-
-
 def stats(step: Step) -> Script[c.Stats]:
-    """Counts per queue and state, zero-filled; it costs the same whatever the length of the history."""
+    """Counts per queue and state, zero-filled; see counting.py for what they cost."""
     names = [name for (name,) in (yield step.db.q("SELECT name FROM {queue} ORDER BY name"))]
-    counts = yield from _counts(step)
+    counts = yield from counting.by_queue(step)
     queues = {name: {state.value: 0 for state in State} for name in sorted(names)}
-    for (name, code), number in counts.items():
+    estimated = dict[str, tuple[str, ...]]()
+    for (name, code), number in sorted(counts.items()):
         if code < ELSEWHERE and name in queues:
-            queues[name][STATES[code].value] = number
+            queues[name][STATES[code].value] = int(number)
+            if number.estimated:
+                estimated[name] = (*estimated.get(name, ()), STATES[code].value)
     oldest = yield from _oldest(step, [name for name, row in queues.items() if row[State.QUEUED]])
     [[refused]] = yield step.db.q("SELECT coalesce(sum(n), 0) FROM {counter} WHERE name = ?", "stale_refused")
-    return c.Stats(queues=queues, stale_refused=int(refused), oldest_ready_at=oldest)
+    return c.Stats(queues=queues, stale_refused=int(refused), oldest_ready_at=oldest, estimated=estimated)
 
 
 def records(step: Step) -> Script[dict[tuple[str, State], int]]:

@@ -45,6 +45,15 @@ class SqlBase:
         self._cancel_calls: set[Callable[[], None]] = set()
         self._schedule_calls: set[Callable[[], None]] = set()
 
+    @property
+    def count_exact(self) -> int:
+        """Up to how many jobs a count is exact, or looks for what no index knows."""
+        return self._db.count_exact
+
+    @count_exact.setter
+    def count_exact(self, jobs: int) -> None:
+        self._db.count_exact = jobs
+
     def now(self) -> float:
         """The store's clock as this process knows it, in seconds since the epoch."""
         return self._driver.now()

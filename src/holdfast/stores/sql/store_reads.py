@@ -29,8 +29,8 @@ class ReadCalls(SqlBase):
         """Jobs in keyset pages."""
         return await self._read(partial(searching.find, which=which, page=page))
 
-    async def count(self, which: c.JobFilter) -> int:
-        """How many jobs match."""
+    async def count(self, which: c.JobFilter) -> c.JobCount:
+        """How many jobs match, or about how many."""
         return await self._read(partial(searching.count, which=which))
 
     async def stats(self) -> c.Stats:

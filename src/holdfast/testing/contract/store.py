@@ -14,6 +14,7 @@ from holdfast.testing.contract.bulk import BulkControl
 from holdfast.testing.contract.clocks import Clocks
 from holdfast.testing.contract.content import Content
 from holdfast.testing.contract.control import Control, Deleting, Editing, Misfits, Replays
+from holdfast.testing.contract.counts import Counts
 from holdfast.testing.contract.definitions import Definitions, DefinitionSwitch
 from holdfast.testing.contract.evidence import Evidence
 from holdfast.testing.contract.fleet import Instances, WorkerConfigs
@@ -57,6 +58,7 @@ class StoreContract(
     Suspects,
     Pages,
     Searches,
+    Counts,
     Statistics,
     Finishing,
     Schedules,

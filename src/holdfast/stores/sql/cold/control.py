@@ -15,7 +15,7 @@ from holdfast.job.ledger.query import matching
 from holdfast.job.ledger.search import windowed
 from holdfast.job.model import Operation, OperationState
 from holdfast.stores.sql import filters, searching
-from holdfast.stores.sql.cold.external import trim_audit
+from holdfast.stores.sql.cold.audit import trim_audit
 from holdfast.stores.sql.damage import job_of
 from holdfast.stores.sql.rows import seconds
 from holdfast.stores.sql.slice import Need, carry_out, do, load, write_back

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from holdfast.stores.sql.cold.archive import note_order
+from holdfast.stores.sql.cold.audit import trim_audit
 from holdfast.stores.sql.lanes import lock_lanes
 from holdfast.stores.sql.slice import Need, carry_out
 
 if TYPE_CHECKING:
     from holdfast.job import commands as c
     from holdfast.stores.sql.script import Script, Step
-
-#: How many entries of the audit log a database keeps, and how many more there may be before the oldest go.
-AUDIT_KEPT: Final = 100_000
-AUDIT_SLACK: Final = 1_000
 
 
 def record_jobs(step: Step, command: c.RecordJobs) -> Script[None]:
@@ -42,6 +40,7 @@ def import_jobs(step: Step, command: c.Import) -> Script[tuple[c.Ruling, ...]]:
         uniques=sorted({job.unique for job in command.jobs if job.unique is not None}),
         queues=sorted({job.queue for job in command.jobs}),
     )
+    yield from note_order(step, command.jobs)
     _, answer = yield from carry_out(step, command, need)
     rulings: tuple[c.Ruling, ...] = answer
     return rulings
@@ -51,13 +50,6 @@ def record_audit(step: Step, command: c.Audit) -> Script[None]:
     """Write an entry of the audit log."""
     yield from carry_out(step, command, Need())
     yield from trim_audit(step)
-
-
-def trim_audit(step: Step) -> Script[None]:
-    """Let the oldest entries go: the newest AUDIT_KEPT stay."""
-    [[oldest, newest]] = yield step.db.q("SELECT min(seq), max(seq) FROM {audit}")
-    if newest is not None and newest - oldest >= AUDIT_KEPT + AUDIT_SLACK:
-        yield step.db.q("DELETE FROM {audit} WHERE seq <= ?", newest - AUDIT_KEPT)
 
 
 def record_attempts(step: Step, command: c.RecordAttempts) -> Script[None]:

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from holdfast.job.commands import COUNT_EXACT
 from holdfast.stores.sql.feed import Feeding
 from holdfast.stores.sql.schema import END_COLUMNS, TABLES
 from holdfast.stores.sql.script import Statement
@@ -38,6 +39,9 @@ class Dialect(ABC):
 
     #: Where a process counts, of SHARDS: many that end jobs of one queue at a time do not wait for one row.
     shard = 0
+
+    #: Up to how many jobs a count is exact.
+    count_exact = COUNT_EXACT
 
     #: The scripts of the hot path. A dialect that can do with fewer statements has its own.
     hot: Hot
@@ -116,6 +120,14 @@ class Dialect(ABC):
         self, _which: JobFilter, _after: tuple[int, int] | None, _limit: int, *, newest_first: bool, columns: str
     ) -> Statement | None:
         """The statement of `filters.by_end` for all lines at once; None: line by line is how this database does it."""
+        return None
+
+    def groups_live(self, _named: Sequence[tuple[str, str]]) -> Statement | None:
+        """The statement of how many jobs of each group wait or run, by an index (see counting.py); None: there is none.
+
+        Its rows: queue, stored state; number, first and last seq of a group's first jobs, of one more than a count is
+        exact to; the same of its last ones behind those.
+        """
         return None
 
     def oldest(self, queue: str, code: int, until: int, limit: int) -> Statement:

@@ -175,6 +175,10 @@ class PostgresDialect(Dialect):
         """The statement of a page by state, queue, task or worker."""
         return postgresql_lists.page(self, which, after, limit, newest_first=newest_first)
 
+    def groups_live(self, named: Sequence[tuple[str, str]]) -> Statement:
+        """Return the statement that counts what waits and runs, group by group."""
+        return postgresql_lists.groups_live(self, named)
+
     def listed_by_end(
         self, which: JobFilter, after: tuple[int, int] | None, limit: int, *, newest_first: bool, columns: str
     ) -> Statement | None:

@@ -31,7 +31,7 @@ from holdfast.stores.sql.schema import DONE_COLUMNS, JOB_COLUMNS
 from holdfast.stores.sql.script import Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from holdfast.stores.sql.dialects.dialect import Dialect
 
@@ -164,6 +164,32 @@ def _ended(where: str) -> str:
         f"ended AS MATERIALIZED (SELECT {_KIND} AS kind FROM {{tally}} WHERE {where}"
         " GROUP BY queue, task, worker, state HAVING sum(n) > 0)"
     )
+
+
+# --- how many they are ---------------------------------------------------------------------------------------------
+
+
+def groups_live(db: Dialect, named: Sequence[tuple[str, str]]) -> Statement:
+    """Return the statement of `Dialect.groups_live`. What runs is counted: it is few."""
+    same = "".join(f" AND {column} = ?" for column, _ in named)
+    names = [value for _, value in named]
+    picked = f"SELECT {_KIND} AS kind, state, queue, task, worker FROM {{job}} WHERE state <> {_RUNNING}"
+    step = f"ORDER BY {_KIND} DESC, seq DESC LIMIT 1"
+    ends = "count(*) AS n, coalesce(min(seq), 0) AS low, coalesce(max(seq), 0) AS high"
+    within = f"SELECT seq FROM {{job}} WHERE state <> {_RUNNING} AND {_KIND} <= waiting.kind AND ({_KIND}, seq) >"
+    text = (
+        f"WITH RECURSIVE waiting AS (({picked} {step}) UNION ALL SELECT here.* FROM waiting CROSS JOIN LATERAL"
+        f" ({picked} AND {_KIND} < waiting.kind {step}) AS here)"
+        " SELECT queue, state, first.n, first.low, first.high, last.n, last.low, last.high FROM waiting"
+        f" CROSS JOIN LATERAL (SELECT {ends} FROM ({within} (waiting.kind, {_FIRST})"
+        f" ORDER BY {_KIND}, seq LIMIT {db.count_exact + 1}) AS met) AS first"
+        f" CROSS JOIN LATERAL (SELECT {ends} FROM ({within} (waiting.kind, first.high) AND first.n > {db.count_exact}"
+        f" ORDER BY {_KIND} DESC, seq DESC LIMIT {filters.ends_of(db.count_exact)}) AS met) AS last"
+        f" WHERE state < {ELSEWHERE}{same}"
+        f" UNION ALL SELECT queue, state, count(*), 0, 0, 0, 0, 0 FROM {{job}} WHERE state = {_RUNNING}{same}"
+        " GROUP BY queue, state"
+    )
+    return db.q(text, *names, *names)
 
 
 # --- in the order of their ends ------------------------------------------------------------------------------------
