@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from holdfast.errors import StoreFull
+from holdfast.job.commands import Delete
 from holdfast.stores.journal import JournalOptions, JournalStore
 from holdfast.stores.journal.folding import Folded, fold_snapshot
 from holdfast.stores.journal.keeper import SnapshotFailed
 from holdfast.wal import LogFull
 from tests.features import feature
-from tests.journal.disks import SteeredDisk
 from tests.journal.harness import FolderHarness
 from tests.journal.test_snapshots import lived, taken
 
@@ -49,7 +49,7 @@ async def watched(folder: Path, options: JournalOptions = SMALL) -> tuple[Folder
     """An open journal that makes snapshots by itself."""
     foldings = Foldings()
     h = FolderHarness(folder, options)
-    h.store = h.source = JournalStore(SteeredDisk(folder), options, clock=h.clock, fold=foldings)
+    h.store = h.source = JournalStore(h.disk, options, clock=h.clock, fold=foldings)
     await h.open()
     return h, foldings
 
@@ -115,6 +115,30 @@ async def test_a_full_disk_ends_no_segment_for_a_snapshot_that_would_not_fit(fol
         await asyncio.to_thread(taken, h)
     assert len(list(folder.glob("*.log"))) == before
     await h.close()
+
+
+async def test_a_full_disk_ends_one_segment_at_most_for_a_snapshot_however_often_that_fails(folder: Path) -> None:
+    """Under a quota there is room by what the system says, and the snapshot does not fit all the same."""
+    options = JournalOptions(segment_bytes=512 * 1024, snapshot_interval=0, freeze=False)
+    h, foldings = await watched(folder, options)
+    jobs = await h.add_many(3)
+    h.disk.full = True
+    with pytest.raises(StoreFull):
+        while True:
+            await h.add(payload=b'"' + b"x" * 10_000 + b'"')
+    before, foldings.error = len(list(folder.glob("*.log"))), SnapshotFailed("the quota is used up")
+    for job in jobs:
+        await h.order(
+            Delete(hard=True), job.id
+        )  # what ends work goes on, and stands in the segment that could be ended
+        with pytest.raises(SnapshotFailed):
+            await asyncio.to_thread(taken, h)
+    assert len(list(folder.glob("*.log"))) <= before + 1
+    foldings.error = None
+    await asyncio.to_thread(taken, h)
+    await h.close()
+    await h.start()
+    assert h.faults() == []
 
 
 async def test_closing_ends_a_folding_that_is_at_work(h: FolderHarness) -> None:

@@ -70,6 +70,8 @@ class Keeper:
         self._fold = fold or self._fold_outside
         self._state = Snapshots(last=found.snapshot, jobs=found.snapshot_jobs, size=found.snapshot_bytes)
         self._base = found.snapshot
+        #: The end of the last segment that was ended for a snapshot, and the size of the log there, until that is made.
+        self._unmade: tuple[int, int] | None = None
         # Bytes of log, in all and at the last snapshot. Each is written by one side only, so neither needs a lock.
         self._grown, self._mark = found.log_bytes, 0
         self._due = self._threshold()
@@ -108,12 +110,11 @@ class Keeper:
     def take(self) -> Folded:
         """Make a snapshot now, in this thread; remove what it replaces. Raises StoreError when that does not work out."""
         self._assert_room()
-        grown = self._grown
-        number = self._log.rotate()
+        number, grown = self._unmade = self._end_of_segment()
         self._log.wait_synced(number)
         folded = self._fold(self._files, number, self._base)
         retire(self._files, folded.retirement)
-        self._base, self._mark = number, grown
+        self._base, self._mark, self._unmade = number, grown, None
         self._state = Snapshots(
             last=number, jobs=folded.jobs, size=folded.size, seconds=folded.seconds, made=self._state.made + 1
         )
@@ -127,6 +128,16 @@ class Keeper:
         need, free = self._state.size + self._grown - self._mark, self._files.free()
         if free < need * ROOM:
             raise LogFull(essential=False, cause=f"a snapshot may need {need:,} bytes, {free:,} are free")
+
+    def _end_of_segment(self) -> tuple[int, int]:
+        """Where the snapshot is to stand, and the size of the log there. A full disk ends no segment for each new try.
+
+        What is free says little under a quota: tries that fail would take the reserve from what runs.
+        """
+        if self._unmade is not None and self._log.health.state != "open":
+            return self._unmade
+        grown = self._grown
+        return self._log.rotate(), grown
 
     def _threshold(self) -> int:
         """How large the log is, in all, when the next snapshot is due."""
