@@ -25,9 +25,18 @@ _READY: Final = (
     " ready = CASE WHEN lane_key IS NOT NULL OR sticky IS NOT NULL THEN 0 WHEN suspect = 1 THEN 2 ELSE 1 END"
     " WHERE seq {ints} AND state IN (1, 4) AND run_at <= ?"
 )
+#: A beat leaves a lease as it is while so many tenths of it are left: a worker stops its handlers before they have passed
+#: since it sent the beat (worker/leases.py), so nobody has the job sooner than it believes. What a busy worker claims is
+#: settled long before, and its beats neither write nor lock it.
+YOUNG: Final = 9
+_ITS_LEASE: Final = "coalesce((SELECT rescue_after FROM {queue} AS its WHERE its.name = {job}.queue), ?)"
+_OLD: Final = (
+    f"SELECT seq FROM {{job}} WHERE {{runs_at}} = ? AND {{is_running}} AND lease_until < ? + {YOUNG} * {_ITS_LEASE} / 10"
+    " ORDER BY seq"
+)
 _EXTEND: Final = (
-    "UPDATE {job} SET lease_until = {greatest}(lease_until, ? + coalesce("
-    "(SELECT rescue_after FROM {queue} AS its WHERE its.name = {job}.queue), ?)) WHERE {runs_at} = ? AND {is_running}"
+    f"UPDATE {{job}} SET lease_until = {{greatest}}(lease_until, ? + {_ITS_LEASE})"
+    " WHERE seq {ints} AND {runs_at} = ? AND {is_running}"
 )
 
 
@@ -64,7 +73,9 @@ def beat(step: Step, command: c.Beat) -> Script[c.Signals]:
     yield from db.insert_missing("worker", [(config.name, body_of(config)) for config in made])
     row = instance_row(part.ledger.instances[me.id], part.ledger.beats[me.id])
     yield from db.upsert("instance", [row])
-    yield db.q(_EXTEND, now, micros(command.lease), me.id)
+    old = [seq for (seq,) in (yield db.q(_OLD, me.id, now, micros(command.lease)))]
+    if old:
+        yield db.q(_EXTEND, now, micros(command.lease), old, me.id)
     rows = yield db.q("SELECT seq, id, token, cancel_asked FROM {job} WHERE {runs_at} = ? AND {is_running}", me.id)
     held = tuple(c.Held(seq, job_id, token, bool(asked)) for seq, job_id, token, asked in rows)
     answer: c.Signals = replace(signals, held=held)

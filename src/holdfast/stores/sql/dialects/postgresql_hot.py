@@ -257,12 +257,14 @@ class PostgresHot(Hot):
         return together(told, now) if self._db.rollup.enabled else []
 
     def plain_places(self, settlements: Sequence[c.Settlement[Job]]) -> list[int]:
-        """Return which of them may be plain successes, each job once."""
+        """Return which of them may be plain successes, each job once; in the order in which everybody locks jobs."""
         plain = [place for place, one in enumerate(settlements) if _may_move(one)]
-        if len({settlements[place].claim.ref for place in plain}) == len(settlements):
-            return plain
-        times = Counter(one.claim.ref for one in settlements)
-        return [place for place in plain if times[settlements[place].claim.ref] == 1]
+        refs: list[Any] = [one.claim.ref for one in settlements]
+        if len({refs[place] for place in plain}) < len(settlements):
+            times = Counter(refs)
+            plain = [place for place in plain if times[refs[place]] == 1]
+        plain.sort(key=refs.__getitem__)
+        return plain
 
     def settle_by_rules(self, step: Step, settlements: Sequence[c.Settlement[Job]]) -> Script[list[c.Settled]]:
         """End attempts as the ledger does."""

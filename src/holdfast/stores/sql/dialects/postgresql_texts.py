@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from holdfast.stores.sql.schema import CLAIMED, DONE_COLUMNS, TABLES
+from holdfast.stores.sql.upkeep import YOUNG
 
 #: Now, in microseconds. A test's clock goes in as an argument; the transaction's own now() would be its beginning.
 NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
@@ -265,7 +266,10 @@ SELECT count(*), CASE WHEN count(*) < cardinality($1::text::bigint[]) THEN array
   FROM kept
 """
 
+_ITS_LEASE: Final = "coalesce((SELECT rescue_after FROM {queue} AS its WHERE its.name = job.queue), $2::bigint)"
 #: A beat of a process whose record is as it was: its leases are extended, and it is told what it holds and its settings.
+#: Claims that are younger than a tenth of their lease are left as they are, see sql/upkeep.py: the beat of a process that
+#: drains a backlog locks nothing that it is about to settle. Others are locked in the order in which settles lock them.
 BEAT: Final = f"""
 WITH known AS MATERIALIZED (SELECT coalesce($5::bigint, {NOW}) AS now),
 me AS (
@@ -273,16 +277,25 @@ me AS (
      WHERE id = $1::text AND body = $4::bytea
     RETURNING id
 ),
-held AS (
-    UPDATE {{job}} AS job
-       SET lease_until = greatest(lease_until, now + coalesce(
-               (SELECT rescue_after FROM {{queue}} AS its WHERE its.name = job.queue), $2::bigint))
-      FROM known
+seen AS MATERIALIZED (
+    SELECT seq, id, token, cancel_asked, lease_until >= now + {YOUNG} * {_ITS_LEASE} / 10 AS young
+      FROM {{job}} AS job, known
      WHERE instance = $1::text AND state = 3
+),
+mine AS MATERIALIZED (
+    SELECT seq FROM {{job}}
+     WHERE seq = ANY (ARRAY(SELECT seq FROM seen WHERE NOT young)) AND instance = $1::text AND state + 0 = 3
+     ORDER BY seq FOR UPDATE
+),
+held AS (
+    UPDATE {{job}} AS job SET lease_until = greatest(lease_until, now + {_ITS_LEASE}) FROM known
+     WHERE seq = ANY (ARRAY(SELECT seq FROM mine))
     RETURNING seq, id, token, cancel_asked
 )
 SELECT EXISTS (SELECT FROM me), (SELECT body FROM {{worker}} WHERE name = $6::text), held.*
-  FROM known LEFT JOIN held ON true
+  FROM known LEFT JOIN (
+        SELECT seq, id, token, cancel_asked FROM seen WHERE young UNION ALL SELECT * FROM held
+       ) AS held ON true
 """
 
 # "Is there any" is asked as the first in the order of an index: for EXISTS the planner likes to walk through the table, sure
