@@ -227,7 +227,11 @@ class JobRepository(Protocol):
         ...
 
     async def find_attempts(self, which: AttemptFilter, page: Page) -> AttemptPage:
-        """Attempts of all jobs, the latest start first, in keyset pages of ATTEMPT_LIMIT rows."""
+        """Attempts of all jobs, the latest start first, in keyset pages of ATTEMPT_LIMIT rows.
+
+        A page looks at a bounded part: at `page.scan` jobs that were tried in the window where it looks for attempts in jobs.
+        It may have few rows or none, and a cursor that goes on, to the attempts of jobs that were accepted before these.
+        """
         ...
 
     async def worker_stats(self, worker: str = "") -> WorkerStats:

@@ -7,9 +7,10 @@ import pytest
 pytest.register_assert_rewrite("holdfast.testing.contract", "holdfast.testing.contract_history")
 
 from holdfast.histories.sql import SqlJobs, SqlWorkers  # noqa: E402  # the suites' asserts are rewritten before they are imported
-from holdfast.history import JobFilter  # noqa: E402
+from holdfast.history import AttemptFilter, JobFilter, Page  # noqa: E402
 from holdfast.job.commands import ChangeQueue  # noqa: E402
 from holdfast.job.state import End  # noqa: E402
+from holdfast.stores.sql import past  # noqa: E402
 from holdfast.testing.contract_history import (  # noqa: E402
     HistoryHarness,
     JobRepositoryContract,
@@ -77,4 +78,25 @@ async def test_figures_of_more_jobs_than_are_counted_are_marked(history_factory:
     [queue] = await h.jobs.queue_stats()
     stats = await h.jobs.worker_stats()
     assert (queue.estimated, queue.states["queued"], stats.estimated, stats.pending) == ((), 150, False, 150)
+    await h.close()
+
+
+async def test_a_search_of_attempts_passes_over_so_many_rows_a_page_and_goes_on(
+    history_factory: Callable[[], HistoryHarness], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(past, "LOOKED", 4)
+    h = history_factory()
+    await h.open()
+    await h.store.make(2)
+    for claim in await h.store.claim(2):
+        await h.store.settle(claim)
+    await h.store.add_many(30)  # never tried
+    seen, pages, page = list[str](), 0, Page(scan=1, limit=1)
+    while True:
+        found = await h.jobs.find_attempts(AttemptFilter(), page)
+        seen, pages = [*seen, *(one.job for one in found.items)], pages + 1
+        if not found.cursor:
+            break
+        page = Page(scan=1, limit=1, cursor=found.cursor)
+    assert (len(seen), len(set(seen)), 4 <= pages <= 6) == (2, 2, True)
     await h.close()

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from holdfast import history as h
 from holdfast.errors import UnknownJob
-from holdfast.histories.attempts import LatestAttempts, bad_cursor
+from holdfast.histories.attempts import bad_cursor, page_by_blocks
 from holdfast.histories.figures import SeriesTally, WorkerTally
 from holdfast.histories.statistics import Groups, Points, Window, wanted
 from holdfast.job.commands import RecordAttempts, RecordJobs, RecordStatuses
@@ -171,12 +171,14 @@ class LedgerJobs:
         return attempts[: h.ATTEMPT_LIMIT.of(limit)]
 
     async def find_attempts(self, which: AttemptFilter, page: Page) -> AttemptPage:
-        """A page of attempts of all jobs, the latest start first."""
-        limit = h.ATTEMPT_LIMIT.of(page.limit)
-        latest = LatestAttempts(which, limit, page.cursor, self._store.now())
-        async for jobs in walk(self._store):
-            latest.look(jobs)
-        return latest.page()
+        """A page of attempts of all jobs, the latest start first, block by block."""
+
+        async def slices(top: int | None) -> AsyncIterator[tuple[list[Job], int, int]]:
+            async for jobs in walk(self._store, before=top):
+                if jobs:
+                    yield jobs, jobs[-1].seq, len(jobs)
+
+        return await page_by_blocks(slices, which, page, self._store.now())
 
     # --- figures
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from holdfast import history as h
 from holdfast.errors import Conflict, UnknownJob, UnknownWorker
-from holdfast.histories.attempts import LatestAttempts
+from holdfast.histories.attempts import page_by_blocks
 from holdfast.histories.figures import SeriesTally, WorkerTally
 from holdfast.histories.statistics import Groups, Points, Window, wanted
 from holdfast.job.model import InstanceState
@@ -52,7 +52,7 @@ class SqlAccess(Protocol):
     async def counted(self, span: int, first: int, queue: str | None, task: str | None) -> list[Counted]: ...
     async def tried(
         self, since: float, before: int | None, *, queue: str | None = None, task: str | None = None
-    ) -> list[Job]: ...
+    ) -> tuple[list[Job], int, int]: ...
 
 
 class SqlJobs:
@@ -107,19 +107,17 @@ class SqlJobs:
         return attempts[: h.ATTEMPT_LIMIT.of(limit)]
 
     async def find_attempts(self, which: AttemptFilter, page: Page) -> AttemptPage:
-        """A page of attempts of all jobs, the latest start first."""
-        latest = LatestAttempts(which, h.ATTEMPT_LIMIT.of(page.limit), page.cursor, self._store.now())
-        async for jobs in self._tried(latest.after, queue=which.queue, task=which.task):
-            latest.look(jobs)
-        return latest.page()
+        """A page of attempts of all jobs, the latest start first, block by block."""
+        now = self._store.now()
+        since = now - h.SEARCH_WINDOW if which.after is None else which.after
 
-    async def _tried(
-        self, since: float, *, queue: str | None = None, task: str | None = None
-    ) -> AsyncIterator[Sequence[Job]]:
-        jobs = await self._store.tried(since, None, queue=queue, task=task)
-        while jobs:
-            yield jobs
-            jobs = await self._store.tried(since, jobs[-1].seq, queue=queue, task=task)
+        async def slices(top: int | None) -> AsyncIterator[tuple[Sequence[Job], int, int]]:
+            reached: int | None = top
+            while reached is None or reached > 0:
+                jobs, reached, count = await self._store.tried(since, reached, queue=which.queue, task=which.task)
+                yield jobs, reached, count
+
+        return await page_by_blocks(slices, which, page, now)
 
     # --- figures
 

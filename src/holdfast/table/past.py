@@ -16,7 +16,7 @@ from sqlalchemy import BigInteger, Enum, String, and_, cast, func, literal, or_,
 from holdfast import history as h
 from holdfast.errors import Conflict, ContentError, HoldfastError, UnknownJob
 from holdfast.job.commands import SEARCH_WINDOW
-from holdfast.job.ledger.search import is_search
+from holdfast.job.ledger.search import has_window
 from holdfast.job.model import Attempt, CancelAsk, Job
 from holdfast.job.state import FAILURES, FINAL, WAITING, End, State
 from holdfast.table.columns import micros
@@ -176,7 +176,7 @@ class TableJobs:
             where.append(column("task_created_at") < micros(which.created_before))
         if which.text is not None:
             where.append(self._has_text(which.text))
-        if is_search(which) and which.created_after is None:
+        if which.id is None and has_window(which) and which.created_after is None:
             # The window of a search, by the database's clock.
             upto = self._rows.now() if which.created_before is None else literal(micros(which.created_before))
             where.append(column("task_created_at") >= upto - literal(round(SEARCH_WINDOW * _SECOND)))

@@ -29,7 +29,8 @@ T = TypeVar("T")
 
 #: Makes a migrated database as empty as a new one; some hundred times faster than another database.
 EMPTY = "; ".join(f"DELETE FROM {PREFIX}{table}" for table in TABLES if table != "meta")
-EMPTY += f"; UPDATE {PREFIX}meta SET value = '0' WHERE name = 'export'; DELETE FROM {PREFIX}meta WHERE name ~ '^export_|^unordered$'"
+EMPTY += f"; UPDATE {PREFIX}meta SET value = '0' WHERE name = 'export'"
+EMPTY += f"; DELETE FROM {PREFIX}meta WHERE name ~ '^export_|^unordered$'"
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from holdfast.histories.attempts import Place
 from holdfast.history import AttemptFilter, GroupBy, JobFilter
+from holdfast.job.ledger.spellings import spellings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -154,10 +155,10 @@ def condition(which: JobFilter, states: tuple[State, ...]) -> tuple[str, Params]
             terms.append(f"created {sign} {{{field}:Float64}} AND created_at {sign} {bound}")
             params[field] = min(max(float(value), 0.0), 4_102_444_800.0)
     if which.text is not None:
-        terms.append(
-            f"({' OR '.join(f'position({place}, {{text:String}}) > 0' for place in ('error', 'id', 'payload'))})"
-        )
-        params["text"] = which.text
+        spelled = [f"text{number}" for number, _ in enumerate(spellings(which.text))]  # the first as it is given
+        places = [("error", "text0"), ("id", "text0"), *(("payload", name) for name in spelled)]
+        terms.append(f"({' OR '.join(f'position({place}, {{{name}:String}}) > 0' for place, name in places)})")
+        params |= dict(zip(spelled, spellings(which.text), strict=True))
     return " AND ".join(terms), params
 
 

@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 
 
 class AttemptQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which attempts, and which part of the list. end: how they ended. after: None means a day ago. Times as everywhere."""
+    """Which attempts, and which part of the list. end: how they ended. after: None means a day ago. Times as everywhere.
+
+    A page looks at 10,000 jobs: it may have few rows or none, and a cursor that goes on.
+    """
 
     worker: str | None = None
     instance: str | None = None

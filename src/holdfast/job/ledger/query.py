@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from holdfast.errors import ContentError
 from holdfast.job.commands import JobFilter, JobPage, Page, Stats
+from holdfast.job.ledger.spellings import encoded_spellings
 from holdfast.job.model import Job
 from holdfast.job.state import FINAL, State
 
@@ -54,7 +55,10 @@ def _within(job: Job, which: JobFilter) -> bool:
 
 
 def _has_text(job: Job, text: str) -> bool:
-    return text in job.error or text in job.id or text.encode("utf-8", "surrogatepass") in job.payload
+    if text in job.error or text in job.id:
+        return True
+    payload = job.payload
+    return any(one in payload for one in encoded_spellings(text))
 
 
 def page_of(ledger: Ledger, which: JobFilter, page: Page) -> JobPage:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from holdfast.job.commands import JobFilter
 from holdfast.job.ledger.clean import encodable
+from holdfast.job.ledger.spellings import encoded_spellings
 from holdfast.job.state import FINAL, State
 from holdfast.stores.sql.rows import CODES, ELSEWHERE, micros
 from holdfast.stores.sql.schema import DONE_COLUMNS, JOB_COLUMNS
@@ -88,8 +89,9 @@ def _within_bytes(db: Dialect, which: JobFilter, both: Any) -> bool:
         both(db.contains("rest"), which.paused_by.encode("utf-8", "surrogatepass"))
     if which.text:
         sought = which.text.encode("utf-8", "surrogatepass")
-        places: list[str] = [db.contains("payload"), db.contains("rest")]
-        values: list[Any] = [sought, sought]
+        spelled = encoded_spellings(which.text)
+        places: list[str] = [db.contains("rest"), *(db.contains("payload") for _ in spelled)]
+        values: list[Any] = [sought, *spelled]
         if storable(which.text):
             places, values = [*places, db.contains_text("id")], [*values, which.text]
         both(f"({' OR '.join(places)})", *values)

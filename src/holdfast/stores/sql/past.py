@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from holdfast.job.state import End, State
     from holdfast.stores.sql.script import Script, Step
 
+#: How many rows one statement looks at for jobs that were tried.
+LOOKED: Final = 2_000
 _TOLD: Final = f"SELECT queue, state, sum(n), sum(timed), sum(took) FROM {{tally}} WHERE state < {HIDDEN}"
 _OF_WORKER: Final = " AND worker = ?"
 #: Hours by outcome: of the engine's attempts, those of minutes that are not merged yet, and of those that ended elsewhere.
@@ -69,21 +71,28 @@ def tried(
     *,
     queue: str | None = None,
     task: str | None = None,
-) -> Script[list[Job]]:
-    """The next jobs, newest first, that were tried and have changed since then; `before`: the seq of the last one seen."""
-    if not all(filters.storable(value) for value in (queue, task) if value is not None):
-        return []
-    condition: list[str] = ["attempt > 0", "updated_at >= ?"]
-    args: list[Any] = [micros(since)]
-    for column, value in (("queue", queue), ("task", task), ("seq", before)):
+) -> Script[tuple[list[Job], int, int]]:
+    """The next jobs, newest first, that were tried and have changed since then; `before`: up to which seq was looked.
+
+    Returns with them up to which seq was looked now (0: at all), and at how many rows: so many as one statement looks at,
+    whatever it finds.
+    """
+    wanted, args = ["attempt > 0", "updated_at >= ?"], list[Any]([micros(since)])
+    for column, value in (("queue", queue), ("task", task)):
+        if value is not None and not filters.storable(value):
+            return [], 0, 0
         if value is not None:
-            condition.append(f"{column} {'<' if column == 'seq' else '='} ?")
-            args.append(value)
-    live = filters.Where(" AND ".join(condition), tuple(args), True)
-    return (yield from _slice(step, live))
-
-
-def _slice(step: Step, live: filters.Where) -> Script[list[Job]]:
-    ended = live._replace(sql=f"{live.sql} AND deleted_at IS NULL")
-    rows = yield filters.merged(step.db, live, ended, "DESC", SLICE)
-    return (yield from whole(step, rows))
+            wanted, args = [*wanted, f"{column} = ?"], [*args, value]
+    behind, where = ([], "") if before is None else ([before], " WHERE seq < ?")
+    parts = [
+        f"SELECT * FROM (SELECT seq, CASE WHEN {' AND '.join(some)} THEN 1 ELSE 0 END AS met FROM {{{table}}}{where}"
+        f" ORDER BY seq DESC LIMIT {LOOKED}) AS {table}s"
+        for table, some in (("job", wanted), ("done", [*wanted, "coalesce(deleted_at, 0) < 1"]))
+    ]
+    text = f"{' UNION ALL '.join(parts)} ORDER BY seq DESC LIMIT {LOOKED}"
+    rows = yield step.db.q(text, *args, *behind, *args, *behind)
+    seqs, found = [seq for seq, met in rows if met], list[Any]()
+    for start in range(0, len(seqs), SLICE):
+        some_rows = yield filters.some(step.db, c.JobFilter(), seqs[start : start + SLICE])
+        found += yield from whole(step, sorted(some_rows, key=lambda row: row[0], reverse=True))
+    return found, rows[-1][0] if len(rows) == LOOKED else 0, len(rows)

@@ -89,8 +89,9 @@ class ReadCalls(SqlBase):
 
     async def tried(
         self, since: float, before: int | None, *, queue: str | None = None, task: str | None = None
-    ) -> list[Job]:
-        """A slice of the jobs that were tried and have changed since then, newest first."""
+    ) -> tuple[list[Job], int, int]:
+        """The next jobs that were tried and have changed since then, newest first; up to which seq was looked, and at how
+        many rows."""
         return await self._read(partial(past.tried, since=since, before=before, queue=queue, task=task))
 
     async def record_counts(self) -> dict[tuple[str, State], int]:

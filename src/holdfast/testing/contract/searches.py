@@ -84,6 +84,26 @@ class Searches(StoreSuite):
         with pytest.raises(ContentError, match="scan"):
             await h.store.find(JobFilter(text="x"), Page(scan=scan))
 
+    @pytest.mark.parametrize("payload", [b'{"user":{"n":7},"l":[1,"a, b"]}', b'{"user": {"n": 7}, "l": [1, "a, b"]}'])
+    async def test_a_text_is_found_however_its_json_is_spaced(self, h: StoreHarness, payload: bytes) -> None:
+        await h.add(id="it", payload=payload)
+        await h.add(id="other", payload=b'{"user":{"n":70},"l":[1,"a,b"]}')
+        for text in (
+            '"n":7}',
+            '"n": 7}',
+            '"n":7},"l":[1',
+            '"n": 7}, "l": [1',
+            '"a, b"',
+            '1,"a, b"',
+            "a, b",
+            '"n":',
+            '"n": ',
+        ):
+            found = await h.store.find(JobFilter(text=text), Page())
+            wanted = ["other", "it"] if text.strip() == '"n":' else ["it"]
+            assert [job.id for job in found.items] == wanted, text
+            assert await h.store.count(JobFilter(text=text)) == len(wanted)
+
     async def test_a_tag_is_looked_for_as_a_text_is(self, h: StoreHarness) -> None:
         old = await h.add(id="old", tags=("vip",))
         h.advance(90_000.0)

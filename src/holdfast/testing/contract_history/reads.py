@@ -182,3 +182,24 @@ class Reads(HistorySuite):
         assert (await h.jobs.find_attempts(AttemptFilter(), Page())).items[:1] == everything.items[:1]
         h.store.advance(0.5)
         assert (await h.jobs.find_attempts(AttemptFilter(), Page())).items == ()
+
+    async def test_a_page_of_attempts_looks_at_so_many_jobs_and_its_cursor_goes_on(self, h: HistoryHarness) -> None:
+        start = h.now
+        for number in range(11):
+            await h.record(f"j{number}", queue="ab"[number % 2])
+            error = "needle" if number % 4 == 1 else "hay"
+            await h.report(1, End.FAILED, f"j{number}", started_at=start + number, error=error)
+        for which, wanted in (
+            (AttemptFilter(text="needle"), ["j9", "j5", "j1"]),
+            (AttemptFilter(queue="b"), ["j9", "j7", "j5", "j3", "j1"]),
+            (AttemptFilter(), [f"j{number}" for number in range(10, -1, -1)]),
+        ):
+            for limit in (1, 2, 50):
+                seen, page = list[str](), Page(limit=limit, scan=3)
+                while True:
+                    found = await h.jobs.find_attempts(which, page)
+                    seen += [one.job for one in found.items]
+                    if not found.cursor:
+                        break
+                    page = Page(limit=limit, scan=3, cursor=found.cursor)
+                assert seen == wanted
