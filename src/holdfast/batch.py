@@ -4,6 +4,9 @@ There is no timer. An item that comes while nothing is being written goes at the
 with all that comes in the same turn; so an idle caller waits for nothing, and a hundred concurrent callers share one
 write. What gathers is bounded: `put` waits for room, and a caller of `add` asks `full` and awaits `room()`.
 
+Where the batches before were of one item, nobody seems to share: then a caller may write its item by itself (`alone`), which
+saves it the way through a task of its own. Others gather meanwhile, and once there was company, items go together again.
+
 A shared batch never shares a failure: when the write of a batch raises, its items are written again one by one, and each
 gets its own answer or its own error. Errors that say that the store is away (`whole`) would only repeat themselves, so
 they go to every item at once. A caller that is cancelled leaves; its item stays and is written.
@@ -35,6 +38,8 @@ class Gatherer(Generic[Item, Answer]):
     answered: told in the loop of each batch that was written, with its answers. failed: told of each item given by `add`
     that was not, with its error.
     size: bytes of an item, for the bound `bytes_max` (default: only `items_max` bounds). batch_max: items of one write.
+    alone: writes one item in its caller's task. again: what is written of such an item when its caller was cancelled
+    meanwhile, since nobody knows whether it was written.
     turns_max: how many turns of the loop a batch may gather on, as long as each brings more; then a store that answers at
     once gets batches too, and an idle caller still waits for no more than one empty turn.
     Bound to the loop of its first item.
@@ -47,6 +52,8 @@ class Gatherer(Generic[Item, Answer]):
         answered: Callable[[Sequence[Item], Sequence[Answer]], None] | None = None,
         failed: Callable[[Item, Exception], None] | None = None,
         size: Callable[[Item], int] | None = None,
+        alone: Callable[[Item], Awaitable[Answer]] | None = None,
+        again: Callable[[Item], Item] | None = None,
         items_max: int = ITEMS_MAX,
         bytes_max: int = BYTES_MAX,
         batch_max: int = ITEMS_MAX,
@@ -56,6 +63,9 @@ class Gatherer(Generic[Item, Answer]):
         self._write, self._answered, self._failed, self._size = write, answered, failed, size
         self._items_max, self._bytes_max, self._batch_max, self._whole = items_max, bytes_max, batch_max, whole
         self._turns_max = turns_max
+        self._alone, self._again = alone, again
+        self._is_going = False  # whether an item is being written alone
+        self._was_shared = False  # whether the batch before was of more than one item
         self._items: list[Item] = []
         self._callers: dict[int, asyncio.Future[Answer]] = {}  # by the place of their item
         self._bytes = 0
@@ -69,6 +79,8 @@ class Gatherer(Generic[Item, Answer]):
 
     async def put(self, item: Item) -> Answer:
         """Write `item` with others; return its answer or raise its error. Waits for room first."""
+        if self._alone is not None and not (self._was_shared or self._is_going or self._closed or self._flusher):
+            return await self._put_alone(self._alone, item)
         await self.room()
         caller: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._callers[len(self._items)] = caller
@@ -83,8 +95,28 @@ class Gatherer(Generic[Item, Answer]):
         self._given += 1
         if self._size is not None:
             self._bytes += self._size(item)
-        if self._flusher is None:
-            self._flusher = asyncio.get_running_loop().create_task(self._flush(), name="holdfast-flush")
+        if self._flusher is None and not self._is_going:
+            self._start()
+
+    async def _put_alone(self, alone: Callable[[Item], Awaitable[Answer]], item: Item) -> Answer:
+        self._is_going = True
+        self._given += 1
+        try:
+            return await alone(item)
+        except asyncio.CancelledError:
+            if not self._closed:
+                self.add(item if self._again is None else self._again(item))
+            raise
+        finally:
+            self._is_going = False
+            self._told += 1
+            if self._items:
+                self._start()
+            if self._drains:
+                self._release_drains()
+
+    def _start(self) -> None:
+        self._flusher = asyncio.get_running_loop().create_task(self._flush(), name="holdfast-flush")
 
     def whole(self, error: Exception) -> bool:
         """Whether `error` speaks of the store, so that each item would meet it alike."""
@@ -98,7 +130,7 @@ class Gatherer(Generic[Item, Answer]):
     @property
     def busy(self) -> bool:
         """Whether something is gathered or being written."""
-        return self._flusher is not None
+        return self._flusher is not None or self._is_going
 
     async def room(self) -> None:
         """Return as soon as one more item may gather; callers are served in their order."""
@@ -121,6 +153,7 @@ class Gatherer(Generic[Item, Answer]):
             while self._items:
                 await self._gather_on()
                 items, callers = self._take()
+                self._was_shared = len(items) > 1
                 self._let_in()
                 await self._send(items, callers)
                 self._told += len(items)
@@ -129,7 +162,7 @@ class Gatherer(Generic[Item, Answer]):
         finally:
             self._flusher = None
             if self._items and not self._closed:  # only when this task was cancelled from outside
-                self._flusher = asyncio.get_running_loop().create_task(self._flush(), name="holdfast-flush")
+                self._start()
 
     async def _gather_on(self) -> None:
         for _ in range(self._turns_max):

@@ -144,6 +144,14 @@ class JoinsTransactions(Protocol):
         ...
 
 
+class EnqueuesOne(Protocol):
+    """What a store offers beside `Store` when one job alone costs it less than a batch of one."""
+
+    async def enqueue_one(self, job: NewJob, *, on_duplicate: OnDuplicate = ...) -> Enqueued:
+        """Store one job. Raises what `Store.enqueue` raises. When it is cancelled the job may be stored or not."""
+        ...
+
+
 class Store(Source[Job], Protocol):
     """Where jobs live."""
 

@@ -244,3 +244,96 @@ def test_every_item_is_written_once_and_every_caller_gets_its_own_answer(
         assert len(good) == len(set(good))
 
     asyncio.run(main())
+
+
+# --- alone ---------------------------------------------------------------------------------------------------------
+
+
+class Single(Writer):
+    """The same for one number, and who wrote it."""
+
+    def __init__(self, *, held: bool = False) -> None:
+        super().__init__(held=held)
+        self.alone: list[int] = []
+        self.tasks: list[asyncio.Task[object] | None] = []
+
+    async def one(self, item: int) -> int:
+        self.alone.append(item)
+        self.tasks.append(asyncio.current_task())
+        await asyncio.sleep(0)  # as whoever waits for an answer from elsewhere
+        await self.gate.wait()
+        if item in self.bad:
+            raise self.bad[item]
+        return 10 * item
+
+    def gatherer(self) -> Gatherer[int, int]:
+        return Gatherer(self.write, alone=self.one, again=lambda item: -item)
+
+
+async def test_a_caller_without_company_writes_by_itself() -> None:
+    writer = Single()
+    gatherer = writer.gatherer()
+    assert [await gatherer.put(n) for n in range(3)] == [0, 10, 20]
+    assert (writer.alone, writer.batches) == ([0, 1, 2], [])
+    assert set(writer.tasks) == {asyncio.current_task()}
+    assert not gatherer.busy
+
+
+async def test_callers_who_come_together_again_and_again_share_each_write_but_the_first() -> None:
+    writer = Single()
+    gatherer = writer.gatherer()
+
+    async def caller(number: int) -> None:
+        for _ in range(5):
+            assert await gatherer.put(number) == 10 * number
+
+    await asyncio.gather(*(caller(n) for n in range(100)))
+    assert len(writer.alone) == 1
+    assert len(writer.batches) <= 6
+    await gatherer.put(1)
+    await gatherer.put(2)
+    assert writer.alone[1:] == [2], "a caller who is alone again writes by itself after a batch of one"
+
+
+async def test_while_one_is_written_alone_others_gather_and_its_error_is_its_own() -> None:
+    writer = Single(held=True)
+    gatherer = writer.gatherer()
+    writer.bad[0] = ValueError("zero is bad")
+    first = asyncio.ensure_future(gatherer.put(0))
+    await turns()
+    rest = [asyncio.ensure_future(gatherer.put(n)) for n in range(1, 5)]
+    await turns()
+    assert gatherer.busy
+    assert writer.batches == []
+    writer.gate.set()
+    with pytest.raises(ValueError, match="zero"):
+        await first
+    assert await asyncio.gather(*rest) == [10, 20, 30, 40]
+    assert writer.batches == [[1, 2, 3, 4]]
+
+
+async def test_one_whose_caller_was_cancelled_is_written_again_as_it_was_told() -> None:
+    writer = Single(held=True)
+    gatherer = writer.gatherer()
+    first = asyncio.ensure_future(gatherer.put(5))
+    await turns()
+    first.cancel()
+    await asyncio.wait([first])
+    writer.gate.set()
+    await gatherer.close()
+    assert (writer.alone, writer.batches) == ([5], [[-5]])
+
+
+async def test_closing_waits_for_one_that_is_written_alone() -> None:
+    writer = Single(held=True)
+    gatherer = writer.gatherer()
+    first = asyncio.ensure_future(gatherer.put(1))
+    await turns()
+    closing = asyncio.ensure_future(gatherer.close())
+    await turns()
+    assert not closing.done()
+    writer.gate.set()
+    await closing
+    assert await first == 10
+    with pytest.raises(StoreClosed):
+        await gatherer.put(2)

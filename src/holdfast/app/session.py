@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,9 +18,10 @@ from holdfast.job.commands import (
     OnDuplicate,
 )
 from holdfast.job.content import PAYLOAD_MAX
+from holdfast.job.model import FreshJob
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 
     from holdfast.clock import Clock
     from holdfast.connect import Share
@@ -44,7 +46,6 @@ class Session:
         self._defined: dict[str, float] = {}  # tasks that the store was told of -> until when it counts as knowing them
         self._defining = asyncio.Lock()
         self._known: dict[str, tuple[Definition, float]] = {}
-        self._gatherers = {choice: self._gatherer(choice) for choice in OnDuplicate}
         self._keeper = self._keep()
         self._sharing = asyncio.Lock()
         self._share: Share | None = None
@@ -72,7 +73,7 @@ class Session:
 
     async def close(self) -> None:
         """Write what has gathered and close the store. Calling it twice is fine."""
-        for gatherer in self._gatherers.values():
+        for gatherer in vars(self).get("_gatherers", {}).values():  # none, if nothing was ever enqueued
             await gatherer.close()
         await self._keeper.aclose()
 
@@ -100,12 +101,20 @@ class Session:
 
     # --- enqueue ---------------------------------------------------------------------------------------------------
 
+    @functools.cached_property
+    def _gatherers(self) -> dict[OnDuplicate, Gatherer[NewJob, Enqueued]]:
+        # Made when the store is open: one that finds out only then what it is can not say before what it offers.
+        return {choice: self._gatherer(choice) for choice in OnDuplicate}
+
     def _gatherer(self, on_duplicate: OnDuplicate) -> Gatherer[NewJob, Enqueued]:
         async def write(jobs: list[NewJob]) -> Sequence[Enqueued]:
             return await self.store.enqueue(jobs, on_duplicate=on_duplicate)
 
+        one: Callable[..., Awaitable[Enqueued]] | None = getattr(self.store, "enqueue_one", None)
+        alone = None if one is None else functools.partial(one, on_duplicate=on_duplicate)
         # Room for the largest job beside what has gathered, so that no batch is over the limit of one enqueue.
-        return Gatherer(write, size=_size, items_max=ENQUEUE_JOBS_MAX, bytes_max=ENQUEUE_BYTES_MAX - PAYLOAD_MAX)
+        most = ENQUEUE_BYTES_MAX - PAYLOAD_MAX
+        return Gatherer(write, size=_size, alone=alone, again=_told, items_max=ENQUEUE_JOBS_MAX, bytes_max=most)
 
     async def submit(self, job: NewJob, on_duplicate: OnDuplicate) -> Enqueued:
         """Store one job, together with those that others submit at the same time."""
@@ -204,6 +213,10 @@ def cut(jobs: Sequence[NewJob]) -> Iterator[list[NewJob]]:
         size += len(job.payload)
     if piece:
         yield piece
+
+
+def _told(job: NewJob) -> NewJob:
+    return job.told() if isinstance(job, FreshJob) else job
 
 
 def _size(job: NewJob) -> int:

@@ -222,6 +222,18 @@ class Announcer:
         pending.ended |= step.ended
         pending.cancel_asked |= step.cancel_asked
         pending.schedules |= step.schedules
+        self._start()
+
+    def came(self, queue: str) -> None:
+        """Tell other processes that a job came into a queue, soon."""
+        pending = self._pending
+        if pending is None:
+            pending = self._pending = self._fresh()
+        pending.jobs = pending.jobs + 1 if pending.jobs or not pending.ready else 0
+        pending.ready.add(queue)
+        self._start()
+
+    def _start(self) -> None:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="holdfast-notify")
 

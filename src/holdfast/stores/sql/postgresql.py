@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from holdfast.clock import SystemClock
 from holdfast.errors import ConfigError, OutcomeUnknown
 from holdfast.job import commands as c
+from holdfast.job.ledger.enqueueing import accept
 from holdfast.store import Capabilities
 from holdfast.stores.sql import reads
 from holdfast.stores.sql.dialects.postgresql import PostgresDialect
@@ -22,6 +23,7 @@ from holdfast.stores.sql.dialects.postgresql_hot import is_plain
 from holdfast.stores.sql.dialects.postgresql_upkeep import PRUNE_BATCH, PostgresUpkeep
 from holdfast.stores.sql.drivers.asyncpg import AsyncpgDriver, PostgresOptions, shown
 from holdfast.stores.sql.notify import Announcer, Listener
+from holdfast.stores.sql.postgresql_one import OneByOne
 from holdfast.stores.sql.schema import PREFIX, check_prefix
 from holdfast.stores.sql.script import Statement, Step
 from holdfast.stores.sql.store import SqlStore
@@ -60,6 +62,8 @@ class PostgresStore(SqlStore):
         self._announcer = Announcer(self._notify, self._fresh)
         self._again: Callable[[], PostgresStore] | None = None
         self._upkeep = PostgresUpkeep(db)
+        self._ones = OneByOne(driver, db)
+        self._schedule_calls.add(self._ones.forget)
         self._queues: tuple[str, ...] = ()  # that were claimed from last
         self._instance = ""  # for which
         self._emptied: tuple[tuple[str, ...], int] | None = None  # queues that a claim left empty, and its cursor
@@ -133,7 +137,10 @@ class PostgresStore(SqlStore):
         except Exception:
             step.take_back()
             raise
-        if step.ready and not single:
+        finally:
+            if not single:
+                self._ones.forget()  # whatever it was may have stopped a task or deleted a queue
+        if not single:
             self._fast.floors.forget(step.ready)
         self._tell_others(step)
         return answer
@@ -185,6 +192,24 @@ class PostgresStore(SqlStore):
             return await self._write(lambda step: self._hot.enqueue_by_rules(step, command))
         except OutcomeUnknown as unknown:
             return await self._enqueue_again(command, unknown)
+
+    async def enqueue_one(self, job: NewJob, *, on_duplicate: c.OnDuplicate = c.OnDuplicate.RAISE) -> c.Enqueued:
+        """Store one job: one that stands alone takes less than a batch of one."""
+        self._check_open()
+        try:
+            stored = await self._ones.store(job)
+        except asyncio.CancelledError:
+            self._work.notify()  # it may be stored all the same
+            raise
+        except OutcomeUnknown as unknown:
+            command = c.Enqueue(jobs=(job,), on_duplicate=on_duplicate)
+            return (await self._enqueue_again(command, unknown))[0]
+        if stored is None:
+            return (await self.enqueue([job], on_duplicate=on_duplicate))[0]
+        self._work.notify()
+        self._announcer.came(job.queue)
+        seq, now = stored
+        return c.Enqueued(c.Verdict.NEW, accept(seq, job, now / 1e6))
 
     async def _enqueue_flowing(self, drawn: Drawn) -> Answers:
         self._check_open()
@@ -323,7 +348,7 @@ class PostgresStore(SqlStore):
 
     async def _notify(self, step: Step) -> None:
         await self._postgres.run(
-            lambda: self._postgres.db.announce(step, self._listener.mark), single=True, repeats=True
+            lambda: self._postgres.db.announce_after(step, self._listener.mark), single=True, repeats=True
         )
 
 

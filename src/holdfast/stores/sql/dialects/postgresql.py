@@ -108,6 +108,7 @@ class PostgresDialect(Dialect):
         self.shard = randrange(SHARDS)
         self.hot = PostgresHot(self)
         self.ahead = 0.0  # seconds by which the database's clock is ahead of this machine's
+        self._live = self.named(f"{prefix}live", schema)  # a type: the states of jobs that have not ended
         self._clock = clock
         self._last = 0
         self._render = lru_cache(maxsize=2_048)(self._render_text)
@@ -123,6 +124,7 @@ class PostgresDialect(Dialect):
             skip="FOR UPDATE SKIP LOCKED",
             greatest="greatest",
             prefix=self.prefix,
+            live=self._live,
             **self.tables,
         )
         first, *others = named.split("?")
@@ -292,12 +294,17 @@ class PostgresDialect(Dialect):
 
     # --- news
 
-    def announce(self, step: Step, sender: str = "") -> Script[None]:
-        """Notify, inside the transaction: those who listen hear of it when, and only if, it commits.
+    def announce(self, step: Step) -> Script[None]:
+        """Notify, inside the transaction: those who listen hear of it when, and only if, it commits."""
+        yield Statement("SELECT pg_notify($1, $2)", (self.channel, news_of(step)))
+
+    def announce_after(self, step: Step, sender: str) -> Script[None]:
+        """Notify of what was committed. The notification is a transaction alone, and goes without waiting for the disk.
 
         sender: digits that tell a process that these are its own news, which it knows.
         """
-        yield Statement("SELECT pg_notify($1, $2)", (self.channel, sender + news_of(step)))
+        text = "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)"
+        yield Statement(text, (self.channel, sender + news_of(step)))
 
 
 def news_of(step: Step) -> str:

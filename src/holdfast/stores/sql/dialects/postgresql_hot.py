@@ -98,7 +98,7 @@ class PostgresHot(Hot):
         return self._enqueue_mixed(jobs, ids)
 
     def _enqueue_alike(self, first: NewJob, jobs: Sequence[NewJob], ids: list[str]) -> Statement:
-        common = (first.queue, first.task, -first.priority, _policy(first), self._db.steered())
+        common = (first.queue, first.task, -first.priority, policy_of_new(first), self._db.steered())
         if len(jobs) == 1:
             return Statement(
                 self._fresh if type(first) is FreshJob else self._single, (first.id, first.payload, *common)
@@ -127,7 +127,7 @@ class PostgresHot(Hot):
                 [new.queue for new in jobs],
                 [new.task for new in jobs],
                 [-new.priority for new in jobs],
-                [_policy(new) for new in jobs],
+                [policy_of_new(new) for new in jobs],
                 [None if new.run_at is None else micros(new.run_at) for new in jobs],
                 [None if new.delay is None else micros(max(0.0, new.delay)) for new in jobs],
                 self._db.steered(),
@@ -359,7 +359,8 @@ def _columns(figures: Sequence[Row]) -> Iterable[Sequence[Any]]:
     return zip(*figures, strict=True) if figures else _NO_FIGURES
 
 
-def _policy(new: NewJob) -> bytes | None:
+def policy_of_new(new: NewJob) -> bytes | None:
+    """Return the stored form of what a new job asks for besides; None for nothing."""
     return policy_of(new.retry, new.timeout, new.on_wait, new.unique_window, new.tags, new.headers, new.replay_of)
 
 

@@ -17,14 +17,15 @@ import asyncpg
 from holdfast.errors import ConfigError, StoreUnavailable
 from holdfast.masking import without_secrets
 from holdfast.stores.sql.drivers.asyncpg_errors import POOLER, as_ours, meaning_of, state_of
+from holdfast.stores.sql.drivers.asyncpg_kept import KeptStatements
+from holdfast.stores.sql.drivers.meanings import Meaning
 from holdfast.stores.sql.drivers.pool import Pool, end
 from holdfast.stores.sql.drivers.pooled import IDLE_TRANSACTION, Failed, PooledRuns
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from holdfast.stores.sql.dialects.postgresql import PostgresDialect
-    from holdfast.stores.sql.drivers.meanings import Meaning
     from holdfast.stores.sql.script import Script, Statement
 
 T = TypeVar("T")
@@ -87,6 +88,7 @@ class AsyncpgDriver(PooledRuns[Any]):
         self.where, self.statement_timeout = shown(url), self.options.statement_timeout
         self._pool: Pool[Any] | None = None
         self._hot: Pool[Any] | None = None  # for single statements: they are planned once, see _connect_hot
+        self._kept: KeptStatements | None = None
         self._plans_once = True
         self.pooled = False  # whether somebody stands between us and the server
 
@@ -111,6 +113,8 @@ class AsyncpgDriver(PooledRuns[Any]):
             pool.give(connection)
         self._pool = pool
         self._hot = self._make_pool(self._connect_hot)
+        if self.options.statement_cache_size:
+            self._kept = KeptStatements(self._hot, self.statement_timeout, self.let_go)
 
     async def _learn(self, connection: Any) -> None:
         """See what the server's clock says, and whether the connection leads to the server or to a pooler before it.
@@ -140,6 +144,9 @@ class AsyncpgDriver(PooledRuns[Any]):
         """Let all connections go."""
         pools = [pool for pool in (self._pool, self._hot) if pool is not None]
         self._pool = self._hot = None
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
         for pool in pools:
             await pool.close()
 
@@ -227,6 +234,21 @@ class AsyncpgDriver(PooledRuns[Any]):
         """Run a script of statements of the hot path in one transaction; rows may be copied."""
         return await self.run_again(_FlowRun, self._hot, script, repeats=False)
 
+    async def ask(self, sql: str, args: Sequence[Any]) -> list[Any] | None:
+        """Do one statement of the hot path in a transaction of its own; None: not here, run a script.
+
+        Raises OutcomeUnknown when the connection was lost before the answer came; other errors of the database are for a
+        script to meet again. StoreUnavailable, StoreClosed.
+        """
+        if self._kept is None:
+            return None
+        try:
+            return await self._kept.fetch(sql, args)
+        except Failed as failed:
+            if self.meaning(failed.error) is Meaning.LOST:
+                raise self.unknown(failed.error) from failed.error
+            return None
+
     def meaning(self, error: BaseException) -> Meaning:
         """What an error of PostgreSQL's means."""
         return meaning_of(error)
@@ -235,6 +257,7 @@ class AsyncpgDriver(PooledRuns[Any]):
         """A pooler that came to stand there later is recognised by its errors: from now on no statements are kept."""
         if state_of(error) in POOLER:
             self.options.statement_cache_size = 0
+            self._kept = None
             for pool in (self._pool, self._hot):
                 if pool is not None:
                     pool.forget()  # connections that were made with a cache

@@ -31,6 +31,7 @@ C_contra = TypeVar("C_contra", bound=Connection, contravariant=True)
 
 #: Seconds for which a server keeps a transaction in which nobody says anything.
 IDLE_TRANSACTION: Final = 5.0
+NOT_OPEN: Final = "the store is not open: await store.open() first, and do not use it after close()."
 _TRIES_MAX: Final = 30
 _PAUSE_MAX: Final = 0.1
 _RENEWALS_MAX: Final = 3
@@ -85,7 +86,7 @@ class PooledRuns(Generic[C]):
             except Failed as failed:
                 error = failed.error
             except StoreUnavailable as away:
-                raise (self._unknown(away) if unknown else away) from away.__cause__
+                raise (self.unknown(away) if unknown else away) from away.__cause__
             meaning = self.meaning(error)
             unknown |= meaning is Meaning.LOST and run.unknown
             tries += 1
@@ -93,13 +94,14 @@ class PooledRuns(Generic[C]):
                 await asyncio.sleep(random.uniform(0.0, min(_PAUSE_MAX, 0.002 * 2**tries)))
                 continue
             if unknown and not repeats:
-                raise self._unknown(error) from error
+                raise self.unknown(error) from error
             renewals += 1
             if meaning in _GONE and renewals <= _RENEWALS_MAX:
                 continue
-            raise (self._unknown(error) if unknown else in_our_words(error, meaning, self.where)) from error
+            raise (self.unknown(error) if unknown else in_our_words(error, meaning, self.where)) from error
 
-    def _unknown(self, error: Exception) -> OutcomeUnknown:
+    def unknown(self, error: Exception) -> OutcomeUnknown:
+        """Say that a connection was lost before it said whether something was stored."""
         return OutcomeUnknown(
             f"the connection to {self.where} was lost before it said whether this was stored: {error}. "
             "Ask by the job's id, or try again with the same id."
@@ -107,31 +109,31 @@ class PooledRuns(Generic[C]):
 
     async def _once(self, run: Run[C], pool: Pool[C] | None, script: Script[T]) -> T:
         if pool is None:
-            raise StoreClosed("the store is not open: await store.open() first, and do not use it after close().")
+            raise StoreClosed(NOT_OPEN)
         connection = await pool.take()
         # A server that vanished without a word answers nothing; the driver alone would wait for ever.
         watch = asyncio.get_running_loop().call_later(self.statement_timeout, connection.terminate)
         try:
             answer = await run.through(connection, script)
-        except Failed as failed:
-            if self.meaning(failed.error) in _GONE:
-                pool.drop(connection)
-                self.on_loss(failed.error)
-            else:
-                await self._give_clean(pool, connection)
-            raise
         except BaseException as error:
-            # The script's own word (a conflict) comes from a connection that can be used on; a cancelled wait does not.
-            if isinstance(error, Exception):
-                await self._give_clean(pool, connection)
-            else:
-                pool.drop(connection)
+            await self.let_go(pool, connection, error)
             raise
         finally:
             watch.cancel()
             script.close()
         pool.give(connection)
         return answer
+
+    async def let_go(self, pool: Pool[C], connection: C, error: BaseException) -> None:
+        """Take a connection back after an error that was met with it."""
+        if isinstance(error, Failed) and self.meaning(error.error) in _GONE:
+            pool.drop(connection)
+            self.on_loss(error.error)
+        elif isinstance(error, Exception):
+            # The script's own word (a conflict) comes from a connection that can be used on.
+            await self._give_clean(pool, connection)
+        else:
+            pool.drop(connection)  # a wait that was cancelled: the answer may still come
 
     async def _give_clean(self, pool: Pool[C], connection: C) -> None:
         """Take a connection back after an error: rolled back, or not at all."""
