@@ -123,9 +123,13 @@ async def test_a_full_disk_ends_one_segment_at_most_for_a_snapshot_however_often
     h, foldings = await watched(folder, options)
     jobs = await h.add_many(3)
     h.disk.full = True
-    with pytest.raises(StoreFull):
+
+    async def fill() -> None:
         while True:
             await h.add(payload=b'"' + b"x" * 10_000 + b'"')
+
+    with pytest.raises(StoreFull):
+        await fill()
     before, foldings.error = len(list(folder.glob("*.log"))), SnapshotFailed("the quota is used up")
     for job in jobs:
         await h.order(
