@@ -12,6 +12,7 @@ from holdfast.job.model import Instance
 from holdfast.job.state import State
 from holdfast.stores.sql import reads, upkeep
 from tests.features import feature
+from tests.sql.core.pages import PAGE, PAGES
 from tests.sql.mysql.crowd import fill, rows_read
 from tests.sql.mysql.harness import DatabaseHarness, ask
 from tests.support.servers.mariadb import MariaDB
@@ -99,3 +100,15 @@ async def test_a_page_looks_at_few_more_rows_than_it_shows(h: DatabaseHarness, s
         looked, found = await rows_read(h, partial(reads.find, which=c.JobFilter(), page=page))
         assert len(found.items) == BATCH
         assert looked <= BATCH * PER_JOB + BESIDE
+
+
+@feature("H4")
+async def test_a_page_by_any_filter_walks_past_no_job_that_it_does_not_show(
+    h: DatabaseHarness, statistics: str
+) -> None:
+    await h.add(task="rare")
+    for which, page in PAGES:
+        looked, found = await rows_read(h, partial(reads.find, which=which, page=page))
+        assert looked <= PAGE * PER_JOB + BESIDE, f"{which} {page}"
+        if which.task == "rare" and not page.by_end:
+            assert [job.task for job in found.items] == ["rare"]

@@ -302,7 +302,7 @@ class Plans:
         await looking.connection.execute("SET enable_seqscan = off")
         args = ("default", NOW, 0, BATCH, 0, NOW)
         check(await looking.explain(Statement(upkeep._prune, args), generic=True), "holdfast_done_ended", BATCH * 60)
-        statement = looking.db.oldest("default", 6, NOW, BATCH)
+        statement = next(looking.db.oldest(looking.step, "default", 6, NOW, BATCH))
         check(await looking.explain(statement, generic=True), "holdfast_done_ended", BATCH * 20)
         check(await looking.explain(looking.db.ended_in("default", BATCH), generic=True), "holdfast_done_ended", 500)
 

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from holdfast.chance import SystemDraw
 from holdfast.clock import ManualClock
 from holdfast.job import commands as c
 from holdfast.job.model import Instance, NewJob
-from holdfast.stores.sql import upkeep
+from holdfast.stores.sql import reads, upkeep
 from holdfast.stores.sql.dialects.sqlite import SqliteDialect
 from holdfast.stores.sql.migrate import migrate
 from holdfast.stores.sql.schema import DONE_COLUMNS, JOB_COLUMNS
 from holdfast.stores.sql.script import Script, Statement, Step, run_sync
 from tests.features import feature
+from tests.sql.core.pages import PAGE, PAGES
 
 FINISHED, FUTURE, READY = 1_000_000, 1_000_000, 100_000
 WANT = c.Want(queues=(c.QueueWant("default", 100),), limit=100, instance="i1", worker="w")
@@ -166,3 +168,63 @@ def test_a_million_finished_and_future_jobs_cost_the_hot_path_nothing(folder: Pa
             assert crowded[part] <= ticks * 1.5 + 20, f"{part}: {ticks} ticks alone, {crowded[part]} beside the crowd"
     for store in (small, large):
         store.connection.close()
+
+
+# --- pages of lists --------------------------------------------------------------------------------------------------
+
+HISTORY, WAITING = 150_000, 100_000
+
+
+@pytest.fixture(scope="module")
+def history(folder: Path) -> Iterator[Counted]:
+    """A long history and many jobs that wait, all alike but for one that is rare, in the middle."""
+    store = Counted(folder / "history")
+    store.life("warm")
+    now = int(store.clock.now() * 1e6)
+    ended = {
+        "state": "6",
+        "run_at": "n",
+        "finished_at": "n",
+        "attempt": "1",
+        "token": "1",
+        "instance": "'i'",
+        "worker": "'w'",
+    }
+    store.fill("done", 1_000_000, HISTORY, **ended)
+    store.fill("job", 3_000_000, WAITING, state="1", run_at=f"{now} + n")
+    store.fill("job", 6_000_000, WAITING, state="2", ready="1", run_at=f"{now} + n", queued_at=str(now))
+    store.connection.execute(f"INSERT INTO holdfast_tally VALUES ('default', 't', 'w', 6, 1, {HISTORY}, 0, 0)")
+    for table, seq in (("done", 1_050_000), ("job", 3_050_000), ("job", 6_050_000)):
+        worker = ", worker = 'rare', attempt = 1, instance = 'i'" if seq != 6_050_000 else ""
+        store.connection.execute(f"UPDATE holdfast_{table} SET task = 'rare'{worker} WHERE seq = {seq}")
+    store.connection.execute("INSERT INTO holdfast_tally VALUES ('default', 'rare', 'rare', 6, 0, 1, 0, 0)")
+    yield store
+    store.connection.close()
+
+
+@feature("H4")
+@pytest.mark.parametrize("statistics", ["none", "fresh"])
+def test_a_page_walks_past_no_job_that_it_does_not_show(history: Counted, statistics: str) -> None:
+    if statistics == "fresh":
+        history.connection.execute("ANALYZE")
+    for which, page in PAGES:
+        history.statements.clear()
+        found: list[c.JobPage] = []
+        ticks = history.cost(partial(_find, which, page, found))
+        assert ticks <= PAGE * 40, f"{which} {page}: {ticks} ticks of {TICK} instructions"
+        steps = [step for one in history.statements for step in plan(history, one).split("; ")]
+        walks = [step for step in steps if step.startswith(("SCAN holdfast_job", "SCAN holdfast_done"))]
+        assert all("INDEX holdfast_job_" in step for step in walks), walks
+        if which == c.JobFilter(task="rare"):
+            assert [job.seq for job in found[0].items] == _in(page, [1_050_000, 3_050_000, 6_050_000])
+        if which == c.JobFilter(worker="rare"):
+            assert [job.seq for job in found[0].items] == _in(page, [1_050_000, 3_050_000])
+
+
+def _find(which: c.JobFilter, page: c.Page, found: list[c.JobPage], step: Step) -> Script[None]:
+    found.append((yield from reads.find(step, which, page)))
+
+
+def _in(page: c.Page, seqs: list[int]) -> list[int]:
+    ended = [seq for seq in seqs if not page.by_end or seq < 2_000_000]
+    return ended[::-1] if page.newest_first else ended

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from msgspec.structs import replace
-
 from holdfast.job.commands import JobFilter
 from holdfast.job.ledger.clean import encodable
 from holdfast.job.ledger.spellings import encoded_spellings
@@ -107,15 +105,6 @@ def _codes(states: tuple[State, ...]) -> list[int]:
     return [code for state in states for code in (CODES[state], CODES[state] + ELSEWHERE)]
 
 
-def page(db: Dialect, which: JobFilter, after: int | None, limit: int, *, newest_first: bool) -> Statement:
-    """Return the statement of `limit` rows behind `after` (a seq; None: from the start), in order of acceptance."""
-    own = db.listed(which, after, limit, newest_first=newest_first)
-    if own is not None:
-        return own
-    live, done = behind(db, which, after, newest_first=newest_first)
-    return merged(db, live, done, "DESC" if newest_first else "ASC", limit)
-
-
 def behind(db: Dialect, which: JobFilter, after: int | None, *, newest_first: bool) -> tuple[Where, Where]:
     """Return the conditions of a filter on both tables, for what stands behind a seq (None: for all)."""
     live, done = where(db, which, ended=False), where(db, which, ended=True)
@@ -123,21 +112,6 @@ def behind(db: Dialect, which: JobFilter, after: int | None, *, newest_first: bo
         return live, done
     sign = "<" if newest_first else ">"
     return live.among("seq", sign, after), done.among("seq", sign, after)
-
-
-def places(db: Dialect, which: JobFilter, after: int | None, limit: int, *, newest_first: bool) -> Statement:
-    """Return the statement of the seq and created_at of the rows of such a page."""
-    order = "DESC" if newest_first else "ASC"
-    own = db.listed(which, after, limit, newest_first=newest_first)
-    if own is not None:
-        return own._replace(sql=f"SELECT seq, created_at FROM ({own.sql}) AS listed ORDER BY seq {order}")
-    live, done = behind(db, which, after, newest_first=newest_first)
-    tail = f"ORDER BY seq {order} LIMIT {int(limit)}"
-    text = (
-        f"SELECT * FROM (SELECT seq, created_at FROM {{job}} WHERE {live.sql} {tail}) AS l "
-        f"UNION ALL SELECT * FROM (SELECT seq, created_at FROM {{done}} WHERE {done.sql} {tail}) AS d {tail}"
-    )
-    return db.q(text, *live.args, *done.args)
 
 
 def some(db: Dialect, which: JobFilter, seqs: Sequence[int]) -> Statement:
@@ -156,30 +130,6 @@ def span(db: Dialect, which: JobFilter, after: int, upto: int, limit: int) -> St
         where(db, which, ended=ended).among("seq", ">", after).among("seq", "<=", upto) for ended in (False, True)
     )
     return merged(db, live, done, "ASC", limit)
-
-
-def by_end(
-    db: Dialect,
-    which: JobFilter,
-    lines: Sequence[tuple[str, int]],
-    after: tuple[int, int] | None,
-    limit: int,
-    *,
-    newest_first: bool,
-    columns: str = _DONE_COLUMNS,
-) -> Statement:
-    """Return the statement of `limit` ended jobs of each line (a queue and a stored state) behind an end and a seq."""
-    sign, order = ("<", "DESC") if newest_first else (">", "ASC")
-    done = where(db, replace(which, states=()), ended=True)
-    parts, args = list[str](), list[Any]()
-    for queue, code in lines:
-        behind = "" if after is None else f" AND finished_at {sign}= ? AND (finished_at <> ? OR seq {sign} ?)"
-        parts.append(
-            f"SELECT * FROM (SELECT {columns} FROM {{done}} WHERE queue = ? AND state = {int(code)}{behind}"
-            f" AND {done.sql} ORDER BY finished_at {order}, seq {order} LIMIT {int(limit)}) AS l{len(parts)}"
-        )
-        args += [queue, *(() if after is None else (after[0], after[0], after[1])), *done.args]
-    return db.q(" UNION ALL ".join(parts), *args)
 
 
 def merged(db: Dialect, live: Where, done: Where, order: str, limit: int) -> Statement:

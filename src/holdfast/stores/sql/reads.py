@@ -22,7 +22,7 @@ from holdfast.job.model import (
     WorkerConfig,
 )
 from holdfast.job.state import State
-from holdfast.stores.sql import counting, filters
+from holdfast.stores.sql import counting, lists
 from holdfast.stores.sql.attempts import attempts_of, with_past
 from holdfast.stores.sql.damage import job_of
 from holdfast.stores.sql.rows import ELSEWHERE, HIDDEN, STATES, body_from, seconds
@@ -37,9 +37,6 @@ S = TypeVar("S")
 
 #: How many rows one statement of a long walk brings.
 SLICE: Final = 1_000
-#: Of how many queues and states one statement takes ended jobs together.
-LINES: Final = 40
-_DONE: Final = ", ".join(DONE_COLUMNS)
 _ALL: Final = 1 << 62
 
 
@@ -89,7 +86,7 @@ def find(step: Step, which: c.JobFilter, page: c.Page) -> Script[c.JobPage]:
     found: list[Row] = []
     limit, size = page.limit + 1, page.limit + 1
     while True:
-        rows = yield filters.page(step.db, which, after, size, newest_first=page.newest_first)
+        rows = yield from lists.page(step, which, after, size, newest_first=page.newest_first)
         found += [row for row in rows if matches(row, which)]
         if len(rows) < size or len(found) >= limit:
             break
@@ -104,7 +101,7 @@ def _find_ended(step: Step, which: c.JobFilter, page: c.Page) -> Script[c.JobPag
     found: list[Row] = []
     limit = size = page.limit + 1
     while ended is not None:
-        rows = yield from ended_rows(step, ended, after, size, newest_first=page.newest_first)
+        rows = yield from lists.ended_rows(step, ended, after, size, newest_first=page.newest_first)
         rows = sorted(rows, key=by_end_of, reverse=page.newest_first)[:size]
         found += [row for row in rows if matches(row, ended)]
         if len(rows) < size or len(found) >= limit:
@@ -113,36 +110,9 @@ def _find_ended(step: Step, which: c.JobFilter, page: c.Page) -> Script[c.JobPag
     return page_by_end((yield from whole(step, found[:limit])), page)
 
 
-def ended_rows(
-    step: Step,
-    which: c.JobFilter,
-    after: tuple[int, int] | None,
-    size: int,
-    *,
-    newest_first: bool,
-    columns: str = _DONE,
-) -> Script[list[Row]]:
-    """The next rows of ended jobs that may match, in any order: `size` of each group that was asked for, or of all."""
-    own = step.db.listed_by_end(which, after, size, newest_first=newest_first, columns=columns)
-    if own is not None:
-        return (yield own)
-    lines, rows = (yield from _lines_of(step, which)), list[Any]()
-    for start in range(0, len(lines), LINES):
-        some, way = lines[start : start + LINES], newest_first
-        rows += yield filters.by_end(step.db, which, some, after, size, newest_first=way, columns=columns)
-    return rows
-
-
 def by_end_of(row: Row) -> tuple[int, int]:
     """Return the place of a row of DONE_COLUMNS in a list by end."""
     return row[_FINISHED], row[0]
-
-
-def _lines_of(step: Step, which: c.JobFilter) -> Script[list[tuple[str, int]]]:
-    """The queues, and the states as they are stored, of the ended jobs that may match."""
-    rows = yield step.db.q("SELECT DISTINCT queue, state FROM {tally} WHERE n <> 0")
-    lines = {(queue, code % HIDDEN) for queue, code in rows if which.queue in (None, queue)}
-    return sorted(line for line in lines if STATES[line[1] % ELSEWHERE] in which.states)
 
 
 def matches(row: Row, which: c.JobFilter) -> bool:

@@ -59,7 +59,7 @@ def _prune(
     rows: list[Row] = []
     for code in codes:
         # One state at a time, so that each is read in the order of its index.
-        rows += yield step.db.oldest(queue, code, now if over > 0 else until, limit + _SLACK)
+        rows += yield from step.db.oldest(step, queue, code, now if over > 0 else until, limit + _SLACK)
     gone: list[Row] = []
     for row in sorted(rows, key=lambda row: (row[0], row[1])):
         if len(gone) >= limit or (row[0] > until and over <= 0):

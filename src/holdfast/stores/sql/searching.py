@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from holdfast.job import commands as c
 from holdfast.job.ledger.query import checked_end, checked_page, cursor_of, with_final_states
 from holdfast.job.ledger.search import about, check_scan, is_search, looked_among, windowed
-from holdfast.stores.sql import counting, filters, reads
+from holdfast.stores.sql import counting, filters, lists, reads
 from holdfast.stores.sql.cold import archive
 from holdfast.stores.sql.rows import ELSEWHERE, HIDDEN, micros, seconds
 
@@ -126,7 +126,7 @@ def _looked_at(step: Step, which: c.JobFilter, page: c.Page) -> Script[list[_Loo
     among = looked_among(which)
     if page.by_end:
         return (yield from _ended(step, among, page))
-    rows = yield filters.places(step.db, among, checked_page(page), page.scan, newest_first=page.newest_first)
+    rows = yield from lists.places(step, among, checked_page(page), page.scan, newest_first=page.newest_first)
     return [_Looked(seq, created_at, created_at) for seq, created_at in rows]
 
 
@@ -135,7 +135,7 @@ def _ended(step: Step, among: c.JobFilter, page: c.Page) -> Script[list[_Looked]
     if ended is None:
         return []
     way, columns = page.newest_first, "seq, created_at, finished_at"
-    rows = yield from reads.ended_rows(step, ended, after, page.scan, newest_first=way, columns=columns)
+    rows = yield from lists.ended_rows(step, ended, after, page.scan, newest_first=way, columns=columns)
     found = sorted((_Looked(*row) for row in rows), key=lambda one: (one.at, one.seq), reverse=page.newest_first)
     return found[: page.scan]
 

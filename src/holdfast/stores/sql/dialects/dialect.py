@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.job.commands import COUNT_EXACT
+from holdfast.stores.sql import lists
 from holdfast.stores.sql.feed import Feeding
 from holdfast.stores.sql.schema import END_COLUMNS, TABLES
 from holdfast.stores.sql.script import Statement
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from holdfast.job.commands import JobFilter
     from holdfast.stores.sql.hot import Hot
+    from holdfast.stores.sql.lists import Line
     from holdfast.stores.sql.script import Row, Script, Step
 
 #: What retention has to know of an ended job.
@@ -57,7 +59,9 @@ class Dialect(ABC):
     words: Mapping[str, str] = MappingProxyType(
         {
             "share": "",
-            **dict.fromkeys(("by_seq", "by_id", "by_uniq", "by_lane", "by_done_id"), ""),
+            **dict.fromkeys(
+                ("by_seq", "by_id", "by_uniq", "by_lane", "by_done_id", "by_list", "by_ended", "by_waiting"), ""
+            ),
             "due_at": "run_at",
             "is_due": "state IN (1, 4)",
             "runs_at": "instance",
@@ -113,13 +117,13 @@ class Dialect(ABC):
         return f"instr({column}, ?) > 0"
 
     def listed(self, _which: JobFilter, _after: int | None, _limit: int, *, newest_first: bool) -> Statement | None:
-        """The statement of `filters.page` in a form of this database's own; None: it has none for this filter."""
+        """The statement of `lists.page` in a form of this database's own; None: it has none for this filter."""
         return None
 
     def listed_by_end(
         self, _which: JobFilter, _after: tuple[int, int] | None, _limit: int, *, newest_first: bool, columns: str
     ) -> Statement | None:
-        """The statement of `filters.by_end` for all lines at once; None: line by line is how this database does it."""
+        """The statement of `lists.ended_rows` for all groups at once; None: group by group is how this database does it."""
         return None
 
     def groups_live(self, _named: Sequence[tuple[str, str]]) -> Statement | None:
@@ -130,16 +134,22 @@ class Dialect(ABC):
         """
         return None
 
-    def oldest(self, queue: str, code: int, until: int, limit: int) -> Statement:
-        """Return the statement of OLD of the first that ended, up to `until`, of a queue's jobs in one stored state.
+    def lines(self, _which: JobFilter, _codes: Collection[int]) -> Script[list[Line]]:
+        """Where the live jobs of a filter stand in the indexes of lists. codes: the states, as stored."""
+        yield from ()
+        return []
+
+    def first_behind(self, first: str, behind: Sequence[str]) -> str:
+        """Return the text whose first row is that of `first` with the first of these conditions at @BEHIND@ that has one."""
+        parts = (first.replace("@BEHIND@", f" AND {one}") for one in behind)
+        return " UNION ALL ".join(f"SELECT * FROM ({part}) AS s{place}" for place, part in enumerate(parts))
+
+    def oldest(self, step: Step, queue: str, code: int, until: int, limit: int) -> Script[list[Row]]:
+        """OLD of the first that ended, up to `until`, of a queue's jobs in one stored state.
 
         Their rows are kept from others; those that others keep are passed over.
         """
-        text = (
-            f"SELECT {OLD} FROM {{done}} WHERE queue = ? AND state = ? AND finished_at <= ?"
-            " ORDER BY finished_at, seq LIMIT ? {skip}"
-        )
-        return self.q(text, queue, code, until, limit)
+        return (yield from lists.oldest(step, queue, code, until, limit, OLD))
 
     def ended_in(self, queue: str, limit: int) -> Statement:
         """Return the statement of the seqs of some of a queue's ended jobs, hidden ones too."""

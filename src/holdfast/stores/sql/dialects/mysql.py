@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 from holdfast.errors import StoreUnavailable
+from holdfast.job.state import State
 from holdfast.stores.sql.dialects.dialect import SHARDS, Dialect
 from holdfast.stores.sql.dialects.mysql_hot import MysqlHot
-from holdfast.stores.sql.rows import micros
+from holdfast.stores.sql.lists import Line, steps
+from holdfast.stores.sql.rows import CODES, RUNNING, micros
 from holdfast.stores.sql.schema import JOB_COLUMNS, TABLES
 from holdfast.stores.sql.script import Statement
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from holdfast.clock import Clock
+    from holdfast.job.commands import JobFilter
     from holdfast.stores.sql.script import Row, Script, Step
 
 #: The scopes of locks, in the order in which they are taken; names of another scope share the last one's slots.
@@ -45,6 +48,8 @@ _PULSES: Final = 64
 _PULSES_OWN, _OWN_PULSES_MAX = 2**31, 100
 _OWN_PULSES: Final = "SELECT shard, n FROM {counter} WHERE name = 'pulse' AND shard >= ? ORDER BY shard LIMIT ? {skip}"
 _NOW: Final = "SELECT CAST(ROUND(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000) AS SIGNED)"
+#: Where queued and running jobs stand together for lists, so that a claim moves none: see the migration.
+_IN_LINE: Final = CODES[State.QUEUED]
 _PARTS: Final = re.compile(r"\?|\{(?:ints|texts)\}")
 
 
@@ -52,6 +57,7 @@ class MysqlDialect(Dialect):
     """Statements for tables under one prefix, in the database of the connection."""
 
     name = "mysql"
+    filled = MappingProxyType({"feed": ("pos",), "job": ("place", "tried")})
     words = MappingProxyType(
         {
             "share": "LOCK IN SHARE MODE",
@@ -61,6 +67,9 @@ class MysqlDialect(Dialect):
             "by_uniq": " FORCE INDEX (job_uniq)",
             "by_lane": " FORCE INDEX (job_lane)",
             "by_done_id": " FORCE INDEX (done_id)",
+            "by_list": " FORCE INDEX (done_list)",
+            "by_ended": " FORCE INDEX (done_ended)",
+            "by_waiting": " FORCE INDEX (job_list)",
             "due_at": "due_at",
             # Not IS NOT NULL: with a comparison the least one is found by one step into the index.
             "is_due": "due_at >= 0",
@@ -130,6 +139,25 @@ class MysqlDialect(Dialect):
         for table, column in rows:
             found.setdefault(ours[table], set()).add(column)
         return {table: frozenset(columns) for table, columns in found.items()}
+
+    def lines(self, which: JobFilter, codes: Collection[int]) -> Script[list[Line]]:
+        """Each group in line or waiting; of a worker, what it has tried, and what runs."""
+        if which.worker is not None:
+            found = [Line("tried = ?", (which.worker,), " FORCE INDEX (job_tried)")]
+            return (
+                [*found, Line("runs_at IS NOT NULL", (), " FORCE INDEX (job_runs_at)")] if RUNNING in codes else found
+            )
+        places = {_IN_LINE if code == RUNNING else code for code in codes}
+        groups = yield from steps(self, ("place", "queue", "task"), "place >= 0")
+        return [
+            Line("place = ? AND queue = ? AND task = ?", row, " FORCE INDEX (job_list)")
+            for row in groups
+            if row[0] in places and which.queue in (None, row[1]) and which.task in (None, row[2])
+        ]
+
+    def first_behind(self, first: str, behind: Sequence[str]) -> str:
+        """One range of the index. (MariaDB walks where a generated column is compared with one value alone.)"""
+        return first.replace("@BEHIND@", f" AND (({') OR ('.join(behind)}))")
 
     # --- time and locks
 

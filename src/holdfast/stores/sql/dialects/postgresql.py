@@ -187,9 +187,9 @@ class PostgresDialect(Dialect):
         """The statement of a page of ended jobs."""
         return postgresql_lists.page_by_end(self, which, after, limit, newest_first=newest_first, columns=columns)
 
-    def oldest(self, queue: str, code: int, until: int, limit: int) -> Statement:
+    def oldest(self, _step: Step, queue: str, code: int, until: int, limit: int) -> Script[list[Row]]:
         """The first that ended of each group, and of these the first."""
-        return postgresql_lists.oldest(self, queue, code, until, limit)
+        return (yield postgresql_lists.oldest(self, queue, code, until, limit))
 
     def ended_in(self, queue: str, limit: int) -> Statement:
         """Some of each group, and of these some."""

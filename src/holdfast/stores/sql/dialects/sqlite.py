@@ -10,14 +10,16 @@ import msgspec
 
 from holdfast.stores.sql.dialects.dialect import Dialect
 from holdfast.stores.sql.dialects.sqlite_hot import SqliteHot
-from holdfast.stores.sql.rows import micros
+from holdfast.stores.sql.lists import Line, steps
+from holdfast.stores.sql.rows import RUNNING, micros
 from holdfast.stores.sql.schema import TABLES
 from holdfast.stores.sql.script import Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from holdfast.clock import Clock
+    from holdfast.job.commands import JobFilter
     from holdfast.stores.sql.script import Row, Script
 
 #: A list is one argument, so that the text is the same for lists of any length, and is prepared once.
@@ -97,6 +99,18 @@ class SqliteDialect(Dialect):
         for place, column in rows:
             found.setdefault(names[place], set()).add(column)
         return {table: frozenset(columns) for table, columns in found.items()}
+
+    def lines(self, which: JobFilter, codes: Collection[int]) -> Script[list[Line]]:
+        """Each group that waits, and what runs."""
+        columns, given = ("queue", "task", "worker", "state"), (which.queue, which.task, which.worker)
+        rows = yield from steps(self, columns, "state <> 3")
+        found = [
+            Line("queue = ? AND task = ? AND worker = ? AND state = ? AND state <> 3", row)
+            for row in rows
+            if row[3] in codes and all(value in (None, name) for name, value in zip(row, given, strict=False))
+        ]
+        # Plus nothing: so the order is none that the table has, and what runs is found by its own small index.
+        return [*found, Line("state = 3", (), order="seq + 0")] if RUNNING in codes else found
 
     # --- time and locks
 

@@ -45,6 +45,8 @@ CREATE TABLE IF NOT EXISTS {job} (
     owner VARBINARY(2048) NOT NULL DEFAULT '',
     due_at BIGINT GENERATED ALWAYS AS (CASE WHEN state IN (1, 4) THEN run_at END) VIRTUAL,
     runs_at VARBINARY(2048) GENERATED ALWAYS AS (CASE WHEN state = 3 THEN instance END) VIRTUAL,
+    place SMALLINT GENERATED ALWAYS AS (CASE WHEN state = 3 THEN 2 ELSE state END) VIRTUAL,
+    tried VARBINARY(2048) GENERATED ALWAYS AS (CASE WHEN state <> 3 AND attempt > 0 THEN worker END) VIRTUAL,
     UNIQUE KEY job_id (id),
     -- Not UNIQUE, see done_id below: a unique key that was free again and is taken in a transaction that stays open would lock
     -- its neighbours. The slots see to it that an unfinished job holds its key alone.
@@ -52,7 +54,10 @@ CREATE TABLE IF NOT EXISTS {job} (
     KEY job_ready (queue, ready, owner, prio, run_at, seq, state),
     KEY job_due (due_at, seq),
     KEY job_runs_at (runs_at, queue),
-    KEY job_lane (lane_key, lane, seq)
+    KEY job_lane (lane_key, lane, seq),
+    -- For lists: see lists.py. A claim of a job that was never tried changes none of these.
+    KEY job_list (place, queue, task, seq),
+    KEY job_tried (tried, seq)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET = utf8mb4;
 
 -- Jobs that have ended.
@@ -94,7 +99,9 @@ CREATE TABLE IF NOT EXISTS {done} (
     -- Not UNIQUE, as an id is that of the job row that was moved here: a check for duplicates would lock the gap beside an id
     -- that stood here before (a job that was retried), and others could not end their jobs until this transaction ends.
     KEY done_id (id),
-    KEY done_ended (queue, state, finished_at, seq),
+    -- One for each order of lists: by group, and then as they ended or as they were accepted.
+    KEY done_ended (queue, task, worker, state, finished_at, seq),
+    KEY done_list (queue, task, worker, state, seq),
     KEY done_uniq (uniq, seq),
     KEY done_key (lane_key, seq)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET = utf8mb4;

@@ -35,12 +35,15 @@ CREATE TABLE {job} (
     owner TEXT NOT NULL DEFAULT ''
 );
 CREATE UNIQUE INDEX {job}_id ON {job} (id);
-CREATE INDEX {job}_ready ON {job} (queue, prio, run_at, seq) WHERE ready = 1;
+-- Each index ends with seq by itself.
+CREATE INDEX {job}_ready ON {job} (queue, prio, run_at) WHERE ready = 1;
 CREATE INDEX {job}_suspects ON {job} (queue, prio, run_at, seq) WHERE ready = 2;
 CREATE INDEX {job}_sticky ON {job} (queue, owner, ready, prio, run_at, seq) WHERE sticky IS NOT NULL;
 CREATE INDEX {job}_due ON {job} (run_at, seq) WHERE state IN (1, 4);
 CREATE INDEX {job}_running ON {job} (instance, queue) WHERE state = 3;
 CREATE INDEX {job}_lane ON {job} (lane_key, lane, seq) WHERE lane_key IS NOT NULL;
+-- For lists: see lists.py. What runs is not in it, so nothing of a plain job's life but its enqueue and its claim writes here.
+CREATE INDEX {job}_list ON {job} (queue, task, worker, state) WHERE state <> 3;
 CREATE INDEX {job}_heads ON {job} (lane_key) WHERE lane_key IS NOT NULL AND ready > 0;
 -- An unfinished job holds its unique key alone, whatever else goes wrong.
 CREATE UNIQUE INDEX {job}_uniq ON {job} (uniq) WHERE uniq IS NOT NULL;
@@ -83,7 +86,9 @@ CREATE TABLE {done} (
     deleted_at INTEGER
 );
 CREATE UNIQUE INDEX {done}_id ON {done} (id);
-CREATE INDEX {done}_ended ON {done} (queue, state, finished_at, seq);
+-- One for each order of lists: by group, and then as they ended or as they were accepted.
+CREATE INDEX {done}_ended ON {done} (queue, task, worker, state, finished_at);
+CREATE INDEX {done}_list ON {done} (queue, task, worker, state);
 CREATE INDEX {done}_uniq ON {done} (uniq, seq) WHERE uniq IS NOT NULL;
 CREATE INDEX {done}_key ON {done} (lane_key, seq) WHERE lane_key IS NOT NULL;
 
