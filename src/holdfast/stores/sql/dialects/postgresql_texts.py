@@ -259,12 +259,12 @@ gone AS (
 ),
 kept AS (
     INSERT INTO {{done}} ({", ".join(DONE_COLUMNS)}, xid) SELECT *, (SELECT xid FROM known) FROM gone
-    RETURNING seq, queue, task, worker, duration
+    RETURNING seq
 ),
 counted AS (
     INSERT INTO {{tally}} AS tally (queue, task, worker, state, shard, n, timed, took)
     SELECT queue, task, worker, 6, $7::smallint, count(*), count(duration), {TOOK}
-      FROM kept GROUP BY queue, task, worker ORDER BY queue, task, worker
+      FROM gone GROUP BY queue, task, worker ORDER BY queue, task, worker
     {COUNTED}
 ),
 figured AS (
