@@ -156,6 +156,16 @@ async def test_without_a_way_of_its_own_nobody_listens_and_looks_find_the_work(
         assert [claim.id for claim in (await worker.claim(want("default", "i"))).items] == ["one"]
 
 
+async def test_a_process_that_is_told_of_nothing_asks_after_each_wait(own_port: int, url: str) -> None:
+    """Also when a look saw nothing a moment ago: what came since it could not know."""
+    async with opened(by_pooler(own_port, url, listens=False)) as told, opened(url) as other:
+        claims = await told.claim(want("default", "i", 1))
+        await told.rescue()
+        await other.enqueue([NewJob(id="a", task="t")])
+        assert not await told.wait(("default",), claims.cursor, 0.0)
+        assert [claim.id for claim in (await told.claim(want("default", "i", 1))).items] == ["a"]
+
+
 async def test_a_listen_url_of_another_database_is_refused(own_port: int, url: str, empty: str) -> None:
     store = make_store(by_pooler(own_port, url, listens=False), clock=SystemClock(), listen_url=empty)
     with pytest.raises(ConfigError, match="listen_url: expected another way to the database"):

@@ -274,7 +274,9 @@ class PostgresStore(SqlStore):
             came = await super().wait(queues, cursor, timeout)
         finally:
             # A worker may end the wait itself, at the very moment at which it would end.
-            self._vain = None if came or self._work.count != cursor else (self._queues, began)
+            # A process that is told of nothing knows nothing by having waited: it has to ask.
+            vain = not came and self._work.count == cursor and self.listening
+            self._vain = (self._queues, began) if vain else None
         return came
 
     def _was_in_vain(self) -> bool:
