@@ -1,19 +1,26 @@
 """The history of a ledger keeps the contract, and long reads let others work."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 pytest.register_assert_rewrite("holdfast.testing.contract", "holdfast.testing.contract_history")
 
 from holdfast.clock import ManualClock  # noqa: E402  # the suites' asserts are rewritten before they are imported
+from holdfast.histories import ledger as ledger_history  # noqa: E402
 from holdfast.histories.figures import SeriesTally, WorkerTally  # noqa: E402
 from holdfast.histories.ledger import SLICE, LedgerJobs, walk, walk_up  # noqa: E402
 from holdfast.histories.ledger_workers import LedgerWorkers  # noqa: E402
 from holdfast.history import JobFilter, Page  # noqa: E402
+from holdfast.job.commands import Delete  # noqa: E402
+from holdfast.job.external import EXTERNAL  # noqa: E402
+from holdfast.job.figures import OUTCOMES  # noqa: E402
+from holdfast.job.ledger import Ledger  # noqa: E402
+from holdfast.job.ledger.tally import Reports  # noqa: E402
 from holdfast.job.model import Attempt, Job, NewJob, WorkerConfig  # noqa: E402
 from holdfast.job.state import End, State  # noqa: E402
 from holdfast.stores.memory import MemoryStore  # noqa: E402
@@ -24,6 +31,7 @@ from holdfast.testing.contract_history import (  # noqa: E402
 )
 from tests.contract.adapters import MemoryHarness  # noqa: E402
 from tests.features import feature  # noqa: E402
+from tests.job.histories import Life  # noqa: E402
 from tests.journal.harness import JournalHarness  # noqa: E402
 
 
@@ -91,8 +99,6 @@ async def test_the_loop_gets_a_turn_between_the_slices_of_a_long_read() -> None:
         (10, lambda: history.count(JobFilter(task="t"))),
         (5, lambda: history.list(JobFilter(text="nothing has this"), Page())),
         (5, lambda: history.list(JobFilter(text="nothing has this"), Page(newest_first=False))),
-        (10, history.worker_stats),
-        (10, history.worker_time_series),
         (10, history.list_failed),
     ):
         task = asyncio.create_task(others())
@@ -156,3 +162,85 @@ def test_figures_add_up(jobs: list[tuple[State, str, str, End | None]], now: flo
         1 for job, age in zip(jobs, ages, strict=False) if job[2] == "w" and job[3] and now - age >= buckets[0].at
     )
     assert sum(bucket.total for bucket in buckets) == newest
+
+
+async def test_figures_of_workers_look_at_no_job_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the history is: what has ended was counted when it did."""
+    h = LedgerHarness(MemoryHarness())
+    await h.open()
+    await h.store.make(20)
+    for claim in await h.store.claim(15):
+        await h.store.settle(claim, duration=0.5)
+    await h.record("elsewhere", queue="other")
+    await h.report(1, End.SUCCEEDED, "elsewhere", duration=2.0, started_at=h.now - 2.0, ended_at=h.now)
+
+    def walked(*_given: object, **_named: object) -> None:
+        raise AssertionError("a walk over all jobs")
+
+    looked = list[int]()
+    real = ledger_history._jobs
+
+    def jobs(ledger: Ledger, numbers: Sequence[int]) -> list[Job]:
+        looked.extend(numbers)
+        return real(ledger, numbers)
+
+    monkeypatch.setattr(ledger_history, "walk", walked)
+    monkeypatch.setattr(ledger_history, "_jobs", jobs)
+    [running] = await h.store.claim(1)
+    for worker in ("w", ""):
+        stats = await h.jobs.worker_stats(worker)
+        assert (stats.succeeded, stats.running, stats.pending) == (16, 1, 0 if worker else 4)
+        assert stats.avg_duration == (15 * 0.5 + 2.0) / 16
+        assert sum(bucket.total for bucket in await h.jobs.worker_time_series(worker)) == 16
+    assert looked == [running.item.seq]
+    await h.close()
+
+
+async def test_hours_of_reports_outlive_their_records_and_a_restart(
+    history_factory: Callable[[], HistoryHarness],
+) -> None:
+    h = history_factory()
+    await h.open()
+    for name, end in (("good", End.SUCCEEDED), ("bad", End.CANCELED)):
+        await h.record(name, queue="a")
+        await h.report(1, end, name, duration=2.0, started_at=h.now - 2.0, ended_at=h.now)
+    for job_id in ("good", "bad"):
+        await h.store.done(Delete(hard=True), job_id)
+    if isinstance(h.store, JournalHarness):
+        await h.store.restart()
+        h = LedgerHarness(h.store)
+    [bucket] = [one for one in await h.jobs.worker_time_series("w", 24) if one.total]
+    assert (bucket.total, bucket.succeeded, bucket.avg_duration) == (2, 1, 2.0)
+    assert (await h.jobs.worker_stats("w")).total == 0
+    await h.close()
+
+
+def test_a_snapshot_holds_the_hours_of_reports() -> None:
+    reports = Reports()
+    said = Attempt(1, 0, "", "w", 900.0, end=End.FAILED, ended_at=7_300.0, duration=2.0)
+    record = Job(seq=1, id="x", task="t", origin=EXTERNAL, last=said, updated_at=7_300.0, attempt=1)
+    reports.note(None, record)
+    reports.note(record, record)
+    other = replace(record, last=replace(said, end=End.SUCCEEDED, duration=3.0))
+    reports.note(record, other)
+    assert reports.hour(2) == [("w", OUTCOMES[End.SUCCEEDED], 1, 1, 3_000_000)]
+    fresh = Reports()
+    for facts in reports.facts():
+        for fact in facts:
+            fresh.restore(fact)  # type: ignore[arg-type]
+    assert fresh.hour(2) == reports.hour(2)
+    reports.note(None, replace(record, updated_at=8e5))
+    assert reports.hour(2) == []  # nobody asks for it any more
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_what_is_counted_is_what_adding_up_all_jobs_gives(seed: int) -> None:
+    life = Life(seed).live(400)
+    store = MemoryStore(clock=ManualClock())
+    await store.open()
+    store.ledger = life.ledger
+    for worker in {"", "nobody", *(one.worker for job in life.ledger.table.values() for one in job.attempts)}:
+        tally = WorkerTally(worker)
+        for job in life.ledger.table.values():
+            tally.add(job)
+        assert await LedgerJobs(store).worker_stats(worker) == tally.stats()

@@ -21,7 +21,7 @@ NUMBERS = {
     "Bound": 17, "QueueSaved": 20, "QueueDeleted": 21, "DefinitionSaved": 22, "ScheduleSaved": 23, "WorkerSaved": 24,
     "WorkerDeleted": 25, "InstanceSaved": 26, "InstanceGone": 27, "OperationSaved": 28, "Opened": 29, "KeyLinked": 30,
     "Audited": 31, "Recorded": 32, "Exported": 33, "DefinitionDeleted": 34, "Figured": 35,
-    "Forgotten": 36,
+    "Forgotten": 36, "Reported": 37,
 }  # fmt: skip
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=[kind.__name__ for kind in KINDS])
 

@@ -6,8 +6,9 @@ from msgspec.structs import replace
 from holdfast.errors import ContentError
 from holdfast.job import commands as c
 from holdfast.job import facts as f
+from holdfast.job.external import EXTERNAL
 from holdfast.job.ledger.rollup import HOURS, MINUTES
-from holdfast.job.model import Job
+from holdfast.job.model import Attempt, Job
 from holdfast.job.state import End, State
 from tests.job.bench import Bench
 
@@ -121,3 +122,13 @@ def test_an_entry_of_another_audit_log_has_the_place_of_its_time(old: Bench) -> 
     entry = f.Audited("eve", "queue.pause", "mail", "", known[0].at - 1.0, 1)
     assert old.do(c.ImportRecords(audit=(entry,))) == 1
     assert list(old.ledger.audit) == [entry, *known]
+
+
+def test_a_record_that_waits_elsewhere_is_handed_to_nobody_here_either() -> None:
+    new = Bench()
+    record = Job(seq=7, id="elsewhere", task="t", origin=EXTERNAL, created_at=1.0, updated_at=1.0)
+    tried = replace(
+        record, id="tried", origin="engine", last=Attempt(1, 9, "i", "w", 1.0, end=End.LOST), attempt=1, token=9
+    )
+    assert all(ruling.done for ruling in new.do(c.Import(jobs=(record, tried), epoch=1)))
+    assert [claim.id for claim in new.claim(5)] == ["tried"]

@@ -132,7 +132,7 @@ def test_the_same_life_gives_the_same_facts() -> None:
 
 def test_lives_reach_every_fact_that_commands_can_make() -> None:
     seen = {type(fact) for seed in SEEDS for fact in Life(seed).live(STEPS).facts}
-    assert {f.Bound, f.KeyLinked, f.Exported, f.Figured, f.Forgotten} >= set(KINDS) - seen
+    assert {f.Bound, f.KeyLinked, f.Exported, f.Figured, f.Forgotten, f.Reported} >= set(KINDS) - seen
 
 
 KINDS = f.Fact.__args__

@@ -13,7 +13,19 @@ from hypothesis import strategies as st
 
 from holdfast.errors import StoreCorrupt
 from holdfast.job import facts as f
-from holdfast.job.commands import ChangeQueue, Delete, ErrorInfo, Failed, JobFilter, Page, Settlement, Succeeded
+from holdfast.job.commands import (
+    AttemptRecord,
+    ChangeQueue,
+    Delete,
+    ErrorInfo,
+    Failed,
+    JobFilter,
+    Page,
+    RecordAttempts,
+    RecordJobs,
+    Settlement,
+    Succeeded,
+)
 from holdfast.job.ledger import Ledger
 from holdfast.job.ledger.snapshot import Head, cut, joined, records_of, restore
 from holdfast.job.model import Attempt, Job
@@ -72,6 +84,30 @@ async def test_a_snapshot_made_by_another_process_is_the_state_of_the_live_one(h
     assert restore(ledger, read_snapshot(OsFiles(h.folder), folded.number)) == folded.jobs == len(h.store.ledger.table)
     assert_same(ledger, h.store.ledger)
     assert list(joined(read_snapshot(OsFiles(h.folder), folded.number))) == list(records_of(ledger))
+
+
+async def test_a_snapshot_over_another_has_all_reports_once(h: FolderHarness) -> None:
+    """Told before the first one, between the two, otherwise in between, and of a record that is gone by then."""
+
+    async def report(job_id: str, number: int, seconds: float) -> None:
+        at = h.clock.now()
+        said = Attempt(number, 0, "", "w", at - seconds, end=End.SUCCEEDED, ended_at=at, duration=seconds)
+        await h.store.run(RecordAttempts((AttemptRecord(job_id, said),)))
+
+    for job_id in ("stays", "goes"):
+        record = Job(seq=0, id=job_id, task="t", state=State.RUNNING, last=Attempt(1, 0, "", "w", h.clock.now()))
+        await h.store.run(RecordJobs((record,)))
+        await report(job_id, 1, 2.0)
+    await asyncio.to_thread(taken, h)
+    await report("stays", 2, 3.0)
+    await h.done(Delete(hard=True), "goes")
+    await h.add_many(3)
+    folded = await asyncio.to_thread(taken, h)
+    ledger = Ledger()
+    restore(ledger, read_snapshot(OsFiles(h.folder), folded.number))
+    assert_same(ledger, h.store.ledger)
+    hour = int(h.clock.now() // 3_600)
+    assert [row[2:] for row in ledger.reports.hour(hour)] == [(3, 3, 7_000_000)]
 
 
 @feature("B31", "B52")

@@ -1,7 +1,8 @@
 """History from the ledger of the same process: memory and journal need no second store.
 
-The ledger has no index for figures and searches, so these walk over the jobs. A walk goes in slices, and gives the loop a
-turn between two: claims and settles wait for one slice (a few milliseconds), never for the whole read.
+Figures are counted as jobs end, and cost the same however long the history is. For searches the ledger has no index, so these
+walk over the jobs. A walk goes in slices, and gives the loop a turn between two: claims and settles wait for one slice (a few
+milliseconds), never for the whole read.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from holdfast.histories.attempts import bad_cursor, page_by_blocks
 from holdfast.histories.figures import SeriesTally, WorkerTally
 from holdfast.histories.statistics import Groups, Points, Window, wanted
 from holdfast.job.commands import RecordAttempts, RecordJobs, RecordStatuses
-from holdfast.job.external import EXTERNAL
 from holdfast.job.figures import end_of
 from holdfast.job.ledger.query import matching, numbers_of, stats_of
 from holdfast.job.ledger.search import Search, is_search, windowed
@@ -71,7 +71,7 @@ async def walk(store: LedgerAccess, *, before: int | None = None) -> AsyncIterat
     top = ledger.next_seq if before is None else min(before, ledger.next_seq)
     while top > oldest:
         low = max(oldest, top - SLICE)
-        yield await store.read(partial(_slice, ledger, range(top - 1, low - 1, -1)))
+        yield await store.read(partial(_jobs, ledger, range(top - 1, low - 1, -1)))
         top = low
         await asyncio.sleep(0)
 
@@ -82,12 +82,12 @@ async def walk_up(store: LedgerAccess, after: int) -> AsyncIterator[list[Job]]:
     low = await store.read(lambda: max(after + 1, next(iter(ledger.table), ledger.next_seq)))
     while low < ledger.next_seq:
         high = min(low + SLICE, ledger.next_seq)
-        yield await store.read(partial(_slice, ledger, range(low, high)))
+        yield await store.read(partial(_jobs, ledger, range(low, high)))
         low = high
         await asyncio.sleep(0)
 
 
-def _slice(ledger: Ledger, numbers: range) -> list[Job]:
+def _jobs(ledger: Ledger, numbers: Sequence[int]) -> list[Job]:
     found = map(ledger.table.get, numbers)
     return [job for job in found if job is not None]
 
@@ -183,30 +183,32 @@ class LedgerJobs:
     # --- figures
 
     async def worker_stats(self, worker: str = "") -> h.WorkerStats:
-        """Totals of a worker."""
-        tally = WorkerTally(worker)
-        async for jobs in walk(self._store):
+        """Totals of a worker, as the ledger counts them when jobs end; its jobs that have not ended are looked at."""
+        tally, ledger = WorkerTally(worker), self._store.ledger
+        unfinished = await self._store.read(partial(_count_ended, ledger, tally))
+        for start in range(0, len(unfinished), SLICE):
+            jobs = await self._store.read(partial(_jobs, ledger, unfinished[start : start + SLICE]))
             for job in jobs:
-                tally.add(job)
+                if job.last is not None and job.last.worker == worker and not job.final:
+                    tally.add_many(job.queue, job.state, 1, 0, 0)
+            await asyncio.sleep(0)
         return tally.stats()
 
     async def worker_time_series(self, worker: str = "", hours: int = 0) -> Sequence[h.SeriesBucket]:
-        """Hours of attempts, zero-filled: the engine's from the ledger's roll-up, those of records one by one."""
+        """Hours of attempts, zero-filled: the engine's from the ledger's roll-up, those of records as they were told."""
         tally = SeriesTally(worker, h.SERIES_HOURS.of(hours), self._store.now())
         await self._store.read(lambda: self._count_hours(tally))
-        async for jobs in walk(self._store):
-            for job in jobs:
-                if job.origin == EXTERNAL:
-                    for attempt in job.attempts:
-                        tally.add(attempt)
         return tally.buckets()
 
     def _count_hours(self, tally: SeriesTally) -> None:
-        rollup = self._store.ledger.rollup
+        ledger = self._store.ledger
         for number in range(tally.first, tally.first + len(tally)):
-            for key, cell in rollup.hour(number):
+            for key, cell in ledger.rollup.hour(number):
                 if tally.worker in ("", key.worker):
                     tally.add_many(number, end_of(key.outcome), cell.n, cell.timed, cell.took)
+            for worker, outcome, *counts in ledger.reports.hour(number):
+                if tally.worker in ("", worker):
+                    tally.add_many(number, end_of(outcome), *counts)
 
     async def statistics(self, which: h.StatisticsFilter, by: h.GroupBy = h.GroupBy.ALL) -> Sequence[h.Statistics]:
         """Attempts that ended, group by group, from the ledger's roll-up."""
@@ -243,6 +245,23 @@ class LedgerJobs:
     async def queue_stats(self) -> Sequence[h.QueueStats]:
         """All queues, by name."""
         return await self._store.read(lambda: _queue_stats(self._store.ledger))
+
+
+def _count_ended(ledger: Ledger, tally: WorkerTally) -> list[int]:
+    """Count what has ended, and records; return the seqs of the jobs that have not and that a worker may have tried."""
+    index = ledger.index
+    for (queue, worker), cell in index.tally.ended.items():
+        if tally.worker in ("", worker):
+            tally.add_times(queue, cell.timed, cell.took)
+            if tally.worker:
+                for state, count in cell.states.items():
+                    tally.add_many(queue, state, count, 0, 0)
+    if tally.worker:
+        return [*index.tally.tried, *(seq for claims in index.running.values() for seq in claims)]
+    for name, line in index.lines.items():
+        for state in State:
+            tally.add_many(name, state, line.counts[state] + line.records[state], 0, 0)
+    return []
 
 
 def _queue_stats(ledger: Ledger) -> list[h.QueueStats]:

@@ -338,6 +338,17 @@ class Figured(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=35):
     took: int = 0
 
 
+class Reported(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=37):
+    """Attempts that ended elsewhere in an hour, counted from the epoch. In snapshots: else the records tell."""
+
+    hour: int
+    worker: str
+    outcome: int
+    n: int
+    timed: int
+    took: int
+
+
 JobFact = (
     Added | Readied | Claimed | Succeeded | Ended | Progressed | Refused | CancelAsked | Canceled | Paused | Resumed | Edited
     | Retried | Replayed | Deleted | Purged | Bound | Recorded
@@ -347,7 +358,7 @@ Fact = (
     | Retried | Replayed | Deleted | Purged | Bound
     | QueueSaved | QueueDeleted | DefinitionSaved | DefinitionDeleted | ScheduleSaved | WorkerSaved | WorkerDeleted
     | InstanceSaved | InstanceGone | OperationSaved | Opened | KeyLinked | Audited | Recorded | Exported | Figured
-    | Forgotten
+    | Forgotten | Reported
 )  # fmt: skip
 #: What a decision yields: a fact, or some of one kind that were decided together and are applied together.
 Some = Fact | list[Fact]

@@ -22,6 +22,7 @@ from holdfast.job.ledger.lines import (
     ready_keys,
 )
 from holdfast.job.ledger.links import Links, StickyLine
+from holdfast.job.ledger.tally import Tally
 from holdfast.job.model import Job, Queue
 from holdfast.job.state import State
 
@@ -48,6 +49,7 @@ class Indexes:
         self.uniques: dict[str, int] = {}
         self.running: dict[str, dict[int, None]] = {}  # instance -> its claims
         self.leases: dict[int, float] = {}  # heartbeats move these, and are no facts
+        self.tally = Tally()
 
     def line(self, name: str) -> Line:
         """The line of a queue; made when missing, so that a job's queue always has one."""
@@ -59,6 +61,7 @@ class Indexes:
     def move(self, old: Job | None, new: Job | None) -> None:
         """Bring all indexes from `old` to `new`; None means that there was, or is, no such job."""
         job = new or old
+        self.tally.move(old, new)
         if job is not None and job.origin == EXTERNAL:
             self._move_record(old, new)
             return
@@ -89,6 +92,7 @@ class Indexes:
             live = line.ready.live
             for job in jobs:
                 live.pop(job.seq, None)  # it stands first, where the next look drops it
+        self.tally.claimed(new)
         for instance, jobs in _grouped(new, _INSTANCE):
             self.running.setdefault(instance, {}).update(dict.fromkeys([job.seq for job in jobs]))
 
@@ -99,6 +103,7 @@ class Indexes:
             line.counts[_RUNNING] -= len(jobs)
             line.counts[_SUCCEEDED] += len(jobs)
             line.succeeded.extend(end_keys(jobs))
+            self.tally.succeeded(queue, jobs)
         leases = self.leases
         for instance, jobs in _grouped(new, _INSTANCE):
             claims = self.running[instance]
@@ -111,6 +116,7 @@ class Indexes:
         """Plain jobs that had succeeded are forgotten."""
         for queue, jobs in _grouped(old, _QUEUE):
             self.lines[queue].counts[_SUCCEEDED] -= len(jobs)
+            self.tally.succeeded(queue, jobs, -1)
         ids = self.ids
         for job in old:
             del ids[job.id]

@@ -24,6 +24,7 @@ from holdfast.job.ledger.indexes import Indexes
 from holdfast.job.ledger.lines import Line, seq_of, time_of
 from holdfast.job.ledger.rollup import RollUp
 from holdfast.job.ledger.runs import RUNS
+from holdfast.job.ledger.tally import Reports
 from holdfast.job.model import EPOCH_BITS
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Ledger:
         self.operations: dict[str, Operation] = {}
         self.audit: deque[f.Audited] = deque(maxlen=AUDIT_KEPT)
         self.rollup = RollUp()
+        self.reports = Reports()
         self.epoch = 0
         self.first_token = 0  # where a database says so: its epoch has a fraction
         self.salt = 0  # where the tokens of each epoch begin; a restored journal has its own
@@ -171,7 +173,9 @@ class Ledger:
 
 
 def _recorded(ledger: Ledger, fact: f.Recorded) -> None:
+    old = ledger.table.get(fact.seq)
     ledger.apply_to_job(fact)
+    ledger.reports.note(old, ledger.table[fact.seq])
     ledger.next_seq = max(ledger.next_seq, fact.seq + 1)
 
 
@@ -184,6 +188,10 @@ def _ended(ledger: Ledger, fact: f.Ended) -> None:
 
 def _figured(ledger: Ledger, fact: f.Figured) -> None:
     ledger.rollup.restore(fact)
+
+
+def _reported(ledger: Ledger, fact: f.Reported) -> None:
+    ledger.reports.restore(fact)
 
 
 def _refused(ledger: Ledger, fact: f.Refused) -> None:
@@ -295,4 +303,5 @@ APPLIES: Final[Mapping[type, Callable[[Ledger, Any], None]]] = {
     f.Exported: _exported,
     f.Forgotten: _forgotten,
     f.Figured: _figured,
+    f.Reported: _reported,
 }

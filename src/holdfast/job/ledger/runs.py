@@ -33,10 +33,19 @@ def _added(ledger: Ledger, facts: Sequence[f.Added]) -> None:
             raise ValueError(f"job {job.id} was added as seq {seq}, but the next is {ledger.next_seq}")
         ledger.next_seq = seq + 1
         table[seq] = job
-        if job.state is _QUEUED and job.key is None and job.unique is None and job.sticky is None and not job.suspect:
+        if (
+            job.state is _QUEUED
+            and job.key is None
+            and job.unique is None
+            and job.sticky is None
+            and job.last is None
+            and not job.suspect
+            and job.origin != EXTERNAL
+        ):  # else it came from another store
             plain.append(job)
         else:
             index.move(None, job)
+            ledger.reports.note(None, job)
     index.accepted(plain)
 
 

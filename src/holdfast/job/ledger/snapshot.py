@@ -106,6 +106,7 @@ def _rest(ledger: Ledger) -> Iterator[list[f.Fact]]:
         for start in range(0, len(gone), 10_000):
             yield [f.Forgotten(tuple(gone[start : start + 10_000]))]
     yield from ledger.rollup.facts()
+    yield from ledger.reports.facts()
 
 
 def cut(records: Iterable[bytes], part_bytes: int = PART_BYTES) -> Iterator[bytes]:

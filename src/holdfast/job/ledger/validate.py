@@ -95,6 +95,8 @@ def _index_faults(ledger: Ledger) -> Iterator[Fault]:
     for part in ("ids", "running"):
         if getattr(index, part) != getattr(fresh, part):
             yield Fault(part, "differs from what the jobs say")
+    if (index.tally.ended, index.tally.tried.keys()) != (fresh.tally.ended, fresh.tally.tried.keys()):
+        yield Fault("tally", "differs from what the jobs say")
     if _unfinished_holders(ledger, index) != _unfinished_holders(ledger, fresh):
         yield Fault("uniques", "differs from what the jobs say")
     if index.due.live != fresh.due.live or index.leases.keys() != fresh.leases.keys():
@@ -125,6 +127,7 @@ def canonical(ledger: Ledger) -> str:
         [ledger.epoch, ledger.next_seq, ledger.stale_refused],
         [ledger.exported, sorted(ledger.gone)],
         list(ledger.rollup.facts()),
+        list(ledger.reports.facts()),
     ]
     digest.update(msgspec.msgpack.encode(rest))
     return digest.hexdigest()

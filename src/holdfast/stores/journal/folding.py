@@ -21,6 +21,7 @@ from holdfast.errors import StoreCorrupt, StoreError
 from holdfast.job import facts as f
 from holdfast.job.ledger import Ledger, fold, snapshot
 from holdfast.job.ledger.rollup import RollUp
+from holdfast.job.ledger.tally import Reports
 from holdfast.stores.journal.frames import facts_of, impossible
 from holdfast.wal import Retirement, plan_retirement, publish_snapshot, read_snapshot, scan
 from holdfast.wal.chain import survey
@@ -51,6 +52,23 @@ class Folded(msgspec.Struct, frozen=True, kw_only=True):
     retirement: Retirement
 
 
+class Counted:
+    """What ended, as a ledger counts it."""
+
+    def __init__(self) -> None:
+        """Nothing has ended yet."""
+        self.rollup, self.reports = RollUp(), Reports()
+
+    def note(self, before: Job, fact: f.JobFact, after: Job | None) -> None:
+        """Count what a fact about a job ends."""
+        if type(fact) is f.Succeeded:
+            self.rollup.succeeded((before,), (fact,))
+        elif type(fact) is f.Ended:
+            self.rollup.ended(before, fact)
+        elif type(fact) is f.Recorded and after is not None:
+            self.reports.note(before, after)
+
+
 class Changes:
     """What happened since a snapshot, by job."""
 
@@ -61,12 +79,13 @@ class Changes:
         self.old: dict[int, list[f.JobFact]] = {}  # facts about jobs of the snapshot
         self.gone: set[int] = set()  # purged jobs of the snapshot
         self.rest: list[f.Fact] = []  # facts about anything else
-        self.rollup = RollUp()  # what ended
+        self.counted = Counted()  # what ended
 
     def take(self, fact: f.Fact) -> None:
         """Keep what this fact changes. Raises as `fold`."""
         if isinstance(fact, f.Added | f.Recorded) and fact.seq >= self.next_seq:
             self.new[fact.seq] = fact.job
+            self.counted.reports.note(None, fact.job)
             self.next_seq = fact.seq + 1
         elif isinstance(fact, f.Refused):
             self.rest.append(fact)  # it is counted, whether its job is still there or not
@@ -88,7 +107,7 @@ class Changes:
                 self.old.setdefault(seq, []).append(fact)
             return
         after = fold(job, fact)
-        note(self.rollup, job, fact)
+        self.counted.note(job, fact, after)
         if after is None:
             del self.new[seq]
         else:
@@ -131,7 +150,7 @@ class Folder:
 
     def _merged(self) -> Iterator[bytes]:
         rest = Ledger()
-        rest.rollup = self.changes.rollup
+        rest.rollup, rest.reports = self.changes.counted.rollup, self.changes.counted.reports
         yield snapshot.head_record(self.changes.next_seq)
         if self._base:
             yield from self._jobs_of_base(snapshot.Restorer(rest))
@@ -151,10 +170,10 @@ class Folder:
                 restorer.feed(record)
             elif seq in gone:
                 self.changed += 1
-                _folded(record, old.pop(seq, []), self.changes.rollup)
+                _folded(record, old.pop(seq, []), self.changes.counted)
             elif seq in old:
                 self.changed += 1
-                yield self._count(_folded(record, old.pop(seq), self.changes.rollup))
+                yield self._count(_folded(record, old.pop(seq), self.changes.counted))
             else:
                 yield self._count(record)
         restorer.finish()
@@ -176,20 +195,12 @@ class Folder:
         return (jobs, digest.digest()) == (self.jobs, self.digest.digest())
 
 
-def note(rollup: RollUp, job: Job, fact: f.JobFact) -> None:
-    """Count an attempt that ended, as a ledger does. job: as it was before."""
-    if type(fact) is f.Succeeded:
-        rollup.succeeded((job,), (fact,))
-    elif type(fact) is f.Ended:
-        rollup.ended(job, fact)
-
-
-def _folded(record: bytes, facts: list[f.JobFact], rollup: RollUp) -> bytes:
+def _folded(record: bytes, facts: list[f.JobFact], counted: Counted) -> bytes:
     job: Job | None = snapshot.job_of_record(record)
     for fact in facts:
         before, job = job, fold(job, fact)
         if before is not None:
-            note(rollup, before, fact)
+            counted.note(before, fact, job)
     assert job is not None, "what was purged stands in `gone`"
     return snapshot.job_record(job)
 
