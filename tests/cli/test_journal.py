@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sqlite3
 from pathlib import Path
 from zlib import crc32
 
@@ -135,3 +136,16 @@ def test_doctor_finds_what_is_wrong(cli: Command, stopped: Path) -> None:
     answer = cli("doctor", "--data", stopped)
     assert answer.code == 12
     assert "at byte" in answer.out
+
+
+def test_doctor_names_the_rows_of_a_database_that_somebody_else_has_written(cli: Command, tmp_path: Path) -> None:
+    at = ("--url", f"sqlite:///{tmp_path / 'q.db'}")
+    assert cli("tasks", "create", "mail.welcome", *at).code == 0
+    found = {one["name"]: one for one in cli("doctor", *at, "--json").json}
+    assert found["store"]["state"] == "ok"
+    with sqlite3.connect(tmp_path / "q.db") as connection:
+        connection.execute("UPDATE holdfast_definition SET body = x'ff'")
+    connection.close()
+    found = {one["name"]: one for one in cli("doctor", *at, "--json").json}
+    assert (found["store"]["state"], "task mail.welcome" in found["store"]["found"]) == ("warn", True)
+    assert "DamagedRow" in cli("tasks", "show", "mail.welcome", *at).out

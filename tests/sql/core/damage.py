@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from holdfast.job import commands as c
-from holdfast.job.model import QueueMode
+from holdfast.job.model import NewJob, QueueMode, Schedule, ScheduleStatus
 from holdfast.job.state import State
 from holdfast.testing.contract.harness import StoreHarness
 
@@ -122,6 +122,65 @@ async def a_dead_letter_of_damage_may_be_retried(h: StoreHarness) -> None:
     await h.settle(claim)
 
 
+async def write_thing(h: StoreHarness, table: str, column: str, name: str, **columns: Any) -> None:
+    """Write into the row of a queue, a definition or a schedule past the store."""
+    names = ", ".join(f"{one} = ?" for one in columns)
+
+    def script(step: Any) -> Any:
+        yield step.db.q(f"UPDATE {{{table}}} SET {names} WHERE {column} = ?", *columns.values(), name)
+
+    await h.store._write(script)  # type: ignore[attr-defined]
+
+
+async def a_queue_that_can_not_be_read_goes_on_by_its_columns(h: StoreHarness) -> None:
+    other = f"{h.queue}-other"
+    for garbage in GARBAGE:
+        await h.add()
+        await h.store.enqueue([NewJob(id=f"other-{len(garbage)}", task="t", queue=other)])
+        await write_thing(h, "queue", "name", h.queue, body=garbage)
+        shown = {queue.name: queue for queue in await h.store.queues()}
+        assert (shown[h.queue].paused, shown[h.queue].paused_by, shown[other].paused_by) == (False, "DamagedRow", "")
+        assert garbage[:8].hex() in shown[h.queue].paused_why
+        claims = await h.claim(10)
+        assert len(claims) == 1
+        await h.settle(claims[0])
+        h.advance(30 * 86_400.0)
+        await h.store.rescue()
+        want = c.Want(queues=(c.QueueWant(other, 10),), limit=10, instance="i", worker="w")
+        for claim in (await h.store.claim(want)).items:
+            await h.settle(claim)
+    # Nobody can tell how long its jobs are to be kept.
+    assert await h.store.count(c.JobFilter(queue=h.queue, states=(State.SUCCEEDED,))) == len(GARBAGE)
+    assert await h.store.count(c.JobFilter(queue=other, states=(State.SUCCEEDED,))) < len(GARBAGE)
+    changed = await h.store.change_queue(c.ChangeQueue(name=h.queue, mode=QueueMode.SERIAL))
+    assert (changed.mode, changed.keep_succeeded) == (QueueMode.SERIAL, None)
+
+
+async def a_definition_that_can_not_be_read_stops_no_other(h: StoreHarness) -> None:
+    await h.store.define([c.Define(alias="t"), c.Define(alias="u")])
+    await write_thing(h, "definition", "alias", "u", body=b"\xff")
+    await h.add()
+    await h.store.change_queue(c.ChangeQueue(name=h.queue, mode=QueueMode.SERIAL))
+    shown = {one.alias: one for one in await h.store.definitions(c.DefinitionFilter())}
+    assert shown["u"].description.startswith("DamagedRow: ")
+    await write_thing(h, "job", "task", "t", suspect=1, ready=2)  # so that the rules claim, which read all definitions
+    assert len(await h.claim(10)) == 1
+
+
+async def a_schedule_that_can_not_be_read_fires_no_more_and_stops_no_other(h: StoreHarness) -> None:
+    await h.store.define([c.Define(alias="t")])
+    for name in ("one", "two"):
+        schedule = Schedule(name=name, rule="every 10m", task="t", status=ScheduleStatus.ACTIVE)
+        await h.store.save_schedule(schedule)
+    await write_thing(h, "schedule", "name", "one", body=b"\xff")
+    one, two = await h.store.schedules()
+    assert (one.status, one.description[:12], two.status) == (
+        ScheduleStatus.INACTIVE,
+        "DamagedRow: ",
+        ScheduleStatus.ACTIVE,
+    )
+
+
 CASES = (
     a_damaged_job_is_set_apart_and_the_others_are_claimed,
     the_damaged_job_of_a_key_gives_way_to_the_next,
@@ -131,4 +190,7 @@ CASES = (
     lists_counts_and_actions_take_it_as_it_is,
     a_damaged_attempt_is_shown_as_one,
     a_dead_letter_of_damage_may_be_retried,
+    a_queue_that_can_not_be_read_goes_on_by_its_columns,
+    a_definition_that_can_not_be_read_stops_no_other,
+    a_schedule_that_can_not_be_read_fires_no_more_and_stops_no_other,
 )

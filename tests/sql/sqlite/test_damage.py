@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from holdfast.job import commands as c
+from holdfast.job.model import NewJob
 from holdfast.testing.contract.harness import StoreHarness
-from tests.sql.core.damage import CASES, is_set_apart, write
+from tests.sql.core.damage import CASES, is_set_apart, write, write_thing
 from tests.sql.sqlite.harness import SqliteHarness
 
 
@@ -40,3 +42,16 @@ async def test_a_value_of_another_kind_in_a_column_is_damage_too(h: StoreHarness
         for claim in claims:
             await h.settle(claim)
     assert await h.claim(10) == ()
+
+
+async def test_a_queue_whose_columns_make_no_sense_waits_and_the_others_go_on(h: StoreHarness) -> None:
+    for column, value in (("paused", "x"), ("fleet_limit", "x"), ("rescue_after", b"\xff")):
+        await h.store.enqueue([NewJob(id=f"{column}-{name}", task="t", queue=name) for name in (h.queue, column)])
+        await write_thing(h, "queue", "name", column, **{column: value})
+        want = c.Want(queues=(c.QueueWant(column, 10), c.QueueWant(h.queue, 10)), limit=10, instance="i", worker="w")
+        claims = (await h.store.claim(want)).items
+        assert [claim.id for claim in claims] == [f"{column}-{h.queue}"]
+        [shown] = [queue for queue in await h.store.queues() if queue.name == column]
+        assert (shown.paused, shown.paused_by) == (True, "DamagedRow")
+        for claim in claims:
+            await h.settle(claim)

@@ -22,6 +22,7 @@ from holdfast.cli.output import when
 from holdfast.cli.session import Session, shared
 from holdfast.errors import HoldfastError
 from holdfast.hub.parts import NodeInfo
+from holdfast.job.commands import DefinitionFilter
 from holdfast.masking import without_secrets
 from holdfast.wal import OsFiles, read_holder, verify
 from holdfast.wal.layout import snapshot_name
@@ -30,6 +31,8 @@ from holdfast.wire.place import find_node
 _ROOM_MIN: Final = 512 * 1024 * 1024
 _SYNCS: Final = 20
 _SLOW: Final = 0.020
+#: How lists mark what could not be read in a database.
+_DAMAGED: Final = "DamagedRow"
 #: How far a history elsewhere may be behind, in seconds.
 _EXPORT_LATE: Final = 300.0
 
@@ -126,6 +129,19 @@ def _store(session: Session) -> Check:
     async def ask() -> Check:
         async with session.store() as store:
             stats = await store.stats()
+            damaged = [f"queue {one.name}" for one in await store.queues() if one.paused_by == _DAMAGED]
+            damaged += [
+                f"{kind} {name}"
+                for kind, name, description in (
+                    *(("task", one.alias, one.description) for one in await store.definitions(DefinitionFilter())),
+                    *(("schedule", one.name, one.description) for one in await store.schedules()),
+                )
+                if description.startswith(f"{_DAMAGED}: ")
+            ]
+            if damaged:
+                found = f"rows that are not as Holdfast writes them: {', '.join(damaged)}"
+                advice = "look at who writes there; save them anew. Their lists say what stood there"
+                return Check(name="store", state="warn", found=found, advice=advice)
             return Check(name="store", state="ok", found=f"answers; {len(stats.queues)} queues")
 
     return session.run(ask())

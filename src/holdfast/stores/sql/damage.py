@@ -73,7 +73,7 @@ def _salvaged(row: Row) -> tuple[Job, str]:
     faults = {name: values[name] for name in names if not _is_sound(name, values)}
     for name in faults:
         values[name] = _usual(name, values)
-    why = "; ".join(f"{name} holds {_shown(value)}" for name, value in faults.items())
+    why = "; ".join(f"{name} holds {shown(value)}" for name, value in faults.items())
     rest = values["rest"]
     kept = body_from(rest, Rest) if rest is not None else Rest()
     values["rest"] = body_of(msgspec.structs.replace(kept, data=_with(kept.data, why)))
@@ -87,7 +87,7 @@ def attempts_from(rows: Sequence[Row]) -> dict[int, list[Attempt]]:
         try:
             attempt = attempt_from(bytes(body))
         except UNREADABLE:
-            told = f"the stored attempt can not be read: it holds {_shown(body)}"
+            told = f"the stored attempt can not be read: it holds {shown(body)}"
             attempt = Attempt(number, 0, "", "", 0.0, end=End.LOST, error_type="DamagedRow", error=told)
         found.setdefault(seq, []).append(attempt)
     return found
@@ -134,7 +134,8 @@ def _usual(name: str, values: dict[str, Any]) -> Any:
     return 0
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a value of a column for people to read: bytes in hexadecimal, and no more of it than they look at."""
     if isinstance(value, bytes | bytearray | memoryview):
         whole = bytes(value)
         return f"{len(whole)} bytes (hex {whole[:_KEPT].hex()}{'…' if len(whole) > _KEPT else ''})"

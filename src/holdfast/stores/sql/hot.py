@@ -17,6 +17,7 @@ from holdfast.job.ledger.enqueueing import accept, check_batch, starts_at
 from holdfast.job.model import Queue
 from holdfast.job.state import State
 from holdfast.stores.sql.apart import readable
+from holdfast.stores.sql.aside import sound_queue
 from holdfast.stores.sql.attempts import attempts_of
 from holdfast.stores.sql.claims import claim_by_rules, claim_of, claimed_row
 from holdfast.stores.sql.feed import EXPORTER
@@ -169,6 +170,8 @@ class Hot:
         """What has to be known of these queues. Those with a limit over the fleet are kept from other claims."""
         db = step.db
         rows = yield db.q("SELECT name, paused, fleet_limit, rescue_after FROM {queue} WHERE name {texts}", list(names))
+        # Of a queue whose columns make no sense nothing is claimed, and all others go on.
+        rows = [row if sound_queue(*row[1:]) else (row[0], 1, None, None) for row in rows]
         limited = [name for name, _, limit, _ in rows if limit is not None]
         if limited and db.locks:
             yield from db.lock("queue", limited)

@@ -22,7 +22,7 @@ from holdfast.job.model import (
     WorkerConfig,
 )
 from holdfast.job.state import State
-from holdfast.stores.sql import counting, lists
+from holdfast.stores.sql import aside, counting, lists
 from holdfast.stores.sql.attempts import attempts_of, with_past
 from holdfast.stores.sql.damage import job_of
 from holdfast.stores.sql.rows import ELSEWHERE, HIDDEN, STATES, body_from, seconds
@@ -168,6 +168,9 @@ def _oldest(step: Step, names: Sequence[str]) -> Script[dict[str, float]]:
 
 
 def _all(step: Step, table: str, kind: type[S]) -> Script[list[S]]:
+    if kind in aside.COLUMNS:
+        rows = yield step.db.q(f"SELECT {aside.COLUMNS[kind]} FROM {{{table}}}")
+        return [aside.thing_from(kind, row) for row in rows]
     rows = yield step.db.q(f"SELECT body FROM {{{table}}}")
     return [body_from(bytes(body), kind) for (body,) in rows]
 

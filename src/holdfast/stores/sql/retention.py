@@ -9,10 +9,11 @@ import msgspec
 
 from holdfast.job.model import Queue
 from holdfast.job.state import State
+from holdfast.stores.sql.aside import COLUMNS, thing_from
 from holdfast.stores.sql.damage import UNREADABLE
 from holdfast.stores.sql.feed import spare
 from holdfast.stores.sql.reads import whole
-from holdfast.stores.sql.rows import CODES, ELSEWHERE, HIDDEN, Policy, body_from, micros
+from holdfast.stores.sql.rows import CODES, ELSEWHERE, HIDDEN, Policy, micros
 from holdfast.stores.sql.slice import DONES
 from holdfast.stores.sql.tally import Tally, duration_of, ended_group
 
@@ -36,8 +37,8 @@ def prune(step: Step, limit: int) -> Script[int]:
     for name, code, n in (yield step.db.q("SELECT queue, state, sum(n) FROM {tally} GROUP BY queue, state")):
         counts[name, code % HIDDEN] += int(n)
     pruned = 0
-    for (body,) in (yield step.db.q("SELECT body FROM {queue} ORDER BY name")):
-        queue = body_from(bytes(body), Queue)
+    for row in (yield step.db.q(f"SELECT {COLUMNS[Queue]} FROM {{queue}} ORDER BY name")):
+        queue = thing_from(Queue, row)
         for own, keep, most in (
             (_SUCCEEDED, queue.keep_succeeded, queue.keep_succeeded_count),
             (_ENDED, queue.keep_failed, queue.keep_failed_count),

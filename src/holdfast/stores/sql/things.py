@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from holdfast.job import facts as f
 from holdfast.job.ledger.links import may_own
 from holdfast.job.model import Definition, Instance, Operation, Queue, Schedule, WorkerConfig
+from holdfast.stores.sql import aside
 from holdfast.stores.sql.links import forget
 from holdfast.stores.sql.rows import body_from, body_of, micros, micros_or_none
 
@@ -18,21 +19,21 @@ if TYPE_CHECKING:
     from holdfast.stores.sql.slice import Need
 
 
+S = TypeVar("S")
+
+
 def load_things(step: Step, ledger: Ledger, need: Need) -> Script[None]:
     """Put what a command needs beside jobs into a ledger."""
     db, lock = step.db, "" if need.asks else "{lock}"
-    for name, body in (yield from _bodies(step, "queue", "name", need.queues, lock)):
-        ledger.index.line(name).queue = body_from(body, Queue)
-    if need.definitions:
-        rows = yield db.q("SELECT alias, body FROM {definition}")
-    else:
-        rows = yield from _bodies(step, "definition", "alias", need.tasks, lock)
-    for alias, body in rows:
-        definition = ledger.definitions[alias] = body_from(bytes(body), Definition)
+    for queue in (yield from _things(step, Queue, "queue", "name", need.queues, lock)):
+        ledger.index.line(queue.name).queue = queue
+    every = need.definitions
+    for definition in (yield from _things(step, Definition, "definition", "alias", need.tasks, lock, every=every)):
+        ledger.definitions[definition.alias] = definition
         if not definition.runs:
-            ledger.stopped.add(alias)
-    for name, body in (yield from _bodies(step, "schedule", "name", need.schedules)):
-        ledger.schedules[name] = body_from(body, Schedule)
+            ledger.stopped.add(definition.alias)
+    for schedule in (yield from _things(step, Schedule, "schedule", "name", need.schedules, "{lock}")):
+        ledger.schedules[schedule.name] = schedule
     for name, body in (yield from _bodies(step, "worker", "name", need.workers)):
         ledger.workers[name] = body_from(body, WorkerConfig)
     for name, body in (yield from _bodies(step, "operation", "id", need.operations)):
@@ -43,6 +44,17 @@ def load_things(step: Step, ledger: Ledger, need: Need) -> Script[None]:
             ledger.instances[name] = body_from(bytes(body), Instance)
             if beat is not None:
                 ledger.beats[name] = body_from(bytes(beat), Instance)
+
+
+def _things(
+    step: Step, kind: type[S], table: str, column: str, names: Sequence[str], lock: str, *, every: bool = False
+) -> Script[list[S]]:
+    text, rows = f"SELECT {aside.COLUMNS[kind]} FROM {{{table}}}", list[Any]()
+    if every:
+        rows = yield step.db.q(text)
+    elif names:
+        rows = yield step.db.q(f"{text} WHERE {column} {{texts}} {lock}", list(names))
+    return [aside.thing_from(kind, row) for row in rows]
 
 
 def _bodies(step: Step, table: str, column: str, names: Sequence[str], lock: str = "{lock}") -> Script[list[Row]]:

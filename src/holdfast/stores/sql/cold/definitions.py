@@ -9,8 +9,8 @@ import msgspec
 from holdfast.job import commands as c
 from holdfast.job.ledger.admin import check_deletable, find_definition
 from holdfast.job.model import Schedule
+from holdfast.stores.sql.aside import COLUMNS, thing_from
 from holdfast.stores.sql.filters import storable
-from holdfast.stores.sql.rows import body_from
 from holdfast.stores.sql.slice import Need, do, load
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def delete_definition(step: Step, command: c.DeleteDefinition) -> Script[None]:
     part = yield from load(step, Need(definitions=True))
     known = find_definition(part.ledger, command.alias)
     [[unfinished]] = yield step.db.q("SELECT count(*) FROM {job} WHERE task = ?", known.alias)
-    rows = yield step.db.q("SELECT body FROM {schedule}")
-    check_deletable(known.alias, int(unfinished), [body_from(bytes(body), Schedule) for (body,) in rows])
+    rows = yield step.db.q(f"SELECT {COLUMNS[Schedule]} FROM {{schedule}}")
+    check_deletable(known.alias, int(unfinished), [thing_from(Schedule, row) for row in rows])
     yield from do(step, part, command)
 
 

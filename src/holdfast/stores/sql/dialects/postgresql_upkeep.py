@@ -11,6 +11,7 @@ from holdfast.job import commands as c
 from holdfast.job.ledger.upkeep import GONE_AFTER, signals_of
 from holdfast.job.model import Instance, Queue, WorkerConfig
 from holdfast.stores.sql import upkeep
+from holdfast.stores.sql.aside import thing_from
 from holdfast.stores.sql.dialects.postgresql_texts import BEAT, LOOK, PRUNE
 from holdfast.stores.sql.feed import DROPPED
 from holdfast.stores.sql.rows import ELSEWHERE, SUCCEEDED, body_from, body_of, micros, seconds
@@ -97,7 +98,7 @@ class PostgresUpkeep:
         going = [row for row in rows if row[4] is not None and _goes(row, now)]
         mixed = {row[6] for row in rows if row[4] == SUCCEEDED + ELSEWHERE}  # records of others count with them
         plain = [row for row in going if row[4] == SUCCEEDED and row[6] not in mixed]
-        old = [(body_from(row[6], Queue), row[5]) for row in plain]
+        old = [(_queue(row[6]), row[5]) for row in plain]
         return Looked(lost or due or len(plain) < len(going), ready, tuple(old), *rows[0][8:10])
 
     def prune(self, step: Step, old: Sequence[tuple[Queue, int]]) -> Script[tuple[int, bool]]:
@@ -124,10 +125,15 @@ class PostgresUpkeep:
         return total, stuck
 
 
+def _queue(body: bytes) -> Queue:
+    """Return what the body of a queue says of retention: of a damaged one nothing goes."""
+    return thing_from(Queue, ("", 0, None, None, body))
+
+
 def _goes(row: Row, now: int) -> bool:
     """Whether retention lets an ended job of this queue and kind go."""
     code, count, body, first = row[4:8]
-    queue = _UNKNOWN if body is None else body_from(body, Queue)
+    queue = _UNKNOWN if body is None else _queue(body)
     if code % ELSEWHERE == SUCCEEDED:
         keep, most = queue.keep_succeeded, queue.keep_succeeded_count
     else:
