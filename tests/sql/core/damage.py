@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
+
+import pytest
 
 from holdfast.job import commands as c
 from holdfast.job.model import NewJob, QueueMode, Schedule, ScheduleStatus
@@ -194,3 +197,24 @@ CASES = (
     a_definition_that_can_not_be_read_stops_no_other,
     a_schedule_that_can_not_be_read_fires_no_more_and_stops_no_other,
 )
+
+
+class Damage:
+    """The tests of a database, on stores that `harness` makes."""
+
+    harness: Callable[[], Any]
+
+    @pytest.fixture
+    async def h(self) -> AsyncIterator[StoreHarness]:
+        made = self.harness()
+        await made.open()
+        yield made
+        faults = made.faults()
+        await made.close()
+        assert faults == []
+
+    @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case.__name__))
+    async def test_a_row_that_can_not_be_read_stops_nothing(
+        self, h: StoreHarness, case: Callable[[StoreHarness], Coroutine[Any, Any, None]]
+    ) -> None:
+        await case(h)
