@@ -123,7 +123,7 @@ class Bench:
             self.run(f"{name} fill", program, url, "fill", JOBS)
             self.settle_down(url)
             self.run(f"{name} drain", program, url, "drain", JOBS)
-            # New tables for each: ours purge ended jobs beyond 100,000 beside the drain, which the others never do.
+            # New tables for each: ours purge what the first drain ended beyond 10,000 jobs, which the others never do.
             url = self.fresh_for(url)
             if name == "peer":
                 answer(start(program, url, "install", 0))
