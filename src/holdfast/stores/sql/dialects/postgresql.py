@@ -109,7 +109,6 @@ class PostgresDialect(Dialect):
         self.shard = randrange(SHARDS)
         self.hot = PostgresHot(self)
         self.ahead = 0.0  # seconds by which the database's clock is ahead of this machine's
-        self._live = self.named(f"{prefix}live", schema)  # a type: the states of jobs that have not ended
         self._clock = clock
         self._last = 0
         self._render = lru_cache(maxsize=2_048)(self._render_text)
@@ -125,7 +124,6 @@ class PostgresDialect(Dialect):
             skip="FOR UPDATE SKIP LOCKED",
             greatest="greatest",
             prefix=self.prefix,
-            live=self._live,
             **self.tables,
         )
         first, *others = named.split("?")
