@@ -1,6 +1,7 @@
 """What tests of the command line share: commands in this process, and one node for those that need a live one."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from holdfast.cli.main import run
+from holdfast.telemetry.logs import NAME
 from tests.node.processes import NodeProcess
 
 
@@ -27,13 +29,14 @@ Command = Callable[..., Answer]
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Command]:
     """Run a command in this process, in an empty folder, without settings from outside."""
     import os
 
     for name in [name for name in os.environ if name.startswith("HOLDFAST_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+    before = logging.getLogger(NAME).handlers[:]
 
     def command(*arguments: object) -> Answer:
         capsys.readouterr()
@@ -42,7 +45,11 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
         assert "Traceback" not in captured.err
         return Answer(code, captured.out, captured.err)
 
-    return command
+    yield command
+    # A command sets up its log for the whole of a program; here it would write to the output of a test that is over.
+    logger = logging.getLogger(NAME)
+    for handler in [one for one in logger.handlers if one not in before]:
+        logger.removeHandler(handler)
 
 
 @pytest.fixture(scope="module")

@@ -341,6 +341,15 @@ def test_an_operation_stops_at_a_full_batch_and_goes_on(bench: Bench) -> None:
     assert (second.done, second.operation.state) == (c.OPERATION_BATCH + 1, OperationState.DONE)
 
 
+@feature("A14")
+def test_an_operation_over_about_so_many_jobs_tells_at_its_end_how_many_they_were(bench: Bench) -> None:
+    bench.add("x", "y")
+    operation = bench.do(c.Order(action=c.Cancel(), selection=c.Selection(filter=c.JobFilter()))).operation
+    bench.ledger.operations[operation.id] = replace(operation, matched=7, estimated=True)
+    ended = bench.do(c.ContinueOperation(id=operation.id))
+    assert (ended.matched, ended.estimated, ended.done) == (2, False, 2)
+
+
 @feature("T31")
 def test_an_unknown_schedule_is_refused(bench: Bench) -> None:
     with pytest.raises(UnknownSchedule):

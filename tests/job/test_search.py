@@ -5,7 +5,8 @@ import pytest
 from holdfast.errors import ContentError
 from holdfast.job import commands as c
 from holdfast.job.ledger.query import STEP
-from holdfast.job.ledger.search import Search, SearchCount, is_search, looked_among, windowed
+from holdfast.job.ledger.search import Search, SearchCount, about, is_search, looked_among, windowed
+from holdfast.job.ledger.spellings import encoded_spellings, spellings
 from holdfast.job.model import Job
 from holdfast.job.state import State
 
@@ -93,3 +94,30 @@ def test_a_long_search_gives_way() -> None:
     assert search.look(jobs)
     heavy = Search(c.JobFilter(text="y", created_after=0.0), c.Page())
     assert not heavy.look(iter([job(1, text="x" * 900_000) for _ in range(20)]))
+
+
+def test_a_count_gives_way_after_some_jobs() -> None:
+    search = SearchCount(c.JobFilter(text="x", created_after=0.0), exact=2 * STEP)
+    jobs = iter([job(number, text="x", at=float(number)) for number in range(STEP + 1, 0, -1)])
+    assert not search.look(jobs)
+    assert search.look(jobs)
+    assert search.count(now=1e6, oldest=1.0) == STEP + 1
+
+
+def test_of_a_window_of_no_length_what_was_found_is_all_that_can_be_told() -> None:
+    found = about(5, c.JobFilter(text="x", created_after=100.0), 200.0, 0.0, 100.0)
+    assert (found, found.estimated) == (5, True)
+
+
+@pytest.mark.parametrize(
+    ("number", "estimated", "words"),
+    [(1_234_567, False, "1,234,567"), (1_234_567, True, "about 1,230,000"), (12, True, "about 12")],
+)
+def test_an_estimate_is_shown_with_as_many_digits_as_may_be_true(number: int, estimated: bool, words: str) -> None:
+    assert c.JobCount(number, estimated=estimated).words == words
+
+
+def test_json_is_looked_for_in_both_its_spellings() -> None:
+    assert spellings("mail.welcome") == ("mail.welcome",)
+    assert spellings('"n":7') == ('"n":7', '"n": 7')
+    assert encoded_spellings('{"a, b":[1, 2],') == (b'{"a, b":[1, 2],', b'{"a, b":[1,2],', b'{"a, b": [1, 2],')

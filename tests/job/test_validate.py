@@ -97,6 +97,7 @@ DAMAGE: dict[str, Callable[[Ledger], object]] = {
     "a key that is gone": lambda it: it.index.lanes.clear(),
     "a unique key that nobody holds": lambda it: it.index.uniques.pop("u-queued"),
     "a unique key held by another": lambda it: it.index.uniques.update({"u-queued": seq(it, "running")}),
+    "a job counted as tried that is not there": lambda it: it.index.tally.tried.update({99: None}),
     "a token that went back": lambda it: put(it, "running", token=1),
     "an attempt number without an attempt": lambda it: put(it, "queued", attempt=3),
     "an attempt that bears another number": lambda it: last(it, "running", number=9),

@@ -14,7 +14,7 @@ from holdfast.job import commands as c
 from holdfast.job.figures import timing
 from holdfast.job.ledger.claiming import PROMOTE_BATCH
 from holdfast.job.ledger.enqueueing import accept, check_batch, starts_at
-from holdfast.job.model import Queue
+from holdfast.job.model import FreshJob, Queue
 from holdfast.job.state import State
 from holdfast.stores.sql.apart import readable
 from holdfast.stores.sql.aside import sound_queue
@@ -58,6 +58,15 @@ ENDED: Final = {
     "updated_at": "?",
     "lease_until": "0",
 }
+# One statement, for whom each is a way to the server and back: -1 for what is in the way, and how many queues are there.
+_LOOK_FRESH: Final = (
+    "SELECT -1 AS n FROM {definition} WHERE stopped = 1 AND alias {texts}"
+    " UNION ALL SELECT count(*) FROM {queue} WHERE name {texts}"
+)
+_LOOK: Final = (
+    "SELECT -1 AS n FROM {job} WHERE id {texts} UNION ALL SELECT -1 FROM {done} WHERE id {texts} UNION ALL "
+    + _LOOK_FRESH
+)
 _MOVE: Final = (
     f"INSERT INTO {{done}} ({', '.join(DONE_COLUMNS)}) SELECT "
     + ", ".join(ENDED.get(column, column) for column in JOB_COLUMNS)
@@ -95,12 +104,17 @@ class Hot:
 
     def enqueue_plain(self, step: Step, jobs: Sequence[NewJob]) -> Script[list[c.Enqueued] | None]:
         """Store jobs that have neither key nor unique key nor an id of the caller's; None when it is not as plain as that."""
-        ids = {new.id for new in jobs}
-        if len(ids) < len(jobs) or (yield from self._known(step, ids, {new.task for new in jobs})):
+        ids, queues = {new.id for new in jobs}, {new.queue for new in jobs}
+        if len(ids) < len(jobs):
+            return None
+        old = {new.id for new in jobs if type(new) is not FreshJob}
+        there = yield from self.look(step, old, {new.task for new in jobs}, queues)
+        if there is None:
             return None
         now = yield from step.now()
         at = seconds(now)
-        yield from self.make_queues(step, {new.queue for new in jobs})
+        if there < len(queues):
+            yield from self.make_queues(step, queues)
         seqs = yield from self.add_plain(step, jobs, now)
         step.ready |= {new.queue for new in jobs}
         return [c.Enqueued(_NEW, accept(seq, new, at)) for seq, new in zip(seqs, jobs, strict=True)]
@@ -109,13 +123,12 @@ class Hot:
         """Store new plain jobs; return their numbers. now: in microseconds."""
         return (yield from step.db.insert_jobs([new_row(new, due_at(new, now), now) for new in jobs]))
 
-    def _known(self, step: Step, ids: set[str], tasks: set[str]) -> Script[bool]:
-        """Whether an id was stored before, or a task is stopped."""
-        db = step.db
-        text = "SELECT 1 FROM {job} WHERE id {texts} UNION ALL SELECT 1 FROM {done} WHERE id {texts} LIMIT 1"
-        if (yield db.q(text, list(ids), list(ids))):
-            return True
-        return bool((yield db.q("SELECT 1 FROM {definition} WHERE stopped = 1 AND alias {texts} LIMIT 1", list(tasks))))
+    def look(self, step: Step, ids: set[str], tasks: set[str], queues: set[str]) -> Script[int | None]:
+        """How many of the queues are there; None when one of the ids was stored before, or a task is stopped."""
+        args = [list(ids), list(ids), list(tasks), list(queues)]
+        rows = yield step.db.q(_LOOK, *args) if ids else step.db.q(_LOOK_FRESH, *args[2:])
+        there = [n for (n,) in rows]
+        return None if -1 in there else int(there[0])
 
     def make_queues(self, step: Step, names: set[str]) -> Script[None]:
         """Let queues come into being."""

@@ -44,6 +44,8 @@ _INSERT: Final = (
     + ", ".join(_OWN.get(column) or f"?{_ALIKE.index(column) + 2}" for column in JOB_COLUMNS)
     + " FROM json_each(?1) AS given"
 )
+#: The greatest id that is stored: a step into each index of ids.
+_NEWEST: Final = "SELECT max(coalesce((SELECT max(id) FROM {job}), ''), coalesce((SELECT max(id) FROM {done}), ''))"
 #: The first of a queue in the order of its index, which has all that is looked for: who is ready = 1 has no owner. A claimed
 #: row whose counts were no numbers is told by attempt 0: it is damaged, and its counts are numbers by now.
 _CLAIM: Final = (
@@ -73,6 +75,14 @@ _encode: Final = msgspec.json.Encoder().encode
 
 class SqliteHot(Hot):
     """The hot path on SQLite."""
+
+    def look(self, step: Step, ids: set[str], tasks: set[str], queues: set[str]) -> Script[int | None]:
+        """As on all databases. Ids that were made just now are greater than all that are stored, and are not looked for."""
+        if ids:
+            [[newest]] = yield step.db.q(_NEWEST)
+            if min(ids) > newest:
+                ids = set()
+        return (yield from super().look(step, ids, tasks, queues))
 
     def add_plain(self, step: Step, jobs: Sequence[NewJob], now: int) -> Script[list[int]]:
         """Store new plain jobs: those that stand together and are alike by one statement."""
