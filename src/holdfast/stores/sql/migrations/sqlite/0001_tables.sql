@@ -42,8 +42,8 @@ CREATE INDEX {job}_sticky ON {job} (queue, owner, ready, prio, run_at, seq) WHER
 CREATE INDEX {job}_due ON {job} (run_at, seq) WHERE state IN (1, 4);
 CREATE INDEX {job}_running ON {job} (instance, queue) WHERE state = 3;
 CREATE INDEX {job}_lane ON {job} (lane_key, lane, seq) WHERE lane_key IS NOT NULL;
--- For lists: see lists.py. What runs is not in it, so nothing of a plain job's life but its enqueue and its claim writes here.
-CREATE INDEX {job}_list ON {job} (queue, task, worker, state) WHERE state <> 3;
+-- For lists: see lists.py. Neither ready jobs are in it nor what runs, so nothing of a plain job's life writes here.
+CREATE INDEX {job}_list ON {job} (queue, task, worker, state) WHERE state NOT IN (2, 3);
 CREATE INDEX {job}_heads ON {job} (lane_key) WHERE lane_key IS NOT NULL AND ready > 0;
 -- An unfinished job holds its unique key alone, whatever else goes wrong.
 CREATE UNIQUE INDEX {job}_uniq ON {job} (uniq) WHERE uniq IS NOT NULL;
