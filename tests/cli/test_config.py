@@ -85,6 +85,7 @@ def test_all_faults_are_told_at_once_with_their_origin(tmp_path: Path) -> None:
         ("port: [1\n", ":2: "),
         ("- a\n- b\n", ":1: expected settings such as `worker_count: 8`, found a list."),
         ("just text", ":1: expected settings such as `worker_count: 8`, found 'just text'."),
+        ("- " * 3_000 + "a\n", ": expected settings such as `worker_count: 8`, found values within values"),
         ("a: !!python/object:os.system {}\n", ":1: a: no such setting"),
     ],
 )

@@ -221,3 +221,12 @@ def test_the_page_tells_the_numbers_that_are_tested_here() -> None:
         f"{IDLE / 3600:g} hours", f"{WRONG_BURST} wrong",
     ):  # fmt: skip
         assert number in text, number
+
+
+async def test_a_number_past_all_jobs_means_as_many_as_a_request_can_have(site: Site) -> None:
+    await site.define("t")
+    await site.do("POST", "/jobs", {"task": "t", "id": "one", "payload": {}})
+    want = {"queues": [[site.rig.queue, 2**70]], "limit": 2**70, "instance": "i", "worker": "w"}
+    answer = await site.do("POST", "/store/claim", want)
+    assert [one["id"] for one in answer["items"]] == ["one"]
+    assert (await site.send("POST", "/store/rescue", {"limit": 2**70})).status_code < 300

@@ -26,7 +26,13 @@ def read_file(path: Path, faults: list[str]) -> dict[str, Place]:
     except (OSError, UnicodeDecodeError) as error:
         faults.append(f"{path}: expected a YAML file in UTF-8, but it can not be read ({error}).")
         return {}
-    return _entries(path, text, faults)
+    try:
+        return _entries(path, text, faults)
+    except RecursionError:  # each level of a list within a list is a call of the parser's
+        faults.append(
+            f"{path}: expected settings such as `worker_count: 8`, found values within values, too deep to read."
+        )
+        return {}
 
 
 def _entries(path: Path, text: str, faults: list[str]) -> dict[str, Place]:

@@ -11,7 +11,7 @@ from holdfast.history import checked_import
 from holdfast.hub.routes.jobs import refuse_search
 from holdfast.hub.routes.people import record
 from holdfast.hub.routing import BATCH_BODY_MAX, Route, Scope
-from holdfast.job.commands import Beat, Claims, InstanceDied, Rescued, Settled, Signals, Want
+from holdfast.job.commands import Beat, Claims, InstanceDied, QueueWant, Rescued, Settled, Signals, Want
 from holdfast.store import Capabilities
 from holdfast.wire.documents import EnqueuedDoc, JobDoc, PageDoc, claims_doc, enqueued_docs, job_doc, job_of, page_doc
 from holdfast.wire.newjobs import new_jobs_of
@@ -35,6 +35,8 @@ from holdfast.wire.requests import (
 if TYPE_CHECKING:
     from holdfast.hub.routing import Call
 
+#: How many jobs a request can take or end at once, whatever larger number it names: an answer has to be made of them.
+AT_ONCE_MAX: Final = 100_000
 #: The longest time that a request is held open, in seconds.
 WAIT_MAX: Final = 30.0
 
@@ -59,7 +61,9 @@ async def enqueue_batch(call: Call) -> list[EnqueuedDoc]:
 
 async def claim(call: Call) -> Claims[JobDoc]:
     """Hand out ready jobs; with `wait`, as soon as there are some, or that many seconds later."""
-    want: Want = msgspec.structs.replace(call.body, local=False)
+    asked: Want = call.body
+    queues = tuple([QueueWant(one.queue, min(one.limit, AT_ONCE_MAX)) for one in asked.queues])
+    want = msgspec.structs.replace(asked, local=False, limit=min(asked.limit, AT_ONCE_MAX), queues=queues)
     return claims_doc(await call.parts.repeats.claim(call.store, want))
 
 
@@ -84,7 +88,7 @@ async def heartbeat(call: Call) -> Signals:
 
 async def rescue(call: Call) -> Rescued:
     """End claims whose lease has passed, promote what is due, prune."""
-    return await call.store.rescue(call.body.limit)
+    return await call.store.rescue(min(call.body.limit, AT_ONCE_MAX))
 
 
 async def instance_died(call: Call) -> Count:
