@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from holdfast.wal.writer import Options
 from tests.node.processes import NodeProcess, eventually, holdfast
 
 Start = Callable[..., NodeProcess]
@@ -30,6 +31,12 @@ def told(node: NodeProcess) -> dict[str, Any]:
     return dict(node.ask("GET", "/api/v1/node")[1])
 
 
+def has_its_reserve(node: NodeProcess) -> bool:
+    """Whether the segments that are made ahead are there, all of them: a node makes them just after it begins."""
+    sizes = [file.stat().st_size for file in node.data.rglob("spare-*.tmp")]
+    return sizes == [SEGMENT] * (Options().reserve_segments + 1)
+
+
 def fill(node: NodeProcess) -> list[str]:
     """Enqueue until the node refuses; return the ids that it accepted. None begins, so that nothing eats up the reserve."""
     accepted: list[str] = []
@@ -47,6 +54,7 @@ def test_a_full_disk_is_told_work_is_settled_and_the_node_heals_by_itself(start:
     opened = tmp_path / "gate"
     running = node.enqueue("shop.gate", opened=str(opened))
     eventually(opened.with_suffix(".begun").exists, "the start of the handler")
+    eventually(lambda: has_its_reserve(node), "the reserve")
     limit_files(node, SEGMENT - 1)
     fill(node)
 

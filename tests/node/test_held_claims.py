@@ -26,7 +26,7 @@ from tests.node.remote import TRUSTED, RemoteHarness, info
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-BOUND = HELD_MAX - 10.0
+BOUND = 12.0
 
 
 class HoldingHarness(RemoteHarness):

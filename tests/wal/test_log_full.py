@@ -47,6 +47,26 @@ def test_a_full_disk_refuses_ordinary_appends_first_then_essential_ones_and_heal
     assert payloads(disk, options) == accepted
 
 
+def test_a_segment_that_is_being_taken_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = SimDisk(room=1 << 20)
+    log = Recovery.begin(disk, Options(segment_bytes=4096, reserve_segments=2)).serve(threaded=False, monotonic=Time())
+    log.pump()  # makes what is kept ahead
+    seen: list[int] = []
+    rename = disk.rename
+
+    def looked(old: str, new: str) -> None:
+        seen.append(log.health.spares)  # taken already, and the plan not done
+        rename(old, new)
+
+    monkeypatch.setattr(disk, "rename", looked)
+    log.append([b"x"])
+    planned = log.health.spares
+    log.rotate()
+    log.pump()
+    assert seen == [planned - 1]
+    log.close()
+
+
 def test_an_idle_full_log_heals_without_being_asked(folder: OsFiles) -> None:
     refuse = threading.Event()
     refuse.set()

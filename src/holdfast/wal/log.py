@@ -75,6 +75,8 @@ class Log:
         self._number = self._synced = writer.number
         self._plan_offset = writer.offset
         self._planned_rotations = 0
+        #: How many spare segments there were when the rotation that is under way began: it takes one, and is still planned.
+        self._turning: int | None = None
         self._capacity, self._limit = options.capacity, options.payload_limit
         self._full = False
         self._failure: BaseException | None = None
@@ -215,7 +217,8 @@ class Log:
             raise LogFailed(self._failure)
 
     def _spares_left(self) -> int:
-        return len(self._writer.spares) - self._planned_rotations
+        ready = len(self._writer.spares) if self._turning is None else self._turning
+        return ready - self._planned_rotations
 
     def _assert_room(self, rotations: int, essential: bool) -> None:
         """Refuse what needs more segments than may be promised, and on a full disk all that is not essential.
@@ -286,9 +289,12 @@ class Log:
             if group:
                 self._write_group(group)
                 group = []
+            with self._mutex:
+                self._turning = len(self._writer.spares)
             self._writer.rotate()
             with self._mutex:
                 self._planned_rotations -= 1
+                self._turning = None
             self._tell(self._writer.number)
         if group:
             self._write_group(group)

@@ -222,7 +222,8 @@ class Hot:
         """Claim the jobs of these rows, which are this transaction's alone."""
         if not rows:
             return []
-        now = yield from step.now()
+        # Not the step's time: that may have been read before another process claimed and settled what stood before these.
+        now = yield from step.db.now()
         until = now + lease
         who = (want.instance, want.worker, want.version)
         yield step.db.q(_TAKE, epoch, *who, now, until, now, [row[0] for row in rows])
