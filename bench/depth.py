@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from bench.postgresql import JOBS, OURS, answer, start
 from bench.report import Figure, show
+from holdfast.stores.sql.dialects.postgresql_texts import kind
 from tests.support.servers.postgres import PostgresServer, running
 
 if TYPE_CHECKING:
@@ -28,9 +29,10 @@ _FINISH: Final = f"""
 CREATE TEMP TABLE made AS SELECT indexdef FROM pg_indexes WHERE tablename = 'holdfast_done' AND indexname NOT LIKE '%pkey';
 DROP INDEX holdfast_done_id, holdfast_done_ended;
 INSERT INTO holdfast_done (seq, id, payload, queue, task, prio, state, ready, run_at, created_at, queued_at, updated_at,
-    lane, pod_epoch, suspect, attempt, token, worker, version, lease_until, cancel_asked, finished_at, instance, started_at)
+    lane, pod_epoch, suspect, attempt, token, worker, version, lease_until, cancel_asked, finished_at, instance, started_at,
+    kind)
 SELECT -n, 'done-' || n, convert_to(repeat('x', 100), 'UTF8'), 'default', 'nothing', 0, 6, 0, at, at, at, at,
-       0, 0, 0, 1, 4294967296, 'w', '', 0, 0, at, 'i', at
+       0, 0, 0, 1, 4294967296, 'w', '', 0, 0, at, 'i', at, {kind("'default'", "'nothing'", "'w'", "6::smallint")}
   FROM (SELECT n, (extract(epoch FROM now()) * 1e6)::bigint - n::bigint * 1000 AS at
           FROM generate_series(1, {FINISHED}) AS n) AS one;
 DO $$ DECLARE text text; BEGIN

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.report import Figure, show
+from holdfast.stores.sql.dialects.postgresql_texts import kind
 
 ROOT: Final = Path(__file__).parents[1]
 ROUNDS: Final = int(os.environ.get("HOLDFAST_BENCH_ROUNDS", "3"))
@@ -119,10 +120,12 @@ _COMMON: Final = f"""
 _COLUMNS: Final = """id, payload, queue, task, prio, lane_key, run_at, created_at, queued_at, updated_at, lane, pod_epoch,
     suspect, cancel_asked, token, version, lease_until, started_at"""
 _FILL: Final = f"""
-INSERT INTO holdfast_done (seq, {_COLUMNS}, attempt, state, ready, worker, instance, finished_at)
-SELECT nextval('holdfast_job_seq_seq'), {_COMMON}, 1, CASE WHEN n % 1000 = 1 THEN 7 ELSE 6 END, 0,
-       CASE WHEN n % 10000 = 5 THEN 'rare' ELSE 'worker' || n % 8 END, 'i', n
-  FROM generate_series(1, {JOBS // 3}) AS n;
+INSERT INTO holdfast_done (seq, {_COLUMNS}, attempt, state, ready, worker, instance, finished_at, kind)
+SELECT *, {kind("queue", "task", "worker", "state::smallint")} FROM (
+    SELECT nextval('holdfast_job_seq_seq'), {_COMMON}, 1, CASE WHEN n % 1000 = 1 THEN 7 ELSE 6 END, 0,
+           CASE WHEN n % 10000 = 5 THEN 'rare' ELSE 'worker' || n % 8 END, 'i', n
+      FROM generate_series(1, {JOBS // 3}) AS n
+       ) AS made (seq, {_COLUMNS}, attempt, state, ready, worker, instance, finished_at);
 INSERT INTO holdfast_job ({_COLUMNS}, attempt, state, ready, worker, instance)
 SELECT {_COMMON}, (n % 1000 = 5)::int, CASE WHEN n % 1000 = 5 THEN 3 WHEN n % 7 = 0 THEN 1 ELSE 2 END,
        (n % 7 > 0 AND n % 1000 <> 5)::int, CASE WHEN n % 1000 = 5 THEN 'worker' || n % 8 ELSE '' END,

@@ -71,6 +71,20 @@ def test_a_fast_queue_is_asked_for_whole_batches() -> None:
     assert [want.limit for want in lanes.wants(1.0)] == [CLAIM_MAX]
 
 
+def test_how_quick_jobs_are_is_known_before_the_measuring_time_is_over_when_many_ended() -> None:
+    lanes = Lanes(WorkerOptions(queues={"a": 10}))
+    lane = lanes.by_name["a"]
+    lane.finished = 39
+    lanes.wants(0.005)
+    assert lane.extra == 0
+    lane.finished = 40
+    lanes.wants(0.005)
+    assert lane.extra == 800  # 8,000 a second: what ends in a tenth of it
+    lane.finished = 1
+    lanes.wants(0.006)
+    assert lane.extra == 800  # one more tells nothing yet
+
+
 def test_a_serial_queue_is_never_claimed_ahead() -> None:
     lanes = Lanes(WorkerOptions(queues={"a": "serial"}))
     lane = lanes.by_name["a"]
@@ -143,7 +157,7 @@ def test_slots_are_never_exceeded_and_never_lost(seed: int, cap: int) -> None:
 
 def test_all_faults_of_the_options_are_told_at_once() -> None:
     bad = WorkerOptions(
-        queues={"a": 0, "bad name!": 3}, slots=-1, weights={"z": 1}, strict=True, lease=0.0, poll=-1.0, buffer=1_001
+        queues={"a": 0, "bad name!": 3}, slots=-1, weights={"z": 1}, strict=True, lease=0.0, poll=-1.0, buffer=2_001
     )
     with pytest.raises(ConfigError) as caught:
         bad.checked()

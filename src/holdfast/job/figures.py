@@ -17,7 +17,7 @@ from holdfast.job.facts import Ended, Succeeded
 from holdfast.job.state import End, Event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from holdfast.job.facts import Fact
     from holdfast.job.model import Job
@@ -64,6 +64,17 @@ def took_of(duration: float) -> int:
     (1500000, 0, 0)
     """
     return round(duration * _MICROS) if 0.0 <= duration <= TOOK_MAX else 0
+
+
+def took_in_all(durations: Sequence[float]) -> int:
+    """Return what `took_of` makes of each, added up.
+
+    >>> took_in_all([0.5, 0.25, 4e-7]), took_in_all([1.0, -1.0, float("nan")]), took_in_all([])
+    (750000, 1000000, 0)
+    """
+    if not durations or not (min(durations) >= 0.0 and sum(durations) <= TOOK_MAX):  # one of them is nonsense
+        return sum(map(took_of, durations))
+    return sum([round(duration * _MICROS) for duration in durations])
 
 
 def outcome_of(end: End, *, gave_up: bool) -> int:
@@ -149,9 +160,9 @@ class Cell:
         self.n += sign * len(ran)
         self.waited += sign * sum(waited)
         self.ran += sign * sum(ran)
-        took = [took_of(duration) for duration in told if duration is not None]
-        self.timed += sign * len(took)
-        self.took += sign * sum(took)
+        durations = [duration for duration in told if duration is not None]
+        self.timed += sign * len(durations)
+        self.took += sign * took_in_all(durations)
         for counts, values in ((self.waits, waited), (self.runs, ran)):
             # What was claimed and settled together took the same time: it is looked up once.
             for value, n in Counter(values).items():

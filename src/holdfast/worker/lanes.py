@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 #: A job is short when each slot finishes more than one in this time (seconds); so much work may be claimed ahead.
 AHEAD: Final = 0.1
-#: Speed is measured over at least this time (seconds).
+#: Speed is measured over at least this time (seconds), or so many jobs of each slot: what is quick is known to be soon.
 MEASURE: Final = 0.05
+ROUNDS: Final = 4
 
 
 class Lane:
@@ -56,7 +57,7 @@ class Lane:
     def measure(self, now: float, most: int) -> None:
         """Set `extra` from what was finished since the last measure."""
         elapsed = now - self.mark
-        if elapsed < MEASURE:
+        if elapsed < MEASURE and (elapsed <= 0 or self.finished < ROUNDS * self.concurrency):
             return
         self.extra = ahead(self.finished, elapsed, self.concurrency, most)
         self.low = max(1, (self.extra + 1) // 2)

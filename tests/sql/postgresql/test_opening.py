@@ -10,6 +10,8 @@ import asyncpg
 import pytest
 
 from holdfast.errors import ConfigError
+from holdfast.job import commands as c
+from holdfast.job.state import State
 from holdfast.stores.sql.dialects.postgresql import PostgresDialect, kind_of
 from holdfast.stores.sql.drivers.asyncpg import refuse_old
 from holdfast.stores.sql.migrate import migrations_of
@@ -96,16 +98,35 @@ def test_an_old_server_is_refused() -> None:
 async def test_the_tables_have_the_columns_that_the_code_names_and_their_types(url: str) -> None:
     rows = await run_sql(
         url,
-        "SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = 'public'"
-        " AND is_generated = 'NEVER'",
+        "SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = 'public'",
     )
     found = {(row["table_name"], row["column_name"]): row["data_type"] for row in rows}
     wanted = {
         (f"holdfast_{table}", column): kind_of(table, column) for table, known in TABLES.items() for column in known.all
     }
-    # Of this database alone: the transactions that an export reads by.
-    wanted |= dict.fromkeys((("holdfast_done", "xid"), ("holdfast_feed", "xid")), "bigint")
+    # Of this database alone: the transactions that an export reads by, and what lists group by.
+    wanted |= dict.fromkeys((("holdfast_done", "xid"), ("holdfast_feed", "xid"), ("holdfast_done", "kind")), "bigint")
     assert found == wanted
+
+
+async def test_a_database_of_the_first_step_keeps_what_ended_in_its_lists(server: PostgresServer, empty: str) -> None:
+    first, *later = migrations_of(PostgresDialect("holdfast_"))
+    name = urlsplit(empty).path.lstrip("/")
+    server.sql(";".join([*first.statements, "INSERT INTO holdfast_meta (name, value) VALUES ('schema', '1')"]), name)
+    server.sql(
+        "INSERT INTO holdfast_done (seq, id, payload, queue, task, prio, state, ready, run_at, created_at, queued_at,"
+        " updated_at, lane, pod_epoch, suspect, attempt, token, worker, version, lease_until, cancel_asked, finished_at)"
+        " VALUES (1, 'old', '{}', 'mail', 't', 0, 6, 0, 1, 1, 1, 1, 0, 0, 0, 1, 1, 'w', '', 0, 0, 1);"
+        "INSERT INTO holdfast_tally (queue, task, worker, state, shard, n, timed, took)"
+        " VALUES ('mail', 't', 'w', 6, 0, 1, 0, 0)",
+        name,
+    )
+    store = make(empty)
+    assert await store.migrate() == [step.name for step in later]
+    await store.open()
+    page = await store.find(c.JobFilter(states=(State.SUCCEEDED,), queue="mail"), c.Page())
+    await store.close()
+    assert [job.id for job in page.items] == ["old"]
 
 
 async def test_two_stores_share_a_database_under_other_names(empty: str) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from holdfast.job import facts as f
 from holdfast.job.external import EXTERNAL
-from holdfast.job.figures import OUTCOMES, TOOK_MAX, took_of
+from holdfast.job.figures import OUTCOMES, took_in_all, took_of
 from holdfast.job.state import FINAL, End, State
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Tally:
         cell.add(_SUCCEEDED, sign * len(lasts))
         told = [took for last in lasts if (took := last.duration) is not None]  # type: ignore[union-attr]
         cell.timed += sign * len(told)
-        cell.took += sign * _took(told)
+        cell.took += sign * took_in_all(told)
         if sign < 0 and not cell:
             del self.ended[queue, worker]
 
@@ -146,13 +146,6 @@ class Tally:
         cell.took += sign * took_of(duration)
         if not cell:
             del self.ended[queue, attempt.worker]
-
-
-def _took(durations: list[float]) -> int:
-    """Return the sum of durations as `took_of` has each."""
-    if not durations or not (min(durations) >= 0.0 and sum(durations) <= TOOK_MAX):  # one of them is nonsense
-        return sum(map(took_of, durations))
-    return sum([round(duration * 1e6) for duration in durations])
 
 
 class Reports:

@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from holdfast.job.figures import OUTCOMES, Cell, pack, sample_of, timing, took_of
+from holdfast.job.figures import OUTCOMES, Cell, pack, sample_of, timing, took_in_all
 from holdfast.job.state import End
 from holdfast.stores.sql.rows import micros
 
@@ -57,8 +57,8 @@ def together(settlements: Sequence[Any], now: int) -> list[Ended]:
     for (queue, task, instance, worker, started_at, queued_at), durations in alike.items():
         started = micros(started_at)
         waited = 0 if queued_at is None else max(0, started - micros(queued_at))
-        took = [took_of(duration) for duration in durations if duration is not None]
-        sums = (len(took), sum(took), len(durations))
+        told = [duration for duration in durations if duration is not None]
+        sums = (len(told), took_in_all(told), len(durations))
         found.append(Ended(queue, task, SUCCEEDED, instance, worker, waited, max(0, now - started), *sums))
     return found
 

@@ -25,7 +25,7 @@ from holdfast.stores.sql.dialects import postgresql_lists
 from holdfast.stores.sql.dialects.dialect import SHARDS, Dialect
 from holdfast.stores.sql.dialects.postgresql_feed import PostgresFeed
 from holdfast.stores.sql.dialects.postgresql_hot import PostgresHot
-from holdfast.stores.sql.dialects.postgresql_texts import NOW
+from holdfast.stores.sql.dialects.postgresql_texts import NOW, kind
 from holdfast.stores.sql.herd import News
 from holdfast.stores.sql.lists import Line
 from holdfast.stores.sql.rows import micros
@@ -33,7 +33,7 @@ from holdfast.stores.sql.schema import END_COLUMNS, JOB_COLUMNS, TABLES
 from holdfast.stores.sql.script import Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from holdfast.clock import Clock
     from holdfast.job.commands import JobFilter
@@ -72,6 +72,10 @@ _SMALL: Final = frozenset(
 )
 
 
+#: Columns that are made of others of their row, by table: their names and how.
+_MADE: Final[Mapping[str, Mapping[str, str]]] = {"done": {"kind": kind("queue", "task", "worker", "state")}}
+
+
 def kind_of(table: str, column: str) -> str:
     """Return the type of a column."""
     if column in _BYTES:
@@ -85,6 +89,10 @@ def kind_of(table: str, column: str) -> str:
     if column in ("attempt", "number"):
         return "integer"
     return "double precision" if column in ("duration", "took") else "bigint"
+
+
+def _places(table: str, columns: Sequence[str]) -> str:
+    return ", ".join(f"${place}::{kind_of(table, name)}[]" for place, name in enumerate(columns, 1))
 
 
 class PostgresDialect(Dialect):
@@ -233,19 +241,21 @@ class PostgresDialect(Dialect):
     # --- writes
 
     def _insert_text(self, table: str) -> str:
-        columns = TABLES[table].columns
-        places = ", ".join(f"${place}::{kind_of(table, name)}[]" for place, name in enumerate(columns, 1))
-        return f"INSERT INTO {self.tables[table]} ({', '.join(columns)}) SELECT * FROM unnest({places})"
+        columns, made = TABLES[table].columns, _MADE.get(table, {})
+        names = ", ".join(columns)
+        return (
+            f"INSERT INTO {self.tables[table]} ({', '.join([names, *made])}) SELECT {', '.join([names, *made.values()])}"
+            f" FROM unnest({_places(table, columns)}) AS given({names})"
+        )
 
     def insert_jobs(self, rows: Sequence[Row]) -> Script[list[int]]:
         """Number the jobs and store them."""
         if not rows:
             return []
         columns = JOB_COLUMNS[1:]
-        places = ", ".join(f"${place}::{kind_of('job', name)}[]" for place, name in enumerate(columns, 1))
         names = ", ".join(columns)
         text = (
-            f"INSERT INTO {self.tables['job']} ({names}) SELECT {names} FROM unnest({places})"
+            f"INSERT INTO {self.tables['job']} ({names}) SELECT {names} FROM unnest({_places('job', columns)})"
             f" WITH ORDINALITY AS given({names}, place) ORDER BY place RETURNING seq"
         )
         seqs = yield Statement(text, list(zip(*rows, strict=True))[1:])
@@ -288,11 +298,12 @@ class PostgresDialect(Dialect):
         if not rows:
             return
         columns = TABLES[table].columns
-        places = ", ".join(f"${place}::{kind_of(table, name)}[]" for place, name in enumerate(columns, 1))
-        changes = ", ".join(f"{name} = given.{name}" for name in columns[1:])
+        names, made = ", ".join(columns), _MADE.get(table, {})
+        changes = ", ".join(f"{name} = given.{name}" for name in [*columns[1:], *made])
+        given = f"(SELECT {', '.join([names, *(f'{text} AS {name}' for name, text in made.items())])}"
         text = (
-            f"UPDATE {self.tables[table]} AS old SET {changes} FROM unnest({places}) AS given({', '.join(columns)})"
-            " WHERE old.seq = given.seq"
+            f"UPDATE {self.tables[table]} AS old SET {changes}"
+            f" FROM {given} FROM unnest({_places(table, columns)}) AS told({names})) AS given WHERE old.seq = given.seq"
         )
         yield Statement(text, list(zip(*_last_of_each(rows, 1), strict=True)))
 

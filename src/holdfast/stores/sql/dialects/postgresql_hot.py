@@ -62,6 +62,7 @@ _SEQ, _PRIO, _RUN_AT, _QUEUE, _ATTEMPT, _TOKEN, _LEASE = map(
 )
 _about: Final = itemgetter(_SEQ, _RUN_AT, _ATTEMPT, _TOKEN)  # what the first row says
 _in_line: Final = itemgetter(_PRIO, _RUN_AT, _SEQ)
+_queue: Final = itemgetter(_QUEUE)
 
 
 class PostgresHot(Hot):
@@ -329,14 +330,18 @@ def _in_order(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
 
 
 def _ends(rows: Sequence[Row], want: c.Want) -> dict[str, tuple[int, int, bool]]:
-    """Return of each queue that gave jobs how far the claim came: the last one's place, and whether there were no more."""
-    last = {row[_QUEUE]: (row[_PRIO], row[_RUN_AT]) for row in rows}
-    counts, left = Counter([row[_QUEUE] for row in rows]), want.limit
-    ends = {}
+    """Return of each queue that gave jobs how far the claim came: the last one's place, and whether there were no more.
+
+    rows: in the order of the queues.
+    """
+    counts = Counter(map(_queue, rows)) if len(want.queues) > 1 else {want.queues[0].queue: len(rows)}
+    ends, left, behind = {}, want.limit, 0
     for one in want.queues:
-        count = counts[one.queue]
+        count = counts.get(one.queue, 0)
         if count:
-            ends[one.queue] = (*last[one.queue], count < min(one.limit, left))
+            behind += count
+            last = rows[behind - 1]
+            ends[one.queue] = (last[_PRIO], last[_RUN_AT], count < min(one.limit, left))
             left -= count
     return ends
 

@@ -258,7 +258,8 @@ gone AS (
     RETURNING {", ".join(_ENDED.get(column, f"job.{column}") for column in DONE_COLUMNS)}
 ),
 kept AS (
-    INSERT INTO {{done}} ({", ".join(DONE_COLUMNS)}, xid) SELECT *, (SELECT xid FROM known) FROM gone
+    INSERT INTO {{done}} ({", ".join(DONE_COLUMNS)}, xid, kind)
+    SELECT *, (SELECT xid FROM known), {kind("queue", "task", "worker", "6::smallint")} FROM gone
     RETURNING seq
 ),
 counted AS (
