@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Final, Protocol
 
 
@@ -23,15 +24,14 @@ _STEADY: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class SystemClock:
-    """The machine's clocks."""
+    """The machine's clocks.
 
-    def now(self) -> float:
-        """Seconds since the epoch, UTC."""
-        return time.time()
+    now: seconds since the epoch, UTC. monotonic: seconds that count the time of a suspended machine too, so that a lease does
+    not outlive a nap. Every attempt asks twice, so nothing of ours stands between.
+    """
 
-    def monotonic(self) -> float:
-        """Seconds that count the time of a suspended machine too, so that a lease does not outlive a nap."""
-        return time.clock_gettime(_STEADY)
+    now = staticmethod(time.time)
+    monotonic = staticmethod(partial(time.clock_gettime, _STEADY))
 
 
 class ManualClock:

@@ -152,6 +152,33 @@ def test_one_struct_is_the_payload_itself_beside_a_context(app: Holdfast) -> Non
         assert call() == ("the context", basket)
 
 
+def test_defaults_of_every_kind_are_the_very_values_that_the_function_has(app: Holdfast) -> None:
+    shared, basket = [1], Basket([])
+
+    @app.task
+    def defaults(  # type: ignore[no-untyped-def]
+        number: int,
+        none: int = None,  # type: ignore[assignment]  # noqa: RUF013 - as people write it
+        text: str = "a",
+        mood: Mood = Mood.GOOD,
+        items: list[int] = shared,
+        lines: Basket = basket,
+        anything=0.5,
+        *,
+        named: bytes = b"b",
+        more: dict[str, int] = {},  # noqa: B006
+    ) -> Any:
+        return number, none, text, mood, items, lines, anything, named, more
+
+    found = sent_and_run(defaults, 1)
+    assert found == (1, None, "a", Mood.GOOD, [1], basket, 0.5, b"b", {})
+    assert found[4] is shared
+    assert found[5] is basket
+    assert sent_and_run(defaults, 2, 3, "c", Mood.BAD, [], named=b"d")[:5] == (2, 3, "c", Mood.BAD, [])
+    with pytest.raises(BadArguments, match="none"):
+        defaults.arguments.bind(b'{"number": 1, "none": "x"}', None)
+
+
 def test_a_default_that_was_not_given_is_taken_from_the_code_that_runs(app: Holdfast) -> None:
     @app.task
     def greet(name: str, words: str = "hello", *, loud: bool = False, times: int) -> str:

@@ -232,7 +232,7 @@ async def test_a_serial_queue_never_overlaps_and_a_concurrent_one_fills_its_limi
         ({"weights": ["mail"]}, "weights: expected a dict"),
         ({"lease": "30s"}, "lease: expected a number of seconds, found '30s'"),
         ({"zombies": "few"}, "zombies: expected a share as a number, found 'few'"),
-        ({"buffer": "big"}, "buffer: expected 0 to 1000, found 'big'"),
+        ({"buffer": "big"}, "buffer: expected 0 to 2000, found 'big'"),
         ({"max_jobs_per_child": 0}, "max_jobs_per_child: expected a whole number from 1, found 0"),
         ({"max_rss": -1}, "max_rss: expected a whole number from 1, found -1"),
     ],

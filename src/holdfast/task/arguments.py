@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from holdfast.task.signature import Parameter, Signature
 
 _UNSET: Final = msgspec.UNSET
+_PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
 _AT: Final = re.compile(r"^(?P<what>.*?) - at (?:`key` in )?`(?P<path>\$[^`]*)`$")
 _OTHER_VERSION: Final = "The job was enqueued for another version of this task: edit its payload, or enqueue it again."
 _NAMES: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -133,11 +134,11 @@ class PlainArguments:
     def __init__(self, alias: str, function: Callable[..., Any], signature: Signature) -> None:
         self._alias, self._signature = alias, signature
         self._struct = _make_struct(alias, signature.parameters)
-        decoder = msgspec.json.Decoder(self._struct)
+        decoder = msgspec.json.Decoder(_make_struct(alias, signature.parameters, filled=True))
         self._decode, self._decode_lines = decoder.decode, decoder.decode_lines
         self._values = _getter(signature.names)
         self._defaults = tuple(parameter.default for parameter in signature.parameters)
-        self._has_defaults = any(not parameter.required for parameter in signature.parameters)
+        self._has_gaps = any(not (parameter.required or _is_plain(parameter)) for parameter in signature.parameters)
         self._needs_some = any(parameter.required for parameter in signature.parameters)
         self._call = _Binder(function, signature)
 
@@ -192,7 +193,7 @@ class PlainArguments:
             values = self._values(self._decode(payload))
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise BadArguments(describe_misfit(self._alias, self._signature, error, {}, _OTHER_VERSION)) from None
-        if self._has_defaults and _UNSET in values:
+        if self._has_gaps and _UNSET in values:
             pairs = zip(values, self._defaults, strict=True)
             values = tuple([default if value is _UNSET else value for value, default in pairs])
         return self._call(values, ctx)
@@ -312,19 +313,29 @@ def _class_name(alias: str) -> str:
     return re.sub(r"\W", "_", alias) or "task"
 
 
-def _make_struct(alias: str, parameters: Sequence[Parameter]) -> Any:
-    """Return a Struct class with a field per parameter. Arguments that were not given stay UNSET and are not encoded."""
+def _make_struct(alias: str, parameters: Sequence[Parameter], *, filled: bool = False) -> Any:
+    """Return a Struct class with a field per parameter. Arguments that were not given stay UNSET and are not encoded.
+
+    filled: they have their defaults instead, where these are plain values.
+    """
     name = _class_name(alias)
-    by_name = [_field(parameter) for parameter in parameters if parameter.keyword_only]
-    by_place = [_field(parameter) for parameter in parameters if not parameter.keyword_only]
+    by_name = [_field(parameter, filled) for parameter in parameters if parameter.keyword_only]
+    by_place = [_field(parameter, filled) for parameter in parameters if not parameter.keyword_only]
     # msgspec puts keyword-only fields behind the others, whatever class of the line declares them.
     base = msgspec.defstruct(f"{name}_named", by_name, kw_only=True, gc=False)
     return msgspec.defstruct(name, by_place, bases=(base,), forbid_unknown_fields=True, gc=False)
 
 
-def _field(parameter: Parameter) -> tuple[str, Any] | tuple[str, Any, Any]:
+def _is_plain(parameter: Parameter) -> bool:
+    """Whether a default can be left to the decoder; it would copy others, or refuse them."""
+    return not parameter.required and type(parameter.default) in _PLAIN
+
+
+def _field(parameter: Parameter, filled: bool) -> tuple[str, Any] | tuple[str, Any, Any]:
     if parameter.required:
         return parameter.name, parameter.type
+    if filled and _is_plain(parameter):
+        return parameter.name, parameter.type, parameter.default
     return parameter.name, Any if parameter.type is Any else Union[parameter.type, msgspec.UnsetType], _UNSET  # noqa: UP007
 
 

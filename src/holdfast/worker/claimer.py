@@ -178,8 +178,7 @@ class Claimer:
         lanes, host = self._lanes.by_name, self._host
         # A stop may have come while the claim was out.
         accept = self._runner.refuse if self.stopping else self._runner.accept
-        for claim in claims.items:
-            accept(Execution(claim, host, lane=lanes[claim.queue], grant=grant))
+        accept([Execution(claim, host, lane=lanes[claim.queue], grant=grant) for claim in claims.items])
         if self._left is not None:
             self._left -= len(claims.items)
         if claims.items:

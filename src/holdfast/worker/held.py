@@ -29,14 +29,16 @@ class HeldClaims:
         """The execution of an item, if it is held."""
         return self._by_ref.get(ref)
 
-    def add(self, execution: Execution) -> Execution | None:
-        """Hold it. Returns the older execution of the same item, which has lost its claim by that."""
-        ref = execution.claim.ref
-        older = self._by_ref.setdefault(ref, execution)
-        if older is execution:
-            return None
-        self._by_ref[ref] = execution
-        return older
+    def add_all(self, executions: Iterable[Execution]) -> list[Execution]:
+        """Hold them. Returns the older executions of the same items, which have lost their claims by that."""
+        by_ref, lost = self._by_ref, []
+        for execution in executions:
+            ref = execution.claim.ref
+            older = by_ref.setdefault(ref, execution)
+            if older is not execution:
+                by_ref[ref] = execution
+                lost.append(older)
+        return lost
 
     def remove(self, execution: Execution) -> None:
         """The claim is over, or no longer ours."""

@@ -128,7 +128,7 @@ class Leases:
         claim: Claim[Any] = Claim(None, one.id, "", "", one.token, 0, 0.0, one.ref)
         unheard = Execution(claim, self._host, lane=self._nowhere, grant=Grant(sent, sent))
         unheard.ended, unheard.ending = True, Released("its claim was never heard of", counted=False)
-        self._held.add(unheard)
+        self._held.add_all((unheard,))
         self._release_unheard(unheard)
 
     # --- ends ------------------------------------------------------------------------------------------------------

@@ -89,16 +89,17 @@ class Runner:
 
     # --- accept ----------------------------------------------------------------------------------------------------
 
-    def accept(self, e: Execution) -> None:
-        """Start a claimed job if its lane has a slot, else keep it in the buffer."""
-        older = self._held.add(e)
-        if older is not None:
+    def accept(self, claimed: Sequence[Execution]) -> None:
+        """Start claimed jobs as far as their lanes have slots, and keep the others in the buffers."""
+        for older in self._held.add_all(claimed):
             # The store handed the item out again, to ourselves: the older claim is over.
             self.lose(older)
-        if self._lanes.take(e.lane):
-            self._start(e)
-        else:
-            e.lane.buffer.append(e)
+        take, start = self._lanes.take, self._start
+        for e in claimed:
+            if take(e.lane):
+                start(e)
+            else:
+                e.lane.buffer.append(e)
 
     def _start(self, e: Execution) -> None:
         e.program = self._get(e.claim.task)
@@ -350,10 +351,11 @@ class Runner:
 
     # --- give back -------------------------------------------------------------------------------------------------
 
-    def refuse(self, e: Execution) -> None:
-        """Release a job that was claimed after the stop."""
-        self._held.add(e)
-        self._end(e, Released(STOPPING, counted=False))
+    def refuse(self, claimed: Sequence[Execution]) -> None:
+        """Release jobs that were claimed after the stop."""
+        self._held.add_all(claimed)
+        for e in claimed:
+            self._end(e, Released(STOPPING, counted=False))
 
     def clear_buffers(self) -> None:
         """Release what is claimed and not started; it costs the jobs nothing."""
