@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from contextlib import contextmanager
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from msgspec.structs import replace
@@ -20,8 +20,9 @@ from holdfast.stores.sql import reads
 from holdfast.stores.sql.dialects.postgresql import PostgresDialect
 from holdfast.stores.sql.dialects.postgresql_flow import Answers, Drawn, NotPlain, enqueue_flowing
 from holdfast.stores.sql.dialects.postgresql_hot import is_plain
-from holdfast.stores.sql.dialects.postgresql_upkeep import PRUNE_BATCH, PostgresUpkeep
+from holdfast.stores.sql.dialects.postgresql_upkeep import PRUNE_BATCH, Looked, PostgresUpkeep
 from holdfast.stores.sql.drivers.asyncpg import AsyncpgDriver, PostgresOptions, shown
+from holdfast.stores.sql.idling import Idling
 from holdfast.stores.sql.notify import Announcer, Listener
 from holdfast.stores.sql.postgresql_one import OneByOne
 from holdfast.stores.sql.schema import PREFIX, check_prefix
@@ -46,9 +47,6 @@ _IN_URL = {
     "connect_timeout": float, "statement_timeout": float, "patience": float, "probe_every": float, "probe_limit": float,
 }  # fmt: skip
 
-#: Seconds before a wait in which a look of the rescues counts as one during it: the next one is never far.
-_LOOKED: Final = 5.0
-
 
 class PostgresStore(SqlStore):
     """Jobs in a PostgreSQL database."""
@@ -64,15 +62,7 @@ class PostgresStore(SqlStore):
         self._upkeep = PostgresUpkeep(db)
         self._ones = OneByOne(driver, db)
         self._schedule_calls.add(self._ones.forget)
-        self._queues: tuple[str, ...] = ()  # that were claimed from last
-        self._instance = ""  # for which
-        self._emptied: tuple[tuple[str, ...], int] | None = None  # queues that a claim left empty, and its cursor
-        self._vain: tuple[tuple[str, ...], float] | None = (
-            None  # for which queues the last wait saw nothing, and since when
-        )
-        self._nothing_at = float(
-            "-inf"
-        )  # when a look last saw that no job was ready; by the loop's time, as the former
+        self._idling = Idling(steered=db.steered() is not None)
 
     @property
     def listening(self) -> bool:
@@ -228,18 +218,18 @@ class PostgresStore(SqlStore):
     async def claim(self, want: c.Want) -> c.Claims[Job]:
         """Hand out ready jobs."""
         cursor = self._work.count  # read before the claim: what comes during it is seen by the next wait
-        self._queues, self._instance = tuple(one.queue for one in want.queues), want.instance
-        if not want.sticky and (self._was_in_vain() or self._was_emptied(cursor)):
+        self._idling.claiming(want)
+        if not want.sticky and self._needs_no_claim(cursor):
             return c.Claims((), cursor, self._due)
-        marks = self._listener.herd.before_claim(self._queues)
+        marks = self._listener.herd.before_claim(self._idling.queues)
         claims = await self._claimed(lambda step: self._fast.claim_single(step, want), single=True)
         if claims is None:
             claims = await self._claimed(lambda step: self._hot.claim(step, want))
         self._due = claims.next_due
-        if _left_nothing(want, claims):
-            self._emptied = self._queues, cursor
-            if marks:
-                self._tell_done(marks)
+        left_nothing = _left_nothing(want, claims)
+        self._idling.claimed(cursor, left_nothing=left_nothing)
+        if left_nothing and marks:
+            self._tell_done(marks)
         return c.Claims(claims.items, cursor, claims.next_due, claims.ownerless)
 
     def _tell_done(self, marks: tuple[str, ...]) -> None:
@@ -276,22 +266,13 @@ class PostgresStore(SqlStore):
             # A worker may end the wait itself, at the very moment at which it would end.
             # A process that is told of nothing knows nothing by having waited: it has to ask.
             vain = not came and self._work.count == cursor and self.listening
-            self._vain = (self._queues, began) if vain else None
+            self._idling.waited(began, in_vain=vain)
         return came
 
-    def _was_in_vain(self) -> bool:
-        """Tell whether the wait before this claim saw nothing, and a look lately saw that there was nothing."""
-        vain, self._vain = self._vain, None
-        if vain is None or set(vain[0]) != set(self._queues) or self._nothing_at < vain[1] - _LOOKED:
-            return False
-        return self._due is None or self._due > self.now()
-
-    def _was_emptied(self, cursor: int) -> bool:
-        """Tell whether the claim before this one took all there was, and nothing was heard since: as for one who waits."""
-        emptied, self._emptied = self._emptied, None
-        if emptied != (self._queues, cursor) or not self.listening:
-            return False
-        return self._due is None or self._due > self.now()
+    def _needs_no_claim(self, cursor: int) -> bool:
+        """Tell whether it is known that a claim would find nothing."""
+        nothing = self._idling.was_in_vain() or (self._idling.was_emptied(cursor) and self.listening)
+        return nothing and (self._due is None or self._due > self.now())
 
     async def schedules(self, *, deleted: bool = False) -> list[Schedule]:
         """All schedules, by name: each idle scheduler asks for them again and again, so no transaction is begun for it."""
@@ -307,7 +288,7 @@ class PostgresStore(SqlStore):
 
     async def heartbeat(self, beat: c.Beat) -> c.Signals:
         """Extend an instance's leases."""
-        self._instance = self._instance or beat.instance.id
+        self._idling.instance = self._idling.instance or beat.instance.id
         signals = await self._write(lambda step: self._upkeep.beat(step, beat), single=True, repeats=True)
         if signals is None:
             signals = await self._write(lambda step: self._upkeep.beat_by_rules(step, beat), repeats=True)
@@ -316,18 +297,11 @@ class PostgresStore(SqlStore):
     async def rescue(self, limit: int = 1_000) -> c.Rescued:
         """End claims whose lease has passed, promote what is due, prune; after a look whether there is any of it."""
         self._check_open()
-        at = asyncio.get_running_loop().time()
-        statement = self._upkeep.look(self._queues, self._instance)
-        rows = await self._listener.ask(statement)
-        if rows is None:
-            rows = await self._postgres.run(lambda: _alone(statement), write=False, single=True)
-        looked = self._upkeep.looked(rows)
+        looked = await self._look()
         await self._tend_figures()
         self._listener.herd.others, self._listener.herd.place = max(0, looked.processes - 1), looked.before
         if looked.ready:
             self._work.notify()  # the look behind the notifications: those who wait may have missed one
-        elif self._queues:
-            self._nothing_at = at
         pruned, stuck = 0, False
         if looked.old:
             pruned, stuck = await self._write(lambda step: self._upkeep.prune(step, looked.old))
@@ -335,6 +309,19 @@ class PostgresStore(SqlStore):
             return c.Rescued(pruned=pruned, more=pruned >= PRUNE_BATCH)
         rescued = await self._go_on(await self._write(lambda step: rescue(step, limit), repeats=True))
         return replace(rescued, pruned=rescued.pruned + pruned, more=rescued.more or pruned >= PRUNE_BATCH)
+
+    async def _look(self) -> Looked:
+        time = asyncio.get_running_loop().time
+        at = time()
+        queues, whole = self._idling.asks(at)
+        statement = self._upkeep.look(queues, self._idling.instance, whole=whole)
+        rows = await self._listener.ask(statement)
+        if rows is None:
+            rows = await self._postgres.run(lambda: _alone(statement), write=False, single=True)
+        looked = self._upkeep.looked(rows)
+        if whole:
+            self._idling.looked(at, time() - at, asked=queues, ready=looked.ready)
+        return looked
 
     # --- for an exporter
 

@@ -315,16 +315,17 @@ SELECT EXISTS (SELECT FROM me), (SELECT body FROM {{worker}} WHERE name = $6::te
 # that it meets one soon, and there is none; for min() it may walk along the whole index.
 #: What there is to do for upkeep, told by one look: lost or dead processes and jobs, or an operation that is not done; jobs
 #: that are due; ready jobs of the queues in $3; and of each queue and kind of ended jobs how many there are, and when the
-#: first of them ended; how many processes live, and how many of them stand before $4.
+#: first of them ended; how many processes live, and how many of them stand before $4. Unless $5 it leaves out whatever walks
+#: past what is over: leases of processes that are alive or not known, ready jobs, and when the first ended.
 LOOK: Final = f"""
 WITH known AS MATERIALIZED (SELECT coalesce($1::bigint, {NOW}) AS now)
 SELECT now,
-       coalesce((SELECT min(lease_until) FROM {{job}} WHERE state = 3) <= now, false)
+       coalesce(CASE WHEN $5::boolean THEN (SELECT min(lease_until) FROM {{job}} WHERE state = 3) <= now END, false)
            OR EXISTS (SELECT FROM {{instance}}
                        WHERE (live = 1 AND heartbeat_at + lease <= now) OR (live = 0 AND heartbeat_at <= now - $2::bigint))
            OR EXISTS (SELECT FROM {{operation}} WHERE state = 'running'),
        coalesce((SELECT run_at FROM {{job}} WHERE state IN (1, 4) ORDER BY run_at, seq LIMIT 1) <= now, false),
-       EXISTS (SELECT FROM unnest($3::text[]) AS asked(name)
+       $5::boolean AND EXISTS (SELECT FROM unnest($3::text[]) AS asked(name)
                 WHERE (SELECT seq FROM {{job}} WHERE ready = 1 AND queue = asked.name
                         ORDER BY queue, prio, run_at, seq LIMIT 1) IS NOT NULL
                    OR (SELECT seq FROM {{job}} WHERE ready = 2 AND owner = '' AND queue = asked.name
@@ -335,9 +336,10 @@ SELECT now,
   FROM known
   LEFT JOIN (
         SELECT queue, state, sum(n)::bigint AS n,
-               min((SELECT finished_at FROM {{done}} AS done
+               min(CASE WHEN $5::boolean THEN (
+                    SELECT finished_at FROM {{done}} AS done
                      WHERE done.kind = {kind("its.queue", "its.task", "its.worker", "its.state")}
-                     ORDER BY kind, finished_at, seq LIMIT 1)) AS first
+                     ORDER BY kind, finished_at, seq LIMIT 1) END) AS first
           FROM (
             SELECT queue, task, worker, (state % 100)::smallint AS state, sum(n) AS n
               FROM {{tally}} WHERE state % 10 > 5 GROUP BY 1, 2, 3, 4 HAVING sum(n) > 0

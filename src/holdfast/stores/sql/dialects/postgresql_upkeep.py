@@ -88,9 +88,13 @@ class PostgresUpkeep:
 
     # --- looks
 
-    def look(self, queues: Sequence[str], instance: str = "") -> Statement:
-        """The look at what there is to do, by a process. `queues`: those whose ready jobs are asked for."""
-        return Statement(self._look, (self._db.steered(), micros(GONE_AFTER), list(queues), instance))
+    def look(self, queues: Sequence[str], instance: str = "", *, whole: bool = True) -> Statement:
+        """The look at what there is to do, by a process.
+
+        queues: those whose ready jobs are asked for. whole: also at what may have to walk past much that is over; else lost
+        processes and what is due are seen all the same.
+        """
+        return Statement(self._look, (self._db.steered(), micros(GONE_AFTER), list(queues), instance, whole))
 
     def looked(self, rows: Sequence[Row]) -> Looked:
         """What the rows of a look tell."""
