@@ -156,7 +156,7 @@ def test_defaults_of_every_kind_are_the_very_values_that_the_function_has(app: H
     shared, basket = [1], Basket([])
 
     @app.task
-    def defaults(  # type: ignore[no-untyped-def]
+    def defaults(  # type: ignore[no-untyped-def]  # one parameter has no annotation
         number: int,
         none: int = None,  # type: ignore[assignment]  # noqa: RUF013 - as people write it
         text: str = "a",
@@ -166,7 +166,7 @@ def test_defaults_of_every_kind_are_the_very_values_that_the_function_has(app: H
         anything=0.5,
         *,
         named: bytes = b"b",
-        more: dict[str, int] = {},  # noqa: B006
+        more: dict[str, int] = {},  # noqa: B006 - one dict for all calls, as Python has it
     ) -> Any:
         return number, none, text, mood, items, lines, anything, named, more
 

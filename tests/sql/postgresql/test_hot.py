@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import asyncpg
+
 from holdfast.job import commands as c
-from holdfast.job.model import NewJob, OnWait
+from holdfast.job.model import Instance, NewJob, OnWait
 from holdfast.job.retry import RetryPolicy
 from holdfast.job.state import State
 from holdfast.stores.sql import open_postgresql
+from holdfast.stores.sql.dialects.postgresql import PostgresDialect
+from holdfast.stores.sql.dialects.postgresql_upkeep import PostgresUpkeep
 from tests.sql.postgresql.harness import DatabaseHarness
 from tests.sql.postgresql.test_opening import run_sql
 
@@ -147,3 +151,25 @@ async def test_a_large_batch_into_a_second_queue_that_is_new_makes_it(h: Databas
     await h.store.enqueue([h.new(queue="default" if number < 300 else "new") for number in range(400)])
     assert {queue.name for queue in await h.store.queues()} >= {"default", "new"}
     assert h.faults() == []
+
+
+async def test_a_look_that_leaves_out_what_walks_sees_lost_processes_and_no_lease_of_others(h: DatabaseHarness) -> None:
+    db = PostgresDialect("holdfast_", clock=h.clock)
+    upkeep = PostgresUpkeep(db)
+
+    async def found(*, whole: bool) -> tuple[bool, bool]:
+        statement = upkeep.look(["default"], whole=whole)
+        connection = await asyncpg.connect(h.url)
+        rows = [tuple(row) for row in await connection.fetch(statement.sql, *statement.args)]
+        await connection.close()
+        looked = upkeep.looked(rows)
+        return looked.work, looked.ready
+
+    await h.add_many(2)
+    await h.claim(1, "nobody")  # no process of this name was ever heard of
+    h.clock.advance(100.0)
+    assert await found(whole=True) == (True, True)
+    assert await found(whole=False) == (False, False)
+    await h.store.heartbeat(c.Beat(instance=Instance(id="i2", worker="w")))
+    h.clock.advance(100.0)
+    assert await found(whole=False) == (True, False)
